@@ -1,0 +1,1 @@
+"""What is trained on: manifest, labels, splits, prompts, features, batches."""

@@ -1,0 +1,1 @@
+"""Predictions, metrics, the grounding control and the report."""

@@ -1,0 +1,1 @@
+"""The network: encoders, frame selection, projectors and the language model around them."""

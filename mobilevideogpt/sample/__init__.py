@@ -1,0 +1,1 @@
+"""The built-in sample: rendered clips and the tiny base checkpoint."""

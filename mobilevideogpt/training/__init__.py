@@ -1,0 +1,1 @@
+"""Fine-tuning: settings, LoRA, optimiser groups, trainer, checkpoints, memory."""

@@ -1,0 +1,1 @@
+"""Clips as files: decoding, frame sampling, pixels, integrity."""
