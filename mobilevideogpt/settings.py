@@ -1,0 +1,102 @@
+"""The configuration: layers, defaults and a closed schema. Knows no setting by name."""
+
+import difflib
+from collections.abc import Iterator
+
+from jsonschema import Draft202012Validator
+
+from mobilevideogpt.errors import InputError
+
+
+def defaults(schema: dict) -> dict:
+    """Return the default of each setting that has one, nested as the settings are."""
+    found = {}
+    for name, entry in schema["properties"].items():
+        if "properties" in entry and not entry.get("required"):
+            found[name] = defaults(entry)
+        elif "default" in entry:
+            found[name] = entry["default"]
+    return found
+
+
+def merge(below: dict, above: dict) -> dict:
+    """Return ``below`` with what ``above`` sets, group by group."""
+    merged = dict(below)
+    for name, value in above.items():
+        both_groups = isinstance(value, dict) and isinstance(below.get(name), dict)
+        merged[name] = merge(below[name], value) if both_groups else value
+    return merged
+
+
+def differing(config: dict, reference: dict) -> dict:
+    """Return the part of ``config`` that is not as in ``reference``."""
+    found = {}
+    for name, value in config.items():
+        other = reference.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            value = differing(value, other)
+            if value:
+                found[name] = value
+        elif value != other:
+            found[name] = value
+    return found
+
+
+def flatten(config: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield each setting as its dotted name and its value."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def validated(config: dict, schema: dict, where: str = "config.yaml") -> dict:
+    """Check settings and fill in the defaults.
+
+    Numbers that YAML reads as text, such as ``2e-4``, are taken as the numbers they are.
+
+    Args:
+        config: Settings as read.
+        schema: JSON schema (2020-12), closed, with a default for each key that may be left out.
+        where: What the message calls the configuration.
+
+    Raises:
+        InputError: If a key is unknown or a value is not allowed; the message names each.
+    """
+    config = _with_numbers(config, schema)
+    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
+    if errors:
+        raise InputError("\n".join(f"{where}: {_explain(error)}" for error in errors))
+    return merge(defaults(schema), config)
+
+
+def _with_numbers(config: object, schema: dict) -> object:
+    if isinstance(config, dict):
+        entries = schema.get("properties", {})
+        return {name: _with_numbers(value, entries.get(name, {})) for name, value in config.items()}
+    if isinstance(config, str) and {"number", "integer"} & {*_as_list(schema.get("type"))}:
+        try:
+            number = float(config)
+        except ValueError:
+            return config
+        return int(number) if number.is_integer() and "integer" in _as_list(schema["type"]) else number
+    return config
+
+
+def _as_list(value: object) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _explain(error) -> str:
+    name = ".".join(map(str, error.path))
+    if error.validator == "additionalProperties":
+        known = list(error.schema["properties"])
+        unknown = [key for key in error.instance if key not in known]
+        near = {key: difflib.get_close_matches(key, known, n=1) for key in unknown}
+        hints = [f"{key!r}" + (f" (did you mean {near[key][0]!r}?)" if near[key] else "") for key in unknown]
+        return f"unknown key in {name or 'the top level'}: {', '.join(hints)}; known are {', '.join(known)}"
+    text = f"{name or 'top level'}: {error.message}"
+    if "description" in error.schema:
+        text += f". It means: {error.schema['description']}"
+    return text

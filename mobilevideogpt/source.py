@@ -1,0 +1,99 @@
+"""What code a script consists of, as a digest: the script, the modules of the package that it imports, and libraries.
+
+Snakemake sees neither a change in an imported module nor an upgraded library by itself, so rules pass this digest as a
+parameter. Standard library only: it is computed each time the workflow is read.
+"""
+
+import ast
+import hashlib
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+PACKAGE = "mobilevideogpt"
+# Import name -> distribution, for the libraries that shape results. Those that only present them (matplotlib, tqdm,
+# jinja2, pandas) are left out on purpose: upgrading one must not retrain.
+LIBRARIES = {
+    "PIL": "pillow",
+    "accelerate": "accelerate",
+    "av": "av",
+    "cv2": "opencv-python-headless",
+    "decord": "decord2",
+    "deepspeed": "deepspeed",
+    "numpy": "numpy",
+    "peft": "peft",
+    "rouge_score": "rouge-score",
+    "sklearn": "scikit-learn",
+    "torch": "torch",
+    "transformers": "transformers",
+}
+
+
+def source_digest(*files: str | Path, root: str | Path = ".") -> str:
+    """Digest files, and for those in Python whatever they import of the package, directly or not.
+
+    Comments, docstrings and layout do not count; neither does the build of a library (``2.13.0+cpu`` is ``2.13.0``).
+
+    Args:
+        files: Scripts, modules or data files, relative to ``root``.
+        root: The folder that holds the package.
+
+    Returns:
+        The digest, hexadecimal.
+    """
+    root = Path(root).resolve()
+    pending, seen, libraries = [root / file for file in files], {}, set()
+    while pending:
+        file = pending.pop()
+        if file in seen:
+            continue
+        seen[file], modules, imported = _read(file, root)
+        pending.extend(modules)
+        libraries |= imported & LIBRARIES.keys()
+    parts = [f"{file.relative_to(root).as_posix()} {digest}" for file, digest in seen.items()]
+    parts += [f"{LIBRARIES[name]} {_version(LIBRARIES[name])}" for name in libraries]
+    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+@cache
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+@cache
+def _read(file: Path, root: Path) -> tuple[str, tuple[Path, ...], frozenset[str]]:
+    """Return a file's digest, the files of the package that it imports, and the top-level names of all its imports."""
+    content = file.read_bytes()
+    if file.suffix != ".py":
+        return hashlib.sha256(content).hexdigest(), (), frozenset()
+    tree = ast.parse(content, filename=str(file))
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            _drop_docstring(node)
+    files = {path for name in names for path in _files_of(name, root)}
+    text = ast.unparse(tree)
+    return hashlib.sha256(text.encode()).hexdigest(), tuple(sorted(files)), frozenset(n.partition(".")[0] for n in names)
+
+
+def _drop_docstring(node: ast.AST) -> None:
+    match node.body:
+        case [ast.Expr(value=ast.Constant(value=str())), *rest]:
+            node.body = rest
+
+
+def _files_of(name: str, root: Path) -> list[Path]:
+    """Return the files that importing ``name`` runs: its own and the ``__init__.py`` of each package above it."""
+    parts = name.split(".")
+    if parts[0] != PACKAGE:
+        return []
+    folders = [root.joinpath(*parts[:n]) for n in range(1, len(parts) + 1)]
+    candidates = [folder / "__init__.py" for folder in folders] + [folders[-1].with_suffix(".py")]
+    return [path for path in candidates if path.is_file()]
