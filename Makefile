@@ -1,0 +1,39 @@
+# `make finetune` and `make test` are all a fresh machine needs: they make .venv, install the pinned requirements and go.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+CORES ?= 1
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+READY := $(VENV)/ready
+
+.PHONY: finetune report verify test check lock clean
+
+finetune report verify: $(READY)
+	$(BIN)/snakemake --cores $(CORES) $@
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned requirements into $(VENV); with a GPU build of torch this downloads about 3 GB, once."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# New pins from pyproject.toml, in an environment of their own.
+lock:
+	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-lock/bin/python -m pip install --quiet setuptools torch==2.13.0 --group dev .
+	$(VENV)-lock/bin/python -m pip freeze --all --exclude mobilevideogpt --exclude pip | sed 's/+cpu$$//' | grep -vE '^(nvidia-[^m]|cuda|triton)' > requirements.lock
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) .snakemake dataset/sample results/sample

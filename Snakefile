@@ -1,0 +1,45 @@
+"""Fine-tune Mobile-VideoGPT-0.5B on your own clips: `snakemake --cores 1 finetune`, `snakemake verify`, `snakemake`."""
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+
+
+pathvars:
+    data=DATA,
+    results=RESULTS,
+    run=RUN,
+
+
+# Without a target: everything, to the report.
+rule all:
+    default_target: True
+    input:
+        "<run>/report.html",
+
+
+# In the order of the data.
+include: "rules/sample.smk"
+include: "rules/dataset.smk"
+include: "rules/base.smk"
+include: "rules/annotations.smk"
+include: "rules/verify.smk"
+include: "rules/features.smk"
+include: "rules/preflight.smk"
+include: "rules/finetune.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+onsuccess:
+    say_what_is_next()
+
+
+onerror:
+    say_how_to_go_on()

@@ -1,0 +1,144 @@
+"""Configuration, the data that a run uses, and the functions that pick files."""
+
+import json
+import sys
+from functools import cache
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+from mobilevideogpt.data.manifest import read_manifest
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.sample.names import clip_names
+from mobilevideogpt.settings import differing, flatten, merge, validated
+from mobilevideogpt.source import source_digest
+
+SCHEMA = yaml.safe_load(Path("config/schema.yaml").read_text())
+MANIFEST = Path("dataset/manifest.json")
+LABEL_FILES = [Path("dataset/ground_truth.json"), Path("dataset/fine_grained_labels.json")]
+# What stands beside the runs below results/.
+NOT_A_RUN = {"annotations", "base.json", "features", "logs", "preflight.json", "sample", "verify"}
+
+
+def source_hash(*files):
+    """Digest the code that a script runs, so that the rule runs again when it changes."""
+    return source_digest(*files)
+
+
+def resolve_source(asked):
+    """Return whose clips are used: qved, hub or sample."""
+    if asked == "auto":
+        own = MANIFEST.exists() or any(path.exists() for path in LABEL_FILES) or own_clips()
+        return "qved" if own else "sample"
+    if asked == "qved" and not MANIFEST.exists() and not own_clips():
+        raise InputError(f"dataset.source is qved, but there is no {MANIFEST}; add it, or use dataset.source: sample")
+    return asked
+
+
+def own_clips():
+    folders = (path for path in Path("dataset").glob("*/") if path.name not in {"sample", "hub"})
+    return any(clip for folder in folders for clip in folder.glob("*.mp4"))
+
+
+def layered(config, source):
+    """Lay what the sample changes between the defaults and what the user set."""
+    if source != "sample":
+        return config
+    sample = yaml.safe_load(Path("config/sample.yaml").read_text())
+    command_line = dict(workflow.config_settings.config)
+    own = merge(differing(config, validated({}, SCHEMA)), command_line)
+    return validated(merge(merge(config, sample), own), SCHEMA)
+
+
+def resolved_settings():
+    try:
+        settings = validated(config, SCHEMA)
+        source = resolve_source(settings["dataset"]["source"])
+        settings = layered(settings, source)
+        if settings["run"] in NOT_A_RUN:
+            raise InputError(f"run: {settings['run']} is a folder of the workflow's own below results/; choose another")
+        total = sum(settings["annotations"]["split"].values())
+        if abs(total - 1) > 1e-6:
+            raise InputError(f"annotations.split: the fractions add up to {total:g}, not to 1; correct config.yaml")
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+    return settings, source
+
+
+config, SOURCE = resolved_settings()
+DATA = "dataset" if SOURCE == "qved" else f"dataset/{SOURCE}"
+RESULTS = "results" if SOURCE == "qved" else f"results/{SOURCE}"
+RUN = f"{RESULTS}/{config['run']}"
+
+if SOURCE == "sample":
+    changed = differing(config, validated({}, SCHEMA))
+    logger.info(
+        "No dataset/manifest.json: using the built-in sample, 30 rendered clips and a tiny base checkpoint.\n"
+        f"Settings that differ from the defaults (config/sample.yaml): {', '.join(f'{k}={v}' for k, v in flatten(changed))}"
+    )
+
+
+@cache
+def clips():
+    """Return the clips of the data set, as paths below its folder, in order."""
+    if SOURCE == "sample":
+        return clip_names()
+    if SOURCE == "hub":
+        checkpoints.download_clips.get()
+    elif not MANIFEST.exists():
+        raise InputError(
+            f"dataset/ holds clips or labels, but there is no {MANIFEST}; `snakemake manifest` makes one"
+        )
+    manifest = read_manifest(f"{DATA}/manifest.json", DATA, exclude=config["dataset"]["exclude"])
+    return [str(Path(clip.path).relative_to(DATA)) for clip in manifest]
+
+
+def clip_files(wildcards=None):
+    """Return the clips that are there or that a rule makes; a missing one becomes a record, not a missing input."""
+    files = [f"{DATA}/{clip}" for clip in clips()]
+    return files if SOURCE == "sample" else [file for file in files if Path(file).exists()]
+
+
+def clip_file(wildcards):
+    """Return the clip that a record is about, unless it is missing."""
+    return [file for file in [f"{DATA}/{wildcards.clip}"] if SOURCE == "sample" or Path(file).exists()]
+
+
+def labels_file(wildcards):
+    """Return the label file: the user's selection if there is one, else the whole one."""
+    if SOURCE != "qved":
+        return f"{DATA}/fine_grained_labels.json"
+    found = [path for path in LABEL_FILES if path.exists()]
+    if not found:
+        raise InputError(f"no labels: neither {LABEL_FILES[0]} nor {LABEL_FILES[1]} is there; add one of them")
+    return str(found[0])
+
+
+def annotations_of(split):
+    """Return a function that picks a split's annotations, once they are written (an early cut-off for what follows)."""
+    return lambda wildcards: checkpoints.annotations.get().output[split]
+
+
+def features_of(split):
+    """Return a function that picks the features of a split's clips, once they are computed (likewise)."""
+    return lambda wildcards: checkpoints.features.get().output[split]
+
+
+def say_what_is_next():
+    """Say after a run what it left behind and what to type next."""
+    record = Path(RUN, "train.json")
+    report = Path(RUN, "report.html")
+    if report.exists() and record.exists() and report.stat().st_mtime >= record.stat().st_mtime:
+        logger.info(f"\nReport: {report}\nNext: open it in a browser, or try `snakemake infer --config video=clip.mp4`")
+    elif record.exists():
+        losses = json.loads(record.read_text())["losses"]
+        first, last = losses.get("val_first"), losses.get("val_last")
+        validation = "no validation clips" if last is None else f"validation loss {first:.3f} -> {last:.3f}"
+        logger.info(f"\nFine-tuned: {RUN}/adapter ({validation})\nNext: `snakemake report` evaluates it and shows what it learned")
+
+
+def say_how_to_go_on():
+    """Say after a failure that nothing is lost."""
+    logger.info("\nNothing that was finished is lost: correct what is said above and type the same command again.")

@@ -1,0 +1,66 @@
+rule evaluate:
+    """Answer the test clips with the base, with the fine-tuned model, and with another exercise's clip shown."""
+    input:
+        train="<run>/train.json",
+        test=annotations_of("test"),
+        features=features_of("test"),
+        base="<results>/base.json",
+    output:
+        metrics="<run>/metrics.json",
+        predictions="<run>/predictions.jsonl",
+    log:
+        "<run>/logs/evaluate.log",
+    conda:
+        "../environment.yml"
+    params:
+        store=f"{RESULTS}/features",
+        batch_size=lookup(within=config, dpath="evaluate/batch_size"),
+        max_new_tokens=lookup(within=config, dpath="evaluate/max_new_tokens"),
+        seed=lookup(within=config, dpath="evaluate/seed"),
+        prompt=lookup(within=config, dpath="annotations/prompt"),
+        code=source_hash("workflow_scripts/evaluate.py"),
+    threads: workflow.cores
+    resources:
+        gpu=1,
+    script:
+        "../workflow_scripts/evaluate.py"
+
+
+rule infer:
+    """Print what the fine-tuned model says of one clip: `snakemake infer --config video=clip.mp4`."""
+    input:
+        train="<run>/train.json",
+        base="<results>/base.json",
+    log:
+        "<run>/logs/infer.log",
+    conda:
+        "../environment.yml"
+    params:
+        video=config.get("video"),
+        exercise=config.get("exercise"),
+        prompt=config.get("prompt", config["annotations"]["prompt"]),
+        max_new_tokens=lookup(within=config, dpath="evaluate/max_new_tokens"),
+    threads: workflow.cores
+    resources:
+        gpu=1,
+    script:
+        "../workflow_scripts/infer.py"
+
+
+rule export:
+    """Merge the adapter into a checkpoint in the official layout."""
+    input:
+        train="<run>/train.json",
+        base="<results>/base.json",
+    output:
+        weights="<run>/export/model.safetensors",
+        config="<run>/export/config.json",
+    log:
+        "<run>/logs/export.log",
+    conda:
+        "../environment.yml"
+    params:
+        folder=f"{RUN}/export",
+        code=source_hash("workflow_scripts/export.py"),
+    script:
+        "../workflow_scripts/export.py"

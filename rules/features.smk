@@ -1,0 +1,27 @@
+checkpoint features:
+    """Run the frozen encoders over the clips that have no features yet."""
+    input:
+        clips=clip_files,
+        report="<results>/verify/report.json",
+        train=annotations_of("train"),
+        val=annotations_of("val"),
+        test=annotations_of("test"),
+        base="<results>/base.json",
+    output:
+        train="<results>/features/train.json",
+        val="<results>/features/val.json",
+        test="<results>/features/test.json",
+    log:
+        "<results>/logs/features.log",
+    conda:
+        "../environment.yml"
+    params:
+        store=f"{RESULTS}/features",
+        dtype=lookup(within=config, dpath="features/dtype"),
+        batch_size=lookup(within=config, dpath="features/batch_size"),
+        code=source_hash("workflow_scripts/features.py"),
+    threads: workflow.cores
+    resources:
+        gpu=1,
+    script:
+        "../workflow_scripts/features.py"

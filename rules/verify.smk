@@ -1,0 +1,50 @@
+rule probe_clip:
+    """Decode one clip in full and record its length, its frame rate and any damage."""
+    input:
+        clip=clip_file,
+    output:
+        record="<results>/verify/clips/{clip}.json",
+    log:
+        "<results>/logs/probe_clip/{clip}.log",
+    conda:
+        "../environment.yml"
+    params:
+        clip=lambda wildcards: f"{DATA}/{wildcards.clip}",
+        timeout_seconds=lookup(within=config, dpath="integrity/timeout_seconds"),
+        code=source_hash("workflow_scripts/probe_clip.py", "mobilevideogpt/video/probe_child.py"),
+    script:
+        "../workflow_scripts/probe_clip.py"
+
+
+rule check_clips:
+    """Gather the records of all clips in one report."""
+    input:
+        records=lambda wildcards: expand("<results>/verify/clips/{clip}.json", clip=clips()),
+    output:
+        report="<results>/verify/report.json",
+        page="<results>/verify/report.md",
+    log:
+        "<results>/logs/check_clips.log",
+    conda:
+        "../environment.yml"
+    params:
+        code=source_hash("workflow_scripts/check_clips.py"),
+    script:
+        "../workflow_scripts/check_clips.py"
+
+
+rule verify:
+    """Print the pre-flight checklist; always runs, and its exit status tells whether all is well."""
+    input:
+        report="<results>/verify/report.json",
+        page="<results>/verify/report.md",
+    log:
+        "<results>/logs/verify.log",
+    conda:
+        "../environment.yml"
+    params:
+        data_root=DATA,
+        results=RESULTS,
+        source=SOURCE,
+    script:
+        "../workflow_scripts/verify.py"
