@@ -1,0 +1,122 @@
+"""What a movement is made of: a take (who, when, how well) and curves over the phase of a repetition."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mobilevideogpt.sample.figure import REST, SIDES, Body, Pose, Reach
+
+
+@dataclass
+class Take:
+    """One performance: the body, seconds of each frame, the random stream, and the fault ("" for none)."""
+
+    body: Body
+    seconds: np.ndarray
+    rng: np.random.Generator
+    fault: str
+    period: float  # seconds a repetition
+    start: float = 0.0  # phase of the first frame, in repetitions
+    side: int = 1  # 1: the left side works or begins, -1: the right
+
+    @property
+    def phase(self) -> np.ndarray:
+        """Repetitions done so far, a fraction, ``(n,)``."""
+        return self.seconds / self.period + self.start
+
+    def range(self, fault: str, faulty: tuple[float, float], good: tuple[float, float]) -> float:
+        """Draw from ``faulty`` if the take has ``fault``, else from ``good``; always one draw."""
+        return self.rng.uniform(*(faulty if self.fault == fault else good))
+
+    def sides(self, working, other) -> list:
+        """``[left, right]`` with the working side's value in its place."""
+        return [working, other] if self.side > 0 else [other, working]
+
+
+@dataclass(frozen=True)
+class Movement:
+    """A named movement.
+
+    Args:
+        pose: Makes the pose of a take.
+        faults: Labels of what can be wrong with it.
+        azimuth: Range of the camera's angle from straight ahead, degrees, either side.
+        period: Range of the seconds a repetition takes.
+        height: Range of the camera's height, metres.
+    """
+
+    pose: Callable[[Take], Pose]
+    faults: tuple[str, ...]
+    azimuth: tuple[float, float] = (10, 65)
+    period: tuple[float, float] = (1.7, 2.7)
+    height: tuple[float, float] = (0.8, 1.5)
+
+
+def wave(phase) -> np.ndarray:
+    """0 at whole repetitions, 1 half-way, smooth."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.asarray(phase))
+
+
+def keys(phase, *points: tuple[float, float]) -> np.ndarray:
+    """A periodic curve through (phase, value) points, flat at each, eased between them."""
+    times, values = zip(*points, strict=True)
+    times, values = np.array([*times, times[0] + 1]), np.array([*values, values[0]])
+    at = (np.asarray(phase) - times[0]) % 1 + times[0]
+    number = np.clip(np.searchsorted(times, at, side="right") - 1, 0, len(times) - 2)
+    part = (at - times[number]) / np.maximum(times[number + 1] - times[number], 1e-9)
+    return values[number] + (values[number + 1] - values[number]) * part * part * (3 - 2 * part)
+
+
+def hold(phase) -> np.ndarray:
+    """0 to 1 and back with a pause at the top."""
+    return keys(phase, (0, 0), (0.1, 0), (0.4, 1), (0.65, 1), (0.95, 0))
+
+
+def alternate(phase, curve=hold) -> tuple[np.ndarray, np.ndarray]:
+    """``curve`` for the even repetitions and for the odd ones."""
+    even = np.floor(phase) % 2 == 0
+    value = curve(phase)
+    return np.where(even, value, 0), np.where(even, 0, value)
+
+
+def stand(take: Take, knee=0.0, stance=0.1, shin=0.32, pole=0.15, up=0.0, toes=0.0, **angles) -> Pose:
+    """Both feet on the floor (or ``up`` above it), knees bent by ``knee`` degrees.
+
+    Args:
+        take: Whose legs.
+        knee: Flexion of both knees, degrees.
+        stance: Half the distance between the ankles, metres.
+        shin: Part of the flexion that tips the shins forward.
+        pole: How far outward the knees point (negative: inward), against 1 forward.
+        up: Height of the feet above the floor, metres.
+        toes: Degrees by which the heels are raised over the toes.
+        **angles: Fields of `Pose`.
+    """
+    body = take.body
+    tilt, rest = np.radians(np.asarray(knee) * shin), np.radians(np.asarray(knee) * (1 - shin))
+    lift = np.radians(toes)
+    ankle_x = body.foot * (1 - np.cos(lift))
+    ankle_z = REST["ankle"] + up + body.foot * np.sin(lift)
+    end = (np.cos(lift), 0, -0.3 - np.sin(lift))
+    x = body.shin * np.sin(tilt) - body.thigh * np.sin(rest) + ankle_x
+    spread = np.asarray(stance) - body.hip
+    height = body.shin * np.cos(tilt) + body.thigh * np.cos(rest)
+    z = np.sqrt(np.maximum(height**2 - spread**2, 0.01)) * 0.998 + ankle_z
+    legs = [Reach((ankle_x, s * np.asarray(stance), ankle_z), (1, s * np.asarray(pole), 0), end) for s in (1, -1)]
+    return Pose(x=x, z=z, legs=legs, **angles)
+
+
+def on_hips(body: Body) -> list[Reach]:
+    """Arms with the hands on the hips, elbows out."""
+    return [
+        Reach(f"{side}_hip", (-0.5, s, 0.1), (0.5, -s * 0.6, -0.6), (0.02, s * 0.07 * body.girth, 0.1))
+        for side, s in SIDES
+    ]
+
+
+def all_fours(body: Body) -> dict:
+    """Pitch of the trunk and height of the pelvis with thighs and arms upright, hands and knees on the floor."""
+    z = body.thigh + REST["knee"]
+    rise = (body.arm + REST["wrist"] - z) / (body.trunk - 0.03)
+    return {"pitch": 90 - np.degrees(np.arcsin(np.clip(rise, -0.5, 0.5))), "z": z}

@@ -1,0 +1,161 @@
+"""Rendered clips: what is in one, its frames and joints, and the sample of the six exercises with its labels."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import av
+import numpy as np
+
+from mobilevideogpt.files import replacing, write_json
+from mobilevideogpt.sample.drawing import Camera, Look, Painter, draw_room, place_camera
+from mobilevideogpt.sample.exercises import ADVICE as EXERCISE_ADVICE
+from mobilevideogpt.sample.exercises import EXERCISES
+from mobilevideogpt.sample.figure import Body, solve
+from mobilevideogpt.sample.motion import Take
+from mobilevideogpt.sample.movements import ADVICE as MOVEMENT_ADVICE
+from mobilevideogpt.sample.movements import MOVEMENTS, RANDOM, TOO_FAST
+from mobilevideogpt.sample.names import EXERCISES as NAMES
+from mobilevideogpt.sample.names import NO_ISSUE, clip_names
+
+FPS = 30
+FRAMES = 150
+SIZE = (320, 240)
+ADVICE = {**MOVEMENT_ADVICE, **EXERCISE_ADVICE}
+
+# The fault that the sample's clips of an exercise can show (more than one: shown in turn).
+SAMPLE_FAULT = {name: EXERCISES[name].faults[:1] for name in NAMES}
+# Which of five clips are done well; the others show a fault.
+SAMPLE_PATTERN = (True, False, False, True, False)
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """A clip: a movement, how it is done (`NO_ISSUE` or one of its faults) and a seed that settles all else.
+
+    ``movement`` is an exercise, a key of `MOVEMENTS`, or "random".
+    """
+
+    movement: str
+    variation: str = NO_ISSUE
+    seed: tuple[int, ...] = (0,)
+
+    @property
+    def label(self) -> str:
+        """``<movement with spaces> - <variation>``."""
+        return f"{self.movement.replace('_', ' ')} - {self.variation}"
+
+    @property
+    def descriptive_label(self) -> str:
+        """The label with the variation put as advice."""
+        return f"{self.movement.replace('_', ' ')} - {ADVICE.get(self.variation, self.variation)}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A clip before it is drawn: joints in metres ``(FRAMES, joints, 3)``, body and camera."""
+
+    joints: np.ndarray
+    body: Body
+    camera: Camera
+    period: float
+    rng: np.random.Generator
+
+
+def find_movement(name: str):
+    """The `Movement` called ``name``."""
+    if name == "random":
+        return RANDOM
+    try:
+        return EXERCISES[name] if name in EXERCISES else MOVEMENTS[name]
+    except KeyError:
+        raise ValueError(f"{name}: no such movement; choose from {', '.join([*EXERCISES, *MOVEMENTS])}") from None
+
+
+@lru_cache(maxsize=4)
+def _scene(spec: ClipSpec, size: tuple[int, int]) -> Scene:
+    movement = find_movement(spec.movement)
+    fault = "" if spec.variation == NO_ISSUE else spec.variation
+    if fault and fault not in movement.faults:
+        raise ValueError(f"{spec.movement}: no variation {fault!r}; choose from {', '.join(movement.faults)}")
+    pose_rng, view_rng = (np.random.default_rng([*spec.seed, stream]) for stream in (0, 1))
+    body = Body.draw(pose_rng)
+    period, start, side = pose_rng.uniform(*movement.period), pose_rng.uniform(), pose_rng.choice([-1, 1])
+    if fault == TOO_FAST:
+        period = pose_rng.uniform(0.8, 0.95)
+    take = Take(body, np.arange(FRAMES) / FPS, pose_rng, fault, period, start, int(side))
+    joints = solve(body, movement.pose(take), FRAMES)
+    azimuth = view_rng.uniform(*movement.azimuth) * view_rng.choice([-1, 1])
+    camera = place_camera(joints, azimuth, view_rng.uniform(*movement.height), view_rng, size)
+    return Scene(joints, body, camera, take.period, view_rng)
+
+
+def joints(spec: ClipSpec, indices=None, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    """Joints of the frames at ``indices`` (None: all): metres ``(n, J, 3)`` and pixels ``(n, J, 2)``."""
+    scene = _scene(spec, size)
+    chosen = scene.joints if indices is None else scene.joints[list(indices)]
+    return chosen, scene.camera.project(chosen)[0]
+
+
+def frames(spec: ClipSpec, indices=None, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """Frames at ``indices`` (None: all), RGB uint8 ``(n, H, W, 3)``."""
+    scene = _scene(spec, size)
+    look_rng = np.random.default_rng([*spec.seed, 2])
+    room = draw_room(scene.camera, scene.joints, look_rng, size)
+    chosen = scene.joints if indices is None else scene.joints[list(indices)]
+    painter = Painter(scene.camera, scene.body, Look.draw(look_rng), chosen)
+    pictures = np.repeat(room[None], len(chosen), axis=0)
+    for i, picture in enumerate(pictures):
+        painter.paint(picture, i)
+    return pictures
+
+
+def write_clip(spec: ClipSpec, path: str | Path) -> None:
+    """Render and encode a clip as H.264 in MP4, whole or not at all; the same bytes each time."""
+    with replacing(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "20", "preset": "veryfast"})
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.time_base = Fraction(1, FPS)
+        for picture in frames(spec):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def sample_specs(seed: int = 0, clips_per_exercise: int = 5) -> dict[str, ClipSpec]:
+    """The sample's clips by path relative to its folder."""
+    specs = {}
+    for path in clip_names(clips_per_exercise):
+        exercise = path.split("/")[0]
+        number = len([p for p in specs if p.startswith(f"{exercise}/")])
+        faults = SAMPLE_FAULT[exercise]
+        good = SAMPLE_PATTERN[number % len(SAMPLE_PATTERN)]
+        variation = NO_ISSUE if good else faults[number % len(faults)]
+        specs[path] = ClipSpec(exercise, variation, (seed, NAMES.index(exercise), number))
+    return specs
+
+
+def write_sample(folder: str | Path, seed: int = 0, clips_per_exercise: int = 5, split: str = "train", report=None):
+    """Write clips, ``fine_grained_labels.json`` and, last, ``manifest.json`` into ``folder``.
+
+    Args:
+        folder: Where; clips that are there are replaced.
+        seed: Another seed gives other people, rooms and movements.
+        clips_per_exercise: How many clips of each exercise.
+        split: What the labels' field ``split`` says.
+        report: Called with (clips done, clips in all) after each clip.
+    """
+    folder = Path(folder)
+    specs = sample_specs(seed, clips_per_exercise)
+    for done, (path, spec) in enumerate(specs.items(), start=1):
+        write_clip(spec, folder / path)
+        if report:
+            report(done, len(specs))
+    labels = [
+        {"video_path": path, "labels": [spec.label], "labels_descriptive": [spec.descriptive_label], "split": split}
+        for path, spec in specs.items()
+    ]
+    write_json(labels, folder / "fine_grained_labels.json")
+    write_json({path: spec.movement for path, spec in specs.items()}, folder / "manifest.json")
