@@ -1,0 +1,245 @@
+"""Checkpoints of the released layout: where the tensors are, which may be missing, what they say of the geometry."""
+
+import copy
+import json
+import math
+import re
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download, snapshot_download
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import read_json
+from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+
+VIDEO_PREFIX = "model.vision_tower."  # and then the key that VideoMamba's own file uses
+IMAGE_PREFIX = "model.image_vision_tower.vision_tower."  # and then the key that CLIP's own folder uses
+VIDEO_FILE = "videomamba_m16_25M_f8_res224.pth"
+LISTED = 100  # tensors that do not fit, in the message about them
+WEIGHT_FILES = ("*.json", "*.safetensors", "*.txt")
+
+# Every exception to "all keys, and no others". The head is tied to the embeddings; CLIP's position ids are a constant
+# range; VideoMamba's file is a whole video-text model. The alignment head has no effect and is zero where it is absent.
+DROPPED = re.compile(r"embeddings\.position_ids$")
+DROPPED_OF_VIDEO = re.compile(r"(?!vision_encoder\.)|vision_encoder\.pool_norm\.")
+DROPPED_OF_IMAGE = re.compile(r"(?!vision_model\.)")
+MAY_BE_ABSENT = re.compile(r"model\.vision_tower\.vision_encoder\.clip_decoder\.")
+
+# What the original code writes beside Qwen2's own fields.
+OFFICIAL_FIELDS = {
+    "freeze_mm_mlp_adapter": False,
+    "image_aspect_ratio": "pad",
+    "image_grid_pinpoints": None,
+    "image_mm_projector_type": "etp",
+    "image_mm_vision_tower": "openai/clip-vit-base-patch16",
+    "mm_projector_lr": 2e-5,
+    "mm_projector_type": "etp",
+    "mm_use_box_start_end": False,
+    "mm_use_im_patch_token": False,
+    "mm_use_im_start_end": False,
+    "mm_vision_select_feature": "patch",
+    "mm_vision_select_layer": -2,
+    "mm_vision_tower": f"OpenGVLab/VideoMamba/{VIDEO_FILE}",
+    "tune_mm_mlp_adapter": False,
+    "use_mm_proj": True,
+}
+
+
+def official_config(config: MobileVideoGPTConfig) -> dict:
+    """``config.json`` for the original code, which runs on transformers 4; our own fields stay in, it ignores them."""
+    values = OFFICIAL_FIELDS | json.loads(config.to_json_string())
+    values |= {
+        "architectures": ["MobileVideoGPTQwenForCausalLM"],
+        "image_mm_hidden_size": config.image_hidden_size,
+        "mm_hidden_size": config.image_hidden_size,  # as released: the image projector's width overwrites the video's
+        "rope_scaling": None,
+        "rope_theta": config.rope_parameters["rope_theta"],
+        "sliding_window": config.sliding_window or config.max_position_embeddings,
+        "torch_dtype": str(config.dtype or torch.float32).removeprefix("torch."),
+        "transformers_version": "4.41.0",
+    }
+    for key in ("dtype", "layer_types", "rope_parameters"):
+        values.pop(key, None)
+    return values
+
+
+def read_checkpoint(
+    model_class: type,
+    folder_or_repo: str | Path,
+    video_encoder: str | Path | None,
+    image_encoder: str | Path | None,
+    config: MobileVideoGPTConfig | None,
+    hub: dict,
+) -> tuple[Path, MobileVideoGPTConfig, dict[str, Tensor]]:
+    """Return the checkpoint's folder, its complete configuration and exactly the tensors that the model has.
+
+    Raises:
+        InputError: If a file or a tensor is missing, unexpected or of the wrong shape.
+    """
+    folder = _folder(folder_or_repo, hub)
+    tensors = {k: t for k, t in _tensors(folder).items() if not DROPPED.search(k)}
+    fields = {}
+    # The revision is the checkpoint's; the encoders come from repositories of their own.
+    hub = {k: v for k, v in hub.items() if k != "revision"}
+    if video_encoder is not None:
+        _replace(tensors, VIDEO_PREFIX, _video_tensors(video_encoder, hub))
+    if image_encoder is not None:
+        own, fields = _image_tensors(image_encoder, hub)
+        _replace(tensors, IMAGE_PREFIX, own)
+    for prefix, argument, example in (
+        (VIDEO_PREFIX, "video_encoder", f"OpenGVLab/VideoMamba's {VIDEO_FILE}"),
+        (IMAGE_PREFIX, "image_encoder", "openai/clip-vit-base-patch16"),
+    ):
+        if not any(k.startswith(prefix) for k in tensors):
+            raise InputError(f"{folder}: the checkpoint holds no {argument}; give `{argument}`, for example {example}")
+    stored = read_json(folder / "config.json", "it belongs to the checkpoint")
+    fields = _geometry(tensors, folder) | _video_token(folder) | fields
+    if config is None:
+        config = MobileVideoGPTConfig.from_dict(fields | stored)
+    else:  # AutoConfig's, say, which filled in defaults
+        config, default = copy.deepcopy(config), MobileVideoGPTConfig()
+        for key in fields.keys() - stored.keys():
+            if getattr(config, key) == getattr(default, key):
+                setattr(config, key, fields[key])
+    if config.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)
+    with torch.device("meta"):
+        expected = model_class(config).state_dict()
+    if config.tie_word_embeddings:
+        expected.pop("lm_head.weight")
+    for key in expected.keys() - tensors.keys():
+        if MAY_BE_ABSENT.match(key):
+            tensors[key] = torch.zeros(expected[key].shape)
+    _check(tensors, expected, folder)
+    return folder, config, tensors
+
+
+def _folder(folder_or_repo: str | Path, hub: dict, patterns=WEIGHT_FILES) -> Path:
+    if Path(folder_or_repo).is_dir():
+        return Path(folder_or_repo)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(folder_or_repo)):
+        raise InputError(f"{folder_or_repo}: there is no such folder, and it is no hub id (owner/name) either")
+    return Path(snapshot_download(str(folder_or_repo), allow_patterns=patterns, **hub))
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(read_json(index)["weight_map"].values()))
+    elif (folder / "model.safetensors").is_file():
+        names = ["model.safetensors"]
+    else:
+        raise InputError(f"{folder}: holds neither model.safetensors nor model.safetensors.index.json")
+    tensors = {}
+    for name in names:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name}: {index.name} lists this file, but it is not there; fetch it again")
+        tensors |= load_file(folder / name)
+    return tensors
+
+
+def _replace(tensors: dict[str, Tensor], prefix: str, own: dict[str, Tensor]) -> None:
+    for key in [k for k in tensors if k.startswith(prefix)]:
+        del tensors[key]
+    tensors |= {prefix + k: t for k, t in own.items()}
+
+
+def _video_tensors(source: str | Path, hub: dict) -> dict[str, Tensor]:
+    """VideoMamba's tensors: at the top of its file, or under ``model`` or ``module``."""
+    path = Path(source)
+    if path.is_dir():
+        path /= VIDEO_FILE
+    elif not path.is_file() and (parts := re.fullmatch(r"([\w.-]+/[\w.-]+?)(?:/([\w.-]+\.pth))?", str(source))):
+        path = Path(hf_hub_download(parts[1], parts[2] or VIDEO_FILE, **hub))
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; video_encoder is VideoMamba's .pth or its hub id")
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    for wrapper in ("model", "module"):
+        if wrapper in content:
+            content = content[wrapper]
+            break
+    tensors = {k: t for k, t in content.items() if not DROPPED_OF_VIDEO.match(k)}
+    if not tensors:
+        raise InputError(
+            f"{path}: no key starts with 'vision_encoder.'; this is not VideoMamba's video-text checkpoint"
+        )
+    return tensors
+
+
+def _image_tensors(source: str | Path, hub: dict) -> tuple[dict[str, Tensor], dict]:
+    """CLIP's vision tensors of a vision or a two-tower folder, and the number of heads, which no tensor shows."""
+    folder = _folder(source, hub, (*WEIGHT_FILES, "pytorch_model.bin"))
+    if (folder / "pytorch_model.bin").is_file() and not list(folder.glob("*.safetensors")):
+        tensors = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+    else:
+        tensors = _tensors(folder)
+    if "embeddings.class_embedding" in tensors:  # as transformers 5 names them when it saves the vision tower alone
+        tensors = {f"vision_model.{k}": t for k, t in tensors.items()}
+    tensors = {k: t for k, t in tensors.items() if not DROPPED_OF_IMAGE.match(k) and not DROPPED.search(k)}
+    if not tensors:
+        raise InputError(f"{folder}: no key starts with 'vision_model.'; image_encoder is a CLIP folder or its hub id")
+    config = read_json(folder / "config.json", "it belongs to CLIP's folder")
+    heads = config.get("vision_config", config).get("num_attention_heads")
+    return tensors, {} if heads is None else {"image_num_heads": heads}
+
+
+def _geometry(tensors: dict[str, Tensor], folder: Path) -> dict:
+    """Configuration fields that the encoders' tensors show; heads of 64 are assumed, as in every published CLIP."""
+
+    def shape(key):
+        if key not in tensors:
+            raise InputError(f"{folder}: the tensor {key} is missing, so the encoder's geometry is unknown")
+        return tensors[key].shape
+
+    def depth(prefix):
+        numbers = [re.match(rf"{re.escape(prefix)}(\d+)\.", k) for k in tensors]
+        return 1 + max((int(n[1]) for n in numbers if n), default=-1)
+
+    video, image = f"{VIDEO_PREFIX}vision_encoder.", f"{IMAGE_PREFIX}vision_model."
+    width = shape(f"{video}cls_token")[-1]
+    inner, n_states = shape(f"{video}layers.0.mixer.A_log")
+    image_width, _, patch, _ = shape(f"{image}embeddings.patch_embedding.weight")
+    return {
+        "video_hidden_size": width,
+        "video_num_layers": depth(f"{video}layers."),
+        "video_state_size": n_states,
+        "video_conv_kernel": shape(f"{video}layers.0.mixer.conv1d.weight")[-1],
+        "video_expand": inner // width,
+        "video_num_frames": shape(f"{video}temporal_pos_embedding")[1],
+        "image_hidden_size": image_width,
+        "image_intermediate_size": shape(f"{image}encoder.layers.0.mlp.fc1.weight")[0],
+        "image_num_layers": depth(f"{image}encoder.layers."),
+        "image_num_heads": max(1, image_width // 64),
+        "image_size": patch * math.isqrt(shape(f"{image}embeddings.position_embedding.weight")[0] - 1),
+        "patch_size": patch,
+    }
+
+
+def _video_token(folder: Path) -> dict:
+    """The id of ``<|video_pad|>`` where the folder's tokenizer has it."""
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        if (folder / name).is_file():
+            content = read_json(folder / name)
+            added = [(int(k), v["content"]) for k, v in content.get("added_tokens_decoder", {}).items()]
+            added += [(t["id"], t["content"]) for t in content.get("added_tokens", [])]
+            for number, text in added:
+                if text == "<|video_pad|>":
+                    return {"video_token_id": number}
+    return {}
+
+
+def _check(tensors: dict[str, Tensor], expected: dict[str, Tensor], folder: Path) -> None:
+    problems = [f"missing: {k} {tuple(expected[k].shape)}" for k in sorted(expected.keys() - tensors.keys())]
+    problems += [f"unexpected: {k} {tuple(tensors[k].shape)}" for k in sorted(tensors.keys() - expected.keys())]
+    problems += [
+        f"wrong shape: {k} is {tuple(tensors[k].shape)}, the model has {tuple(expected[k].shape)}"
+        for k in sorted(expected.keys() & tensors.keys())
+        if tensors[k].shape != expected[k].shape
+    ]
+    if problems:
+        listed = problems[:LISTED] + [f"and {len(problems) - LISTED} more"] * (len(problems) > LISTED)
+        text = "\n  ".join(listed)
+        raise InputError(f"{folder}: {len(problems)} tensors do not fit the model:\n  {text}")

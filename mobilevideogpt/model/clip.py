@@ -1,0 +1,49 @@
+"""CLIP's vision tower (arXiv:2103.00020), which encodes the context images; transformers' parts, released keys."""
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig
+from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPVisionEmbeddings
+
+from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+
+IMAGES_AT_ONCE = 128
+
+
+class ContextTransformer(nn.Module):
+    """CLIP's vision transformer up to its last layer but one; the last layer and the norm after it are only carried."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.embeddings = CLIPVisionEmbeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)  # spelled as in the checkpoints
+        self.encoder = CLIPEncoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Encode ``(B, 3, H, W)`` normalised images to ``(B, 1 + patches, width)``, class token first."""
+        hidden = self.pre_layrnorm(self.embeddings(pixels.to(self.pre_layrnorm.weight.dtype)))
+        for layer in self.encoder.layers[:-1]:
+            hidden = layer(hidden, attention_mask=None)
+        return hidden
+
+
+class CLIPTower(nn.Module):
+    """The level of the checkpoint keys above the transformer."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.vision_model = ContextTransformer(config)
+
+
+class ImageTower(nn.Module):
+    """The level above that."""
+
+    def __init__(self, config: MobileVideoGPTConfig):
+        super().__init__()
+        self.vision_tower = CLIPTower(config.clip_config)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Patch tokens alone, ``(B, patches, width)`` of ``(B, 3, H, W)``."""
+        parts = [self.vision_tower.vision_model(part)[:, 1:] for part in pixels.split(IMAGES_AT_ONCE)]
+        return torch.cat(parts)

@@ -1,0 +1,286 @@
+"""Mobile-VideoGPT (arXiv:2503.21782): Qwen2 with the visual tokens of a video among its input embeddings.
+
+Module names are the keys of the released checkpoints. Shapes: B videos of F frames, P chunks of 8 frames, L tokens.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GenerationConfig, GenerationMixin
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
+from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, Qwen2PreTrainedModel
+
+from mobilevideogpt.model.checkpoint import official_config, read_checkpoint
+from mobilevideogpt.model.clip import ImageTower
+from mobilevideogpt.model.configuration import CONTEXT_SIDE, FRAMES_PER_CHUNK, VIDEO_SIDE, MobileVideoGPTConfig
+from mobilevideogpt.model.projector import Projector
+from mobilevideogpt.model.selection import frame_scores, select_frames
+from mobilevideogpt.model.videomamba import Mixer, VideoMamba, VideoTower, init_mixer
+
+
+class MobileVideoGPTPreTrainedModel(Qwen2PreTrainedModel):
+    """What transformers needs to know of both classes below."""
+
+    config_class = MobileVideoGPTConfig
+    config: MobileVideoGPTConfig
+    _no_split_modules = ("Qwen2DecoderLayer", "CLIPEncoderLayer", "CLIPVisionEmbeddings", "Block", "VideoMamba")
+    _keep_in_fp32_modules_strict = ("vision_tower", "image_vision_tower")
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, Mixer):
+            init_mixer(module)
+        elif isinstance(module, VideoMamba):
+            for table in (module.cls_token, module.pos_embed, module.temporal_pos_embedding):
+                init.trunc_normal_(table, std=0.02)
+        elif isinstance(module, CLIPVisionEmbeddings):
+            init.normal_(module.class_embedding, std=module.embed_dim**-0.5)
+            init.copy_(module.position_ids, torch.arange(module.num_positions).expand(1, -1))
+
+
+class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
+    """The decoder, the two frozen encoders and the two projectors."""
+
+    def __init__(self, config: MobileVideoGPTConfig):
+        super().__init__(config)
+        self.mm_projector = Projector(config.video_hidden_size, config.hidden_size, VIDEO_SIDE)
+        self.image_mm_projector = Projector(config.image_hidden_size, config.hidden_size, CONTEXT_SIDE)
+        self.vision_tower = VideoTower(config).requires_grad_(False)
+        self.image_vision_tower = ImageTower(config).requires_grad_(False)
+        self.post_init()
+
+    def encode_video(self, pixel_values_videos: Tensor, pixel_values_context: Tensor) -> tuple[Tensor, Tensor]:
+        """See `MobileVideoGPTForConditionalGeneration.encode_video`."""
+        frames = pixel_values_videos.unflatten(1, (-1, FRAMES_PER_CHUNK))  # (B, P, 8, 3, H, W)
+        count = self.config.video_num_frames // frames.shape[1]
+        context = self.image_vision_tower(pixel_values_context.flatten(0, 1))  # (B * F, N, Wi)
+        context = context.unflatten(0, pixel_values_context.shape[:2])
+        scores = frame_scores(context.detach().unflatten(1, (-1, FRAMES_PER_CHUNK)))  # (B, P, 8)
+        chosen = select_frames(scores, count, self.config.select_highest)  # (B, P, count)
+        frames = frames.gather(2, chosen[..., None, None, None].expand(-1, -1, -1, *frames.shape[3:]))
+        video = self.vision_tower(frames.flatten(1, 2))  # (B, P * count, N, Wv)
+        side = self.config.image_size // self.config.patch_size
+        grid = video.mT.unflatten(-1, (side, side)).flatten(0, 1)  # (B * P * count, Wv, side, side)
+        pooled = F.adaptive_avg_pool2d(grid, VIDEO_SIDE).flatten(2).mT  # (B * P * count, 49, Wv)
+        return pooled.unflatten(0, (len(context), -1, count)).flatten(2, 3), context
+
+    def project(self, video_features: Tensor, context_features: Tensor) -> Tensor:
+        """Visual tokens ``(B, num_visual_tokens, hidden_size)``: every context image's, then every chunk's."""
+        dtype = self.embed_tokens.weight.dtype
+        context = self.image_mm_projector(context_features.flatten(0, 1).to(dtype))  # (B * F, 144, hidden_size)
+        video = self.mm_projector(video_features.flatten(0, 1).to(dtype))  # (B * P, 49, hidden_size)
+        n = len(video_features)
+        return torch.cat([t.unflatten(0, (n, -1)).flatten(1, 2) for t in (context, video)], dim=1)
+
+
+class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, GenerationMixin):
+    """Mobile-VideoGPT with its language-modelling head, tied to the token embeddings."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: MobileVideoGPTConfig):
+        super().__init__(config)
+        self.model = MobileVideoGPTModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def encode_video(self, pixel_values_videos: Tensor, pixel_values_context: Tensor) -> tuple[Tensor, Tensor]:
+        """What the frozen encoders say of a video; no graph is recorded unless the encoders' parameters ask for it.
+
+        Args:
+            pixel_values_videos: Frames as VideoMamba takes them, ``(B, F, 3, H, W)``.
+            pixel_values_context: The same frames as CLIP takes them, ``(B, F, 3, H, W)``.
+
+        Returns:
+            Video features ``(B, P, 196, video_hidden_size)`` of the frames that receive most attention, and context
+            features ``(B, F, 196, image_hidden_size)``.
+        """
+        return self.model.encode_video(pixel_values_videos, pixel_values_context)
+
+    def embed(
+        self,
+        input_ids: Tensor,
+        video_features: Tensor | None = None,
+        context_features: Tensor | None = None,
+        pixel_values_videos: Tensor | None = None,
+        pixel_values_context: Tensor | None = None,
+    ) -> Tensor:
+        """Token embeddings ``(B, L, hidden_size)`` with the visual tokens, in order, where ``video_token_id`` stands.
+
+        Raises:
+            ValueError: If videos and placeholders do not match.
+        """
+        if pixel_values_videos is not None:
+            video_features, context_features = self.encode_video(pixel_values_videos, pixel_values_context)
+        places = input_ids == self.config.video_token_id
+        expected = 0 if video_features is None else len(video_features) * self.config.num_visual_tokens
+        if (found := int(places.sum())) != expected:
+            raise ValueError(
+                f"input_ids hold {found} visual placeholders (id {self.config.video_token_id}), the videos given fill "
+                f"{expected}: each video stands as {self.config.num_visual_tokens} of them"
+            )
+        embeds = self.get_input_embeddings()(input_ids.masked_fill(places, 0))
+        if not expected:
+            return embeds
+        visual = self.model.project(video_features, context_features).to(embeds.device, embeds.dtype)
+        return embeds.masked_scatter(places[..., None], visual)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        video_features: Tensor | None = None,
+        context_features: Tensor | None = None,
+        pixel_values_videos: Tensor | None = None,
+        pixel_values_context: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """Run the language model over text and videos; each video comes as pixels or as features of `encode_video`.
+
+        Args:
+            input_ids: ``(B, L)``, a video as ``num_visual_tokens`` copies of ``video_token_id``.
+            attention_mask: ``(B, L)`` including what the cache holds; either side may be padded.
+            labels: ``(B, L)``, -100 where nothing is asked; the shift by one happens here.
+            logits_to_keep: As in transformers. With labels and 0, logits are computed only at those positions that
+                predict a label in some row, and are returned for these.
+            num_items_in_batch: What the summed loss is divided by, instead of the number of labels here.
+
+        Raises:
+            ValueError: If videos and placeholders do not match.
+        """
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if inputs_embeds is None:
+            if past and video_features is None and pixel_values_videos is None:
+                inputs_embeds = self.get_input_embeddings()(
+                    input_ids
+                )  # a generated placeholder is a word like any other
+            else:
+                pixels = (pixel_values_videos, pixel_values_context)
+                inputs_embeds = self.embed(input_ids, video_features, context_features, *pixels)
+        if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
+        outputs = self.model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        if labels is not None:
+            labels = F.pad(labels, (0, 1), value=-100)[:, 1:]  # what each position predicts
+            if isinstance(logits_to_keep, int) and not logits_to_keep:
+                keep = (labels != -100).any(0).nonzero()[:, 0].to(outputs.last_hidden_state.device)
+            labels = labels[:, keep.to(labels.device) if isinstance(keep, Tensor) else keep]
+        logits = self.lm_head(outputs.last_hidden_state[:, keep])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits,
+                labels=None,
+                shift_labels=labels.contiguous(),
+                vocab_size=self.config.vocab_size,
+                num_items_in_batch=num_items_in_batch,
+            )
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor | None = None,
+        video_features: Tensor | None = None,
+        context_features: Tensor | None = None,
+        pixel_values_videos: Tensor | None = None,
+        pixel_values_context: Tensor | None = None,
+        **kwargs,
+    ):
+        """As in transformers, but the result holds the new ids alone, without the prompt.
+
+        The prompt is embedded once, videos included; prompts of unequal length are padded on the left. ``labels`` are
+        ignored.
+        """
+        kwargs.pop("labels", None)
+        if kwargs.get("inputs_embeds") is None:
+            input_ids = kwargs.pop("inputs", None) if input_ids is None else input_ids
+            features = (video_features, context_features, pixel_values_videos, pixel_values_context)
+            kwargs["inputs_embeds"] = self.embed(input_ids, *features)
+        return super().generate(**kwargs)
+
+    @classmethod
+    def from_pretrained(cls, folder_or_repo, *args, video_encoder=None, image_encoder=None, config=None, **kwargs):
+        """Load a checkpoint in the released layout, or one of `save_pretrained`'s.
+
+        Args:
+            folder_or_repo: Folder or hub id with ``config.json`` and one or several safetensors files.
+            video_encoder: VideoMamba's ``.pth`` file, or the hub id of the repository that holds it.
+            image_encoder: CLIP folder, or its hub id. Both win over encoders inside the checkpoint, and may be left out
+                if it holds them.
+            config: Used in place of the folder's.
+            kwargs: As in transformers: ``dtype`` (default: the checkpoint's; the encoders stay in float32),
+                ``device_map``, ``attn_implementation``, ``revision``, ``local_files_only`` and so on.
+
+        Raises:
+            InputError: If a tensor is missing, unexpected or of the wrong shape; the message lists them.
+        """
+        if "state_dict" in kwargs:  # someone who has the tensors already
+            return super().from_pretrained(folder_or_repo, *args, config=config, **kwargs)
+        hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
+        folder, config, state_dict = read_checkpoint(cls, folder_or_repo, video_encoder, image_encoder, config, hub)
+        model = super().from_pretrained(None, *args, config=config, state_dict=state_dict, **kwargs)
+        loaded = model[0] if isinstance(model, tuple) else model
+        loaded.config._name_or_path = loaded.name_or_path = str(folder_or_repo)
+        if (folder / "generation_config.json").is_file():
+            loaded.generation_config = GenerationConfig.from_pretrained(folder)
+        loaded.model.vision_tower.requires_grad_(False)
+        loaded.model.image_vision_tower.requires_grad_(False)
+        return model
+
+    def save_pretrained(self, save_directory, *args, layout: str = "default", **kwargs):
+        """As in transformers; encoders are included and keys are the released ones in either layout.
+
+        Args:
+            layout: ``"official"`` writes a ``config.json`` that the original code reads, too.
+        """
+        if layout not in ("default", "official"):
+            raise ValueError(f"layout is {layout!r}; it can be 'default' or 'official'")
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if layout == "official":
+            path = Path(save_directory, "config.json")
+            path.write_text(json.dumps(official_config(self.config), indent=2, sort_keys=True) + "\n")
+
+
+def encoder_state_digest(model: nn.Module) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes of both encoders' tensors, also when an adapter wraps ``model``."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        _, found, key = name.rpartition("vision_tower.vision_")
+        if found:
+            digest.update(f"{found}{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+AutoModelForCausalLM.register(MobileVideoGPTConfig, MobileVideoGPTForConditionalGeneration)

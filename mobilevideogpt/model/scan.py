@@ -1,0 +1,109 @@
+"""The selective scan of Mamba (arXiv:2312.00752), forward in time. Shapes: B clips, D channels, L tokens, N states.
+
+    s_t = exp(delta_t A) s_{t-1} + delta_t B_t u_t        y_t = (C_t . s_t + D u_t) silu(z_t)
+
+with ``delta = softplus(delta + delta_bias)``. There are three ways: the kernel of `mamba_ssm` where that package is
+installed, a Triton kernel on any other CUDA device, and plain PyTorch elsewhere and where Triton would need a gradient.
+"""
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+STATES_PER_STEP = (
+    2**18
+)  # numbers a step of the plain way handles at once: enough to hide Python, few enough for the cache
+
+
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor
+) -> Tensor:
+    """Scan by the fastest way that this device and these tensors allow; all compute in float32 inside.
+
+    Args:
+        u: Input, ``(B, D, L)``; fastest if its memory lies token by token (``stride(1) == 1``).
+        delta: Step sizes before bias and softplus, ``(B, D, L)``.
+        A: State matrix, negative, float32, ``(D, N)``.
+        B: Input matrix, ``(B, N, L)``.
+        C: Output matrix, ``(B, N, L)``.
+        D: Skip, float32, ``(D,)``.
+        z: Gate before SiLU, ``(B, D, L)``.
+        delta_bias: float32, ``(D,)``.
+
+    Returns:
+        ``(B, D, L)`` in the dtype of ``u``.
+    """
+    tensors = (u, delta, A, B, C, D, z, delta_bias)
+    needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if u.is_cuda and (kernel := _mamba_ssm()):
+        return kernel(u, delta, A, B, C, D=D, z=z, delta_bias=delta_bias, delta_softplus=True)
+    if u.is_cuda and not needs_grad and (kernel := _triton()):
+        return kernel(*tensors)
+    return plain_scan(*tensors)
+
+
+@cache
+def _mamba_ssm():
+    try:
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+    except ImportError:  # not installed, or built for another torch
+        return None
+    return selective_scan_fn
+
+
+@cache
+def _triton():
+    try:
+        from mobilevideogpt.model.scan_triton import triton_scan
+    except ImportError:
+        return None
+    return triton_scan
+
+
+def plain_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor
+) -> Tensor:
+    """`selective_scan` in plain PyTorch, with a gradient.
+
+    The sequence is cut in chunks that are stepped through side by side: once from zero for the state that each chunk
+    adds at its end, then, with the states passed on from chunk to chunk, once more for the output. Every factor is at
+    most 1, so nothing overflows however long the sequence is.
+    """
+    u32 = u.float().mT  # (B, L, D), as all below
+    step = F.softplus(delta.float().mT + delta_bias)
+    x = step * u32
+    B, C = B.float().mT, C.float().mT  # (B, L, N)
+    decay = A.float().mT.contiguous()  # (N, D)
+    y = torch.stack([_scan_clip(*clip, decay) for clip in zip(step, x, B, C, strict=True)])  # (B, L, D)
+    return ((y + u32 * D) * F.silu(z.float().mT)).mT.to(u.dtype)
+
+
+def _scan_clip(step: Tensor, x: Tensor, B: Tensor, C: Tensor, decay: Tensor) -> Tensor:
+    """``y_t = C_t . s_t`` with ``s_t = exp(step_t decay) s_{t-1} + x_t B_t``: ``(L, D)`` of one clip."""
+    length, (n_states, width) = len(step), decay.shape
+    chunks = min(max(1, STATES_PER_STEP // (n_states * width)), max(1, int(length**0.5)))
+    steps = -(-length // chunks)
+
+    def side_by_side(t):  # (L, ...) -> (steps, chunks, ...); zeros at the end change nothing
+        t = F.pad(t, (0, 0, 0, chunks * steps - length))
+        return t.unflatten(0, (chunks, steps)).transpose(0, 1)
+
+    step, x, B, C = side_by_side(step), side_by_side(x), side_by_side(B), side_by_side(C)
+    keep = [(s[:, None] * decay).exp_() for s in step]  # steps times (chunks, N, D)
+    add = [b[:, :, None] * v[:, None] for b, v in zip(B, x, strict=True)]
+    state = torch.zeros(chunks, n_states, width, device=step.device)
+    if chunks > 1:
+        for k, a in zip(keep, add, strict=True):
+            state = torch.addcmul(a, k, state)  # what each chunk adds
+        through = (step.sum(0)[:, None] * decay).exp()  # what it lets through
+        carried = [torch.zeros_like(state[0])]
+        for k, s in zip(through[:-1], state[:-1], strict=True):
+            carried.append(torch.addcmul(s, k, carried[-1]))
+        state = torch.stack(carried)  # before each chunk
+    y = []
+    for k, a, c in zip(keep, add, C, strict=True):
+        state = torch.addcmul(a, k, state)
+        y.append(torch.bmm(c[:, None], state)[:, 0])  # (chunks, D)
+    return torch.stack(y, 1).flatten(0, 1)[:length]

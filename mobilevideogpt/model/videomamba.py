@@ -1,0 +1,168 @@
+"""VideoMamba (arXiv:2403.06977), the video encoder: blocks of bidirectional Mamba over the patches of all frames.
+
+Module names are the keys of the published checkpoints. Shapes: B clips, T frames, L tokens, W width, D inner width.
+The residual stream, the norms and the scan's state are float32 whatever the weights are. There is no drop path.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.scan import selective_scan
+
+NORM_EPS = 1e-5
+CLIP_WIDTH = 512  # of the alignment head that the checkpoints carry
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm, computed in float32."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Normalise the last axis; the result has ``dtype`` or else that of ``x``."""
+        return F.rms_norm(x.float(), x.shape[-1:], self.weight.float(), NORM_EPS).to(dtype or x.dtype)
+
+
+class Mixer(nn.Module):
+    """Mamba along the sequence and, with weights of its own, against it; both share the outer projections."""
+
+    def __init__(self, width: int, n_states: int, kernel: int, expand: int):
+        super().__init__()
+        inner = expand * width
+        self.n_states = n_states
+        self.dt_rank = math.ceil(width / 16)
+        self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+        self.conv1d = nn.Conv1d(inner, inner, kernel, groups=inner)
+        self.conv1d_b = nn.Conv1d(inner, inner, kernel, groups=inner)
+        self.x_proj = nn.Linear(inner, self.dt_rank + 2 * n_states, bias=False)
+        self.x_proj_b = nn.Linear(inner, self.dt_rank + 2 * n_states, bias=False)
+        self.dt_proj = nn.Linear(self.dt_rank, inner)
+        self.dt_proj_b = nn.Linear(self.dt_rank, inner)
+        self.A_log = nn.Parameter(torch.empty(inner, n_states))
+        self.A_b_log = nn.Parameter(torch.empty(inner, n_states))
+        self.D = nn.Parameter(torch.empty(inner))
+        self.D_b = nn.Parameter(torch.empty(inner))
+        self.out_proj = nn.Linear(inner, width, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Mix ``(B, L, W)`` along L."""
+        x, z = self.in_proj(hidden).chunk(2, dim=-1)  # (B, L, D) each
+        return self.out_proj(self.forward_branch(x, z) + self.backward_branch(x, z))
+
+    def forward_branch(self, x: Tensor, z: Tensor) -> Tensor:
+        """``(B, L, D)``, where a token sees those before it."""
+        return self._branch(x, z, self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
+
+    def backward_branch(self, x: Tensor, z: Tensor) -> Tensor:
+        """``(B, L, D)``, where a token sees those after it."""
+        weights = (self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b)
+        return self._branch(x.flip(1), z.flip(1), *weights).flip(1)
+
+    def _branch(self, x, z, conv1d, x_proj, dt_proj, A_log, D):
+        u = F.silu(conv1d(F.pad(x.mT, (conv1d.kernel_size[0] - 1, 0))))  # (B, D, L)
+        dt, B, C = x_proj(u.mT).split((self.dt_rank, self.n_states, self.n_states), dim=-1)
+        delta = F.linear(dt, dt_proj.weight).mT  # (B, D, L)
+        A = -torch.exp(A_log.float())
+        return selective_scan(u, delta, A, B.mT, C.mT, D.float(), z.mT, dt_proj.bias.float()).mT
+
+
+class Block(nn.Module):
+    """Add, normalise, mix."""
+
+    def __init__(self, config: MobileVideoGPTConfig):
+        super().__init__()
+        self.norm = RMSNorm(config.video_hidden_size)
+        self.mixer = Mixer(
+            config.video_hidden_size, config.video_state_size, config.video_conv_kernel, config.video_expand
+        )
+
+    def forward(self, hidden: Tensor, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the mixer's output and the residual stream it has yet to be added to, float32, both ``(B, L, W)``."""
+        residual = hidden.float() if residual is None else hidden + residual
+        return self.mixer(self.norm(residual, hidden.dtype)), residual
+
+
+class PatchEmbed(nn.Module):
+    """Each frame's patches, embedded."""
+
+    def __init__(self, config: MobileVideoGPTConfig):
+        super().__init__()
+        size = (1, config.patch_size, config.patch_size)
+        self.proj = nn.Conv3d(3, config.video_hidden_size, size, stride=size)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """``(B, T, 3, H, W)`` to ``(B, T, patches, width)``, patches row by row."""
+        return self.proj(pixels.transpose(1, 2).to(self.proj.weight.dtype)).flatten(3).permute(0, 2, 3, 1)
+
+
+class AlignmentHead(nn.Module):
+    """Carried because the checkpoints hold it; computes nothing here."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.head = nn.Linear(width, CLIP_WIDTH)
+        self.norm = nn.LayerNorm(CLIP_WIDTH)
+
+
+class VideoMamba(nn.Module):
+    """The encoder: one sequence of a class token and all patches of all frames."""
+
+    def __init__(self, config: MobileVideoGPTConfig):
+        super().__init__()
+        width, patches = config.video_hidden_size, (config.image_size // config.patch_size) ** 2
+        self.patch_embed = PatchEmbed(config)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.empty(1, patches + 1, width))
+        self.temporal_pos_embedding = nn.Parameter(torch.empty(1, config.video_num_frames, width))
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.video_num_layers))
+        self.norm = RMSNorm(width)
+        self.clip_decoder = nn.ModuleList([AlignmentHead(width)])
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """What enters the first block, ``(B, 1 + T * patches, W)``; a single frame gets no temporal position."""
+        patches = self.patch_embed(pixels) + self.pos_embed[:, 1:]  # (B, T, patches, W)
+        if pixels.shape[1] > 1:
+            patches = patches + self.temporal_pos_embedding[:, :, None]
+        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(pixels), -1, -1)
+        return torch.cat([first, patches.flatten(1, 2)], dim=1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Encode ``(B, T, 3, H, W)`` normalised frames to ``(B, 1 + T * patches, W)``, class token first."""
+        hidden, residual = self.embed(pixels), None
+        for block in self.layers:
+            hidden, residual = block(hidden, residual)
+        return self.norm(hidden + residual, hidden.dtype)
+
+
+class VideoTower(nn.Module):
+    """The level of the checkpoint keys above VideoMamba."""
+
+    def __init__(self, config: MobileVideoGPTConfig):
+        super().__init__()
+        self.vision_encoder = VideoMamba(config)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Patch tokens alone, ``(B, T, patches, W)``."""
+        return self.vision_encoder(pixels)[:, 1:].unflatten(1, (pixels.shape[1], -1))
+
+
+@torch.no_grad()
+def init_mixer(mixer: Mixer) -> None:
+    """Mamba's own start: states that decay at 1...N, steps log-uniform in 0.001...0.1, the rest as PyTorch does it."""
+    for module in (mixer.in_proj, mixer.conv1d, mixer.conv1d_b, mixer.x_proj, mixer.x_proj_b, mixer.out_proj):
+        module.reset_parameters()
+    for A_log in (mixer.A_log, mixer.A_b_log):
+        init.copy_(A_log, torch.arange(1, mixer.n_states + 1).log().expand_as(A_log))
+    for D in (mixer.D, mixer.D_b):
+        init.ones_(D)
+    for dt_proj in (mixer.dt_proj, mixer.dt_proj_b):
+        init.uniform_(dt_proj.weight, -(mixer.dt_rank**-0.5), mixer.dt_rank**-0.5)
+        step = torch.empty_like(dt_proj.bias).uniform_(math.log(1e-3), math.log(1e-1)).exp_()
+        init.copy_(dt_proj.bias, step + torch.log(-torch.expm1(-step)))  # softplus gives the step back
