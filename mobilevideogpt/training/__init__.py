@@ -1,1 +1,1 @@
-"""Fine-tuning: settings, LoRA, optimiser groups, trainer, checkpoints, memory."""
+"""Stage-3 fine-tuning: settings, trainer, runs that resume, preflight."""

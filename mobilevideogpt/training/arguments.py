@@ -1,0 +1,198 @@
+"""What a fine-tuning is asked to do, and its translation for transformers' Trainer and DeepSpeed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobilevideogpt.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+# These change speed, memory or what is kept, not what is learned.
+NOT_LEARNED_FROM = {
+    "gradient_checkpointing",
+    "save_steps",
+    "save_total_limit",
+    "deepspeed",
+    "processes",
+    "num_workers",
+    "report_to",
+}
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a fine-tuning; the comments in config.yaml say what each means.
+
+    ``batch_size`` counts the clips of one forward pass over all processes together, so that the number of processes
+    does not change what is learned.
+    """
+
+    epochs: float = 10
+    batch_size: int = 4
+    gradient_accumulation_steps: int = 1
+    learning_rate: float = 1e-4
+    projector_learning_rate: float = 2e-5
+    lr_scheduler: str = "cosine"
+    warmup_ratio: float = 0.05
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    lora_r: int = 64
+    lora_alpha: float = 128
+    lora_dropout: float = 0.05
+    max_text_tokens: int = 2048
+    precision: str = "bf16"
+    gradient_checkpointing: bool = True
+    save_steps: int = 50
+    save_total_limit: int = 2
+    early_stopping_patience: int | None = None
+    deepspeed: str = "auto"
+    processes: int | None = None
+    num_workers: int = 2
+    report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
+    seed: int = 42
+
+    def __post_init__(self):
+        for name, choices in {
+            "precision": ("bf16", "fp16", "fp32"),
+            "deepspeed": ("auto", "off", "zero2", "zero3", "zero3_offload"),
+        }.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"finetune.{name}: {getattr(self, name)!r} is none of {', '.join(choices)}")
+        if self.processes and self.batch_size % self.processes:
+            raise InputError(
+                f"finetune.batch_size: {self.batch_size} clips cannot be shared equally by {self.processes} processes; "
+                "choose a multiple"
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict) -> TrainingSettings:
+        """Build settings from the ``finetune`` part of the configuration.
+
+        Raises:
+            InputError: If a key is unknown or a number is not one.
+        """
+        known = {f.name: f.type for f in fields(cls)}
+        if unknown := sorted(set(values) - set(known)):
+            raise InputError(f"finetune: unknown setting {', '.join(unknown)}; known are {', '.join(known)}")
+        values = dict(values)
+        for name, value in values.items():
+            if known[name] in ("float", "int"):
+                try:
+                    values[name] = float(value) if known[name] == "float" else int(value)
+                except (TypeError, ValueError):
+                    raise InputError(f"finetune.{name}: {value!r} is not a number") from None
+        return cls(**values)
+
+    def learned_from(self) -> dict:
+        """Return the settings that shape the adapter, for its digest."""
+        return {name: value for name, value in asdict(self).items() if name not in NOT_LEARNED_FROM}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a fine-tuning runs on this machine: ``processes``, and the ZeRO configuration's name or None."""
+
+    processes: int
+    deepspeed: str | None
+
+
+def plan_launch(settings: TrainingSettings) -> Launch:
+    """Resolve what the settings leave to the machine: the number of processes and whether DeepSpeed is used.
+
+    Raises:
+        InputError: If DeepSpeed is asked for and cannot be used.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    processes = settings.processes or max(n for n in range(1, max(gpus, 1) + 1) if settings.batch_size % n == 0)
+    if gpus and processes > gpus:
+        raise InputError(f"finetune.processes: {processes} processes, but there are {gpus} GPUs; choose at most {gpus}")
+    if processes < gpus:
+        logger.warning("training on %d of %d GPUs (batch_size %d)", processes, gpus, settings.batch_size)
+    if settings.deepspeed == "off" or (settings.deepspeed == "auto" and not gpus):
+        return Launch(processes, None)
+    explicit = settings.deepspeed != "auto"
+    if settings.precision == "fp16":
+        obstacle = "it would keep the trained weights in fp16"
+    else:
+        try:
+            importlib.import_module("deepspeed")
+            return Launch(processes, settings.deepspeed if explicit else "zero2")
+        except Exception as error:  # DeepSpeed raises its own kinds where a CUDA toolkit or a compiler is missing
+            obstacle = f"it cannot be imported here ({type(error).__name__}: {error})"
+    if explicit:
+        raise InputError(f"finetune.deepspeed: {settings.deepspeed}, but {obstacle}; set it to auto or off")
+    logger.warning("training without DeepSpeed: %s", obstacle)
+    return Launch(processes, None)
+
+
+def training_arguments(
+    settings: TrainingSettings, run_folder: Path, launch: Launch, deepspeed_configs: Path, evaluate_first: bool
+) -> TrainingArguments:
+    """Translate the settings for transformers' Trainer.
+
+    Evaluation and checkpoints are triggered by our own callback, so their strategies are off here. bf16 is our own
+    autocast around the model (see `trainer.autocast`); fp16 is the Trainer's, which scales the loss.
+    """
+    import torch
+    from transformers import TrainingArguments
+
+    gpu = torch.cuda.is_available()
+    if settings.precision == "fp16" and not gpu:
+        raise InputError("finetune.precision: fp16 needs a GPU; choose bf16 or fp32")
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run_folder / "tensorboard")
+    config = None
+    if launch.deepspeed:
+        config = json.loads((deepspeed_configs / f"{launch.deepspeed}.json").read_text())
+        if not gpu:  # pinned memory and streams are a GPU's
+            config["zero_optimization"]["overlap_comm"] = False
+            for offload in ("offload_optimizer", "offload_param"):
+                config["zero_optimization"].get(offload, {}).pop("pin_memory", None)
+    renamed = any(f.name == "activation_checkpointing" for f in fields(TrainingArguments))  # since transformers 5.2x
+    checkpointing = "activation_checkpointing" if renamed else "gradient_checkpointing"
+    arguments = TrainingArguments(
+        output_dir=str(run_folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size // launch.processes,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.lr_scheduler,
+        warmup_steps=settings.warmup_ratio,  # below 1: a share of the steps
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch_fused",
+        fp16=settings.precision == "fp16",
+        **{checkpointing: settings.gradient_checkpointing, f"{checkpointing}_kwargs": {"use_reentrant": False}},
+        use_cpu=not gpu,
+        ddp_backend="gloo" if launch.processes > 1 and not gpu else None,
+        ddp_find_unused_parameters=False,
+        deepspeed=config,
+        eval_on_start=evaluate_first,
+        eval_strategy="no",
+        save_strategy="no",
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # a loss that is not a number stops the run instead
+        disable_tqdm=True,
+        log_level="warning",
+        report_to=settings.report_to or "none",
+        run_name=run_folder.name,
+        dataloader_num_workers=settings.num_workers,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        seed=settings.seed,
+        data_seed=settings.seed,
+    )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # one process, one GPU: never torch's DataParallel
+    return arguments

@@ -1,0 +1,87 @@
+"""Which clips a step sees: the same whatever the number of processes, the same again after a resume."""
+
+import signal
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mobilevideogpt.errors import InputError
+
+IGNORED = -100
+
+
+class NumberedClips(Dataset):
+    """Add to each item its number; ``-1 - n`` asks for a stand-in of item n without supervised tokens."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __getitem__(self, number: int) -> dict:
+        item = dict(self.dataset[number if number >= 0 else -1 - number])
+        if number < 0:
+            item["labels"] = torch.full_like(item["labels"], IGNORED)
+        return {**item, "number": number}
+
+
+class SharedBatches:
+    """Batch sampler that deals each batch out to the processes.
+
+    Every process takes as many steps as the others. Where a batch does not go round, which happens only to the last of
+    an epoch, a stand-in without supervised tokens fills the place: it adds nothing to the loss.
+    """
+
+    def __init__(self, n: int, batch_size: int, process: int, processes: int, seed: int | None):
+        """Args: n items, batch_size over all processes; ``seed`` None keeps the order."""
+        self.n, self.batch_size, self.process, self.processes, self.seed = n, batch_size, process, processes, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-self.n // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = list(range(self.n))
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            order = torch.randperm(self.n, generator=generator).tolist()
+        for start in range(0, self.n, self.batch_size):
+            batch = order[start : start + self.batch_size]
+            yield batch[self.process :: self.processes] or [-1 - batch[0]]
+
+
+class Collate:
+    """Pad items into a batch, whose ``numbers`` tell which clips are in it."""
+
+    def __init__(self, processor, clips: list[str]):
+        self.processor, self.clips = processor, clips
+
+    def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
+        numbers = torch.tensor([item.pop("number") for item in items])
+        batch = dict(self.processor.pad(items))
+        supervised = (batch["labels"][:, 1:] != IGNORED).any(dim=1)
+        for number, any_supervised in zip(numbers.tolist(), supervised.tolist(), strict=True):
+            if number >= 0 and not any_supervised:
+                raise InputError(
+                    f"{self.clips[number]}: no token of its answer is left to learn from; "
+                    "shorten the prompt or raise finetune.max_text_tokens"
+                )
+        return {**batch, "numbers": numbers}
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Let a reading process live until the trainer has saved, when a signal goes to the whole process group."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def batches(dataset: Dataset, collate: Collate, sampler: SharedBatches, workers: int, pin_memory: bool) -> DataLoader:
+    """Return a loader that leaves the global random state alone."""
+    return DataLoader(
+        NumberedClips(dataset),
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_signals_to_the_trainer,
+        generator=torch.Generator(),
+    )

@@ -1,0 +1,380 @@
+"""The Trainer of Stage 3: LoRA and both projectors, each at its own learning rate, and checkpoints that are whole."""
+
+import json
+import logging
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import replacing_folder, write_json
+from mobilevideogpt.training.batches import Collate, SharedBatches, batches
+
+logger = logging.getLogger(__name__)
+
+MARKER = "digest.json"  # written last into a checkpoint: what it was made from, and that it is whole
+PROJECTORS = ("mm_projector", "image_mm_projector")
+ENOUGH_BYTES = 64 * 2**20
+
+
+def kind_of(name: str) -> str:
+    """Return ``lora`` or ``projectors``, for the name of a trainable parameter."""
+    if "lora_" in name:
+        return "lora"
+    if any(f".{projector}." in name for projector in PROJECTORS):
+        return "projectors"
+    raise ValueError(f"{name} is trainable, but is neither LoRA's nor a projector's")
+
+
+def parameter_groups(model: nn.Module, learning_rates: dict[str, float], weight_decay: float) -> list[dict]:
+    """Group the trainable parameters for AdamW by kind and, where there is weight decay, by whether they take it.
+
+    Biases and norms (one-dimensional) do not decay. No group is empty: DeepSpeed drops empty ones, which would shift
+    the learning rates of those after it (deepspeedai/DeepSpeedExamples#756).
+    """
+    groups: dict[tuple, dict] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.dtype != torch.float32:
+            raise ValueError(f"{name} is trained in {parameter.dtype}; small steps would be rounded away")
+        kind = kind_of(name)
+        decay = weight_decay if parameter.dim() > 1 else 0.0
+        group = groups.setdefault(
+            (kind, decay), {"params": [], "lr": learning_rates[kind], "weight_decay": decay, "kind": kind}
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def autocast(model: nn.Module, device_type: str) -> None:
+    """Run the forward pass of ``model`` under bf16 autocast, in place.
+
+    It wraps the module itself: DeepSpeed switches an autocast outside its engine off, and its own would also round the
+    gradients that the processes exchange.
+    """
+    model.forward = torch.autocast(device_type, dtype=torch.bfloat16)(model.forward)
+
+
+class Stop(AbstractContextManager):
+    """Take SIGINT and SIGTERM as a wish to stop after the step, any number of them.
+
+    Before training (``at_a_step_end`` unset) they end the process at once, as nothing could be saved.
+    """
+
+    def __init__(self):
+        self.signal: int | None = None
+        self.at_a_step_end = False
+
+    def __enter__(self):
+        self._before = {number: signal.signal(number, self._wish) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _wish(self, number, frame):
+        if not self.at_a_step_end:
+            raise SystemExit(128 + number)
+        if self.signal is None:
+            self.signal = number
+            name = signal.Signals(number).name
+            print(f"{name}: saving a checkpoint after this step, then stopping", file=sys.stderr, flush=True)
+
+    def agreed(self, processes: int, device: torch.device) -> bool:
+        """Whether any process was asked to stop; all of them learn it in the same step."""
+        if processes > 1:
+            asked = torch.tensor(self.signal or 0, device=device)
+            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+            self.signal = int(asked) or None
+        return self.signal is not None
+
+
+class Rhythm(TrainerCallback):
+    """When to evaluate, to save and to stop: derived from the steps and the log, so that a resumed run keeps it."""
+
+    def __init__(self, trainer: "FinetuneTrainer"):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **_):
+        self.trainer.train_batches.epoch = state.global_step // self.trainer.steps_per_epoch
+
+    def on_step_end(self, args, state, control, **_):
+        trainer, step = self.trainer, state.global_step
+        epoch_ends = step % trainer.steps_per_epoch == 0 or step >= state.max_steps
+        control.should_evaluate = epoch_ends and trainer.eval_dataset is not None
+        control.should_save = epoch_ends or step % trainer.settings.save_steps == 0
+        if trainer.stop.agreed(args.world_size, args.device):
+            control.should_save = control.should_training_stop = True
+
+    def on_evaluate(self, args, state, control, **_):
+        if out_of_patience(state.log_history, self.trainer.settings.early_stopping_patience):
+            control.should_training_stop = True
+
+
+def out_of_patience(log_history: list[dict], patience: int | None) -> bool:
+    """Whether the last ``patience`` validation losses brought nothing better; a resumed run finds the same answer."""
+    losses = [entry["eval_loss"] for entry in log_history if "eval_loss" in entry]
+    return bool(patience and losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
+
+
+class JsonLines(TrainerCallback):
+    """Write each entry of the log as a line of JSON while training goes on; a resumed run continues the file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_begin(self, args, state, control, **_):
+        if state.is_world_process_zero:
+            self.path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log_history), encoding="utf-8")
+
+    def on_log(self, args, state, control, **_):
+        if state.is_world_process_zero:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(state.log_history[-1]) + "\n")
+
+
+class Progress(TrainerCallback):
+    """A bar with loss and remaining time on a terminal; else a line an epoch. On standard error."""
+
+    def __init__(self, trainer: "FinetuneTrainer"):
+        self.trainer, self.bar, self.shown = trainer, None, {}
+
+    def on_train_begin(self, args, state, control, **_):
+        self.start, self.first_step = time.monotonic(), state.global_step
+        if state.is_world_process_zero and sys.stderr.isatty():
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="fine-tuning", unit="step")
+
+    def on_step_end(self, args, state, control, **_):
+        if self.bar:
+            self.bar.update()
+
+    def on_log(self, args, state, control, logs, **_):
+        self.shown |= {name: f"{logs[key]:.4g}" for name, key in _SHOWN.items() if key in logs}
+        if self.bar:
+            self.bar.set_postfix(self.shown)
+        elif "eval_loss" in logs and state.is_world_process_zero:
+            self._line(state)
+
+    def on_epoch_end(self, args, state, control, **_):
+        if self.trainer.eval_dataset is None and state.is_world_process_zero and not self.bar:
+            self._line(state)
+
+    def on_train_end(self, args, state, control, **_):
+        if self.bar:
+            self.bar.close()
+
+    def _line(self, state):
+        done = state.global_step - self.first_step
+        left = (time.monotonic() - self.start) / done * (state.max_steps - state.global_step) if done else None
+        losses = ", ".join(f"{name} {value}" for name, value in self.shown.items())
+        ahead = f", {left // 60:.0f} min {left % 60:.0f} s left" if left else ""
+        print(f"step {state.global_step}/{state.max_steps}: {losses}{ahead}", file=sys.stderr, flush=True)
+
+
+_SHOWN = {"loss": "loss", "validation loss": "eval_loss"}
+
+
+class FinetuneTrainer(Trainer):
+    """Trainer with our batches, learning rates, validation, guards and checkpoints.
+
+    Args:
+        settings: The run's `TrainingSettings`.
+        marker: What a checkpoint must carry to be resumed; stored in each.
+        stop: The signals' wish to stop.
+        clips: Names of the training clips, for messages.
+    """
+
+    def __init__(self, model, args, *, settings, processor, train_dataset, eval_dataset, clips, marker, stop):
+        self.settings, self.marker, self.stop, self.clips = settings, marker, stop, clips
+        self.processor = processor
+        self._saving: Path | None = None
+        super().__init__(
+            model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, data_collator=list
+        )
+        self.model_accepts_loss_kwargs = True  # our forward takes num_items_in_batch
+        self.learning_rates = {"lora": settings.learning_rate, "projectors": settings.projector_learning_rate}
+        self.train_batches = self._sampler(len(train_dataset), settings.seed)
+        self.steps_per_epoch = -(-len(self.train_batches) // settings.gradient_accumulation_steps)
+        self.remove_callback(PrinterCallback)
+        for callback in (Rhythm(self), JsonLines(Path(args.output_dir) / "log.jsonl"), Progress(self)):
+            self.add_callback(callback)
+
+    # Batches
+
+    def _sampler(self, n: int, seed: int | None) -> SharedBatches:
+        return SharedBatches(n, self.settings.batch_size, self.args.process_index, self.args.world_size, seed)
+
+    def get_train_dataloader(self):
+        """Return the training batches; not prepared by accelerate, which deals out whole batches."""
+        collate = Collate(self.processor, self.clips)
+        pin = self.args.device.type == "cuda"
+        return batches(self.train_dataset, collate, self.train_batches, self.settings.num_workers, pin)
+
+    # Optimisation
+
+    def create_optimizer(self, model=None):
+        """Create AdamW over LoRA and projectors, each kind at its learning rate."""
+        if self.optimizer is None:
+            cls, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            groups = parameter_groups(self.model, self.learning_rates, self.args.weight_decay)
+            self.optimizer = cls(groups, **options)
+        return self.optimizer
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
+        """Take one forward and backward pass.
+
+        Raises:
+            InputError: If the loss is not a finite number, before the weights change.
+        """
+        numbers = inputs.pop("numbers")
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            clips = ", ".join(self.clips[number] for number in numbers.tolist() if number >= 0)
+            last = newest_checkpoint(Path(self.args.output_dir), self.marker)
+            raise InputError(
+                f"the loss is {loss.item()} in step {self.state.global_step + 1}, on {clips}; last good checkpoint: "
+                f"{last or 'none yet'}. Lower finetune.learning_rate, or look at these clips and their labels"
+            )
+        return loss
+
+    def log(self, logs, start_time=None):
+        """Log, with the learning rate of each kind of parameter, which is checked against the schedule."""
+        if "loss" in logs:
+            logs |= self._checked_learning_rates(logs["learning_rate"])
+        super().log(logs, start_time)
+
+    def _checked_learning_rates(self, first_group: float) -> dict[str, float]:
+        """Return the rates of the step just taken, from that of the first group."""
+        groups = self.optimizer.param_groups
+        share = first_group / self.learning_rates[groups[0]["kind"]]  # of the peak, by warm-up and decay
+        for group in groups:
+            if group["initial_lr"] != self.learning_rates[group["kind"]]:
+                raise RuntimeError(
+                    f"{group['kind']} are trained at a peak of {group['initial_lr']}, "
+                    f"not {self.learning_rates[group['kind']]}"
+                )
+        now = {group["lr"] / group["initial_lr"] for group in groups}
+        if max(now) - min(now) > 1e-9:
+            raise RuntimeError(f"the parameter groups are at different points of the schedule: {sorted(now)}")
+        return {f"learning_rate_{group['kind']}": share * group["initial_lr"] for group in groups}
+
+    # Validation
+
+    @torch.no_grad()
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
+        """Return the mean loss over the supervised tokens of the validation set, whatever batches and processes."""
+        model = self.model_wrapped
+        model.eval()
+        collate = Collate(self.processor, [f"validation clip {n + 1}" for n in range(len(self.eval_dataset))])
+        sampler = self._sampler(len(self.eval_dataset), seed=None)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, tokens
+        for batch in batches(self.eval_dataset, collate, sampler, self.settings.num_workers, False):
+            batch.pop("numbers")
+            batch = self._prepare_inputs(batch)
+            tokens = (batch["labels"][:, 1:] != -100).sum()
+            loss = model(**batch, num_items_in_batch=tokens.clamp(min=1)).loss
+            sums += torch.stack([loss.double() * tokens, tokens.double()])
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(sums)
+        metrics = {f"{metric_key_prefix}_loss": (sums[0] / sums[1]).item()}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # Checkpoints
+
+    def _get_output_dir(self, trial) -> str:
+        return str(self._saving or self.args.output_dir)
+
+    def _save_checkpoint(self, model, trial):
+        """Save ``checkpoint-N`` whole or not at all, its marker last, and delete all but the newest."""
+        run_folder = Path(self.args.output_dir)
+        name = f"checkpoint-{self.state.global_step}"
+        main = self.is_world_process_zero()
+        place = replacing_folder(run_folder / name) if main else nullcontext()
+        with saying_if_the_disk_is_full(run_folder, self.marker), place as folder:
+            self._saving = self._shared(folder)
+            try:
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+            finally:
+                self._saving = None
+            if main:
+                for file in (folder / name).iterdir():
+                    file.rename(folder / file.name)
+                (folder / name).rmdir()
+                write_json(self.marker, folder / MARKER)
+        if main:
+            for old in numbered_checkpoints(run_folder)[: -self.settings.save_total_limit]:
+                (old / MARKER).unlink(missing_ok=True)  # first: half a checkpoint must not pass for a whole one
+                shutil.rmtree(old)
+        self.accelerator.wait_for_everyone()
+
+    def _shared(self, path: Path | None) -> Path:
+        """Tell every process the path that the first one chose."""
+        return Path(broadcast_object_list([str(path)])[0]) if self.args.world_size > 1 else path
+
+    def save_adapter(self, folder: Path | None) -> None:
+        """Write the adapter, projectors included, into ``folder`` (of the first process); all processes take part."""
+        self.save_model(str(self._shared(folder)))
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        """Save the adapter; only ZeRO-3, whose parameters are spread out, gathers them first."""
+        if self.is_deepspeed_enabled and self.deepspeed.zero_optimization_partition_weights():
+            super().save_model(output_dir, _internal_call=True)
+        else:
+            self._save(output_dir)
+
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            for unneeded in ("training_args.bin", "README.md"):
+                (Path(output_dir) / unneeded).unlink(missing_ok=True)
+
+
+@contextmanager
+def saying_if_the_disk_is_full(run_folder: Path, marker: dict) -> Iterator[None]:
+    """Turn the many errors that a full disk causes into one message."""
+    try:
+        yield
+    except Exception as error:
+        if shutil.disk_usage(run_folder).free >= ENOUGH_BYTES:
+            raise
+        last = newest_checkpoint(run_folder, marker)
+        raise InputError(
+            f"{run_folder}: the disk is full; free some space and run again, which goes on from "
+            f"{last.name if last else 'the beginning'}"
+        ) from error
+
+
+def numbered_checkpoints(run_folder: Path) -> list[Path]:
+    """Return the folders ``checkpoint-N``, by N."""
+    found = [path for path in run_folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def marker_of(folder: Path) -> dict | None:
+    """Return what a checkpoint or an adapter was made from; None if it is not whole."""
+    try:
+        return json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def newest_checkpoint(run_folder: Path, marker: dict) -> Path | None:
+    """Return the newest checkpoint that carries ``marker``."""
+    whole = [path for path in numbered_checkpoints(run_folder) if marker_of(path) == marker]
+    return whole[-1] if whole else None

@@ -1,0 +1,122 @@
+"""Rule finetune: fine-tune the base on the training split, or go on where a run stopped, and plot the log.
+
+Started from ``shell:``. Where several processes train together, it starts itself again in each.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import file_digest, json_digest, read_json, write_json
+from mobilevideogpt.log import log_to
+from mobilevideogpt.training.arguments import TrainingSettings, plan_launch
+from mobilevideogpt.training.launch import run_processes
+
+CONFIGS = Path(__file__).resolve().parents[1] / "config"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, help="the finetune settings: JSON, or a file that holds it")
+    parser.add_argument("--train", required=True, help="annotations to learn from")
+    parser.add_argument("--val", required=True, help="annotations of the validation loss")
+    parser.add_argument("--features-index", required=True, help="JSON: clip to the key of its features")
+    parser.add_argument("--features", required=True, help="folder of the features")
+    parser.add_argument("--base", required=True, help="folder of the base checkpoint")
+    parser.add_argument("--video-encoder", help="VideoMamba's .pth, if the base does not hold it")
+    parser.add_argument("--image-encoder", help="CLIP's folder, if the base does not hold it")
+    parser.add_argument("--run-folder", required=True, help="where checkpoints and the adapter go")
+    parser.add_argument("--output", required=True, help="train.json, written last")
+    parser.add_argument("--log", required=True)
+    parser.add_argument("--code-hash", default="", help="digest of the code that trains")
+    parser.add_argument("--digest", help="of all that shapes the adapter; by default computed from the inputs")
+    return parser.parse_args()
+
+
+def digest_of(options, settings, train, val, features) -> str:
+    """Digest what shapes the adapter, whatever the files' names and dates."""
+    clips = {record["video"] for record in train + val}
+    base = Path(options.base)
+    return json_digest(
+        {
+            "settings": settings.learned_from(),
+            "train": train,
+            "val": val,
+            "features": {clip: features.get(clip) for clip in clips},
+            "base": {
+                file.relative_to(base).as_posix(): file_digest(file)
+                for file in sorted(base.rglob("*"))
+                if file.is_file() and not any(part.startswith(".") for part in file.relative_to(base).parts)
+            },
+            "code": options.code_hash,
+        }
+    )
+
+
+def quiet() -> None:
+    """Keep the libraries' own notices off the terminal; to be called before they are imported."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it found none
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+def main() -> None:
+    options = parse_arguments()
+    first = int(os.environ.get("RANK", 0)) == 0
+    log_to(options.log if first else f"{options.log}.{os.environ['RANK']}")
+    text = options.settings
+    given = json.loads(text) if text.lstrip().startswith("{") else read_json(text)
+    settings = TrainingSettings.from_dict(given)
+    train, val = read_json(options.train), read_json(options.val)
+    features = read_json(options.features_index)
+    digest = options.digest or digest_of(options, settings, train, val, features)
+    if "RANK" not in os.environ and (processes := plan_launch(settings).processes) > 1:
+        quiet()
+        from mobilevideogpt.training.run import finished, locked
+
+        with locked(Path(options.run_folder)):  # refuse here, in one voice; the first child takes the lock again
+            done = finished(options.run_folder, digest)
+        if not done:
+            command = [__file__, *sys.argv[1:], "--digest", digest]
+            sys.exit(run_processes(processes, command))
+
+    quiet()
+    from mobilevideogpt.data.features import FeatureStore
+    from mobilevideogpt.training.run import finetune
+
+    record = finetune(
+        settings,
+        base=options.base,
+        video_encoder=options.video_encoder,
+        image_encoder=options.image_encoder,
+        train=train,
+        val=val,
+        features=features,
+        store=FeatureStore(options.features),
+        run_folder=options.run_folder,
+        digest=digest,
+        deepspeed_configs=CONFIGS,
+    )
+    if first:
+        from mobilevideogpt.training.plots import plot_training
+
+        plot_training(record["logs"]["steps"], Path(options.run_folder) / "plots")
+        write_json(record, options.output)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        logging.error("%s", error)
+        sys.exit(1)
