@@ -33,10 +33,9 @@ LOIN = (("left_hip", 0.092), ("right_hip", 0.092), ("waist", 0.103), ("pelvis", 
 
 SKIN = np.array([[244, 206, 178], [224, 172, 136], [198, 140, 100], [150, 98, 66], [104, 66, 46]])
 HAIR = np.array([[32, 26, 24], [66, 42, 28], [122, 82, 46], [190, 152, 92], [120, 120, 124]])
-CLOTHES = np.array(
-    [[206, 52, 60], [36, 92, 176], [40, 140, 90], [236, 184, 52], [120, 70, 150], [232, 232, 236]]
-    + [[40, 44, 52], [236, 120, 50], [60, 170, 190], [210, 96, 140], [90, 96, 106], [30, 52, 96]]
-)
+CLOTHES = [[206, 52, 60], [36, 92, 176], [40, 140, 90], [236, 184, 52], [120, 70, 150], [232, 232, 236]]
+CLOTHES += [[40, 44, 52], [236, 120, 50], [60, 170, 190], [210, 96, 140], [90, 96, 106], [30, 52, 96]]
+CLOTHES = np.array(CLOTHES)
 
 
 @dataclass(frozen=True)
@@ -192,12 +191,12 @@ class Painter:
         self.outer = np.round(_capsules(start, end, r + 1.1, q + 1.1) * 2**SHIFT).astype(np.int32)
         self.inner = np.round(_capsules(start, end, r, q) * 2**SHIFT).astype(np.int32)
         self.part_depth = (depth[:, a] + depth[:, b]) / 2
-        self.part_depth[:, len(LIMBS) :] = np.nan  # sleeves go with their limb
         middle = depth[:, J["chest"], None]
         across = joints[:, b, 2] - joints[:, a, 2]
         reach = np.maximum(np.linalg.norm(joints[:, b] - joints[:, a], axis=-1), 1e-6)
         level = 1 - np.abs(across) / reach  # level limbs catch the light from above
-        self.shade = np.clip(0.92 + 0.10 * level - 0.75 * (self._limb_depth(depth, a, b) - middle), 0.62, 1.12)
+        nearer = middle - (depth[:, a] + depth[:, b]) / 2
+        self.shade = np.clip(0.92 + 0.10 * level + 0.75 * nearer, 0.62, 1.12)
         self.hulls = []
         for joints_of in (LOIN, CHEST):
             index = np.array([J[name] for name, _ in joints_of])
@@ -209,14 +208,9 @@ class Painter:
             self.hulls.append([ring.astype(np.int32).reshape(len(flat), -1, 2) for ring in rings])
         self.torso_depth = depth[:, [J["pelvis"], J["chest"]]]
         self.head_radius = camera.focal / depth[:, J["head"]] * body.head
-        floor = joints * [1, 1, 0]
-        self.floor = camera.project(floor)[0]
+        self.floor = camera.project(joints * [1, 1, 0])[0]
         self.heights = joints[..., 2]
         self.scale = scale
-
-    @staticmethod
-    def _limb_depth(depth, a, b):
-        return (depth[:, a] + depth[:, b]) / 2
 
     def shadow(self, frame: np.ndarray, i: int) -> None:
         """Darken the floor below the parts near it."""

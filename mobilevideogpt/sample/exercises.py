@@ -50,13 +50,11 @@ def opposite_arm_and_leg_lifts_on_knees(take: Take) -> Pose:
     upright = ground["pitch"]
     first, second = (reach * lift for lift in alternate(take.phase))
     lifts = (first, second) if take.side > 0 else (second, first)
-    arms = [Swing(flex=upright + (182 - upright) * lift, abduct=4 * lift, bend=2) for lift in lifts]
+    arms = [
+        Swing(flex=upright + (182 - upright) * lift, abduct=4 * lift, bend=2, point=80 - 80 * lift) for lift in lifts
+    ]
     legs = [
-        Swing(
-            flex=upright - (upright - 3) * lift,
-            bend=90 + (knee - 90) * lift,
-            point=70 - 25 * lift,
-        )
+        Swing(flex=upright - (upright - 3) * lift, bend=90 + (knee - 90) * lift, point=78 - 30 * lift**2)
         for lift in reversed(lifts)
     ]
     return Pose(**ground, neck_pitch=-25, arms=arms, legs=legs)
@@ -88,8 +86,8 @@ def pushups_on_knees(take: Take) -> Pose:
     wide = body.shoulder + 0.06
     legs = [Swing(flex=thigh - rise, bend=thigh + shins, point=60)] * 2
     arms = [Reach((hand, s * wide, REST["wrist"]), (-0.7, s * 0.8, 0.3), (1, 0, -0.1)) for s in (1, -1)]
-    anchor = ("left_knee", "right_knee")
-    return Pose(pitch=90 - rise, neck_pitch=-20, arms=arms, legs=legs, anchor=anchor)
+    planted = {"anchor": ("left_knee", "right_knee"), "posture": "kneeling plank"}
+    return Pose(pitch=90 - rise, neck_pitch=-20, arms=arms, legs=legs, **planted)
 
 
 def squat_jump(take: Take) -> Pose:
@@ -111,7 +109,7 @@ def squat_jump(take: Take) -> Pose:
 def squats(take: Take) -> Pose:
     """Feet apart, hips lowered behind the feet until the thighs are level, and up again."""
     deep = take.range("not going deep enough", (30, 44), (98, 116))
-    inward = take.range("knees falling in", (0.55, 0.7), (-0.3, -0.2))
+    inward = take.range("knees falling in", (0.6, 0.75), (-0.3, -0.2))
     stance = take.rng.uniform(0.17, 0.21)
     folded = take.rng.random() < 0.4
     down = keys(take.phase, (0, 0), (0.08, 0), (0.46, 1), (0.56, 1), (0.95, 0))
@@ -155,7 +153,7 @@ EXERCISES = {
         pushups_on_knees, ("hips sagging", "not going low enough"), (60, 112), (1.7, 2.6), (0.45, 1.0)
     ),
     "squat_jump": Movement(squat_jump, ("not going deep enough", "not jumping high enough"), (15, 65), (1.7, 2.3)),
-    "squats": Movement(squats, ("not going deep enough", "knees falling in"), (15, 60), (1.8, 2.8)),
+    "squats": Movement(squats, ("not going deep enough", "knees falling in"), (12, 50), (1.8, 2.8)),
     "tricep_stretch": Movement(
         tricep_stretch, ("leaning to the side", "elbow too low"), (0, 45), (2.0, 3.0), (1.0, 1.5)
     ),

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-JOINTS = ("pelvis", "waist", "chest", "neck", "head", "nose") + tuple(
-    f"{side}_{part}"
-    for side in ("left", "right")
-    for part in ("shoulder", "elbow", "wrist", "hand", "hip", "knee", "ankle", "toe")
-)
-J = {name: number for number, name in enumerate(JOINTS)}
+JOINTS = ("pelvis", "waist", "chest", "neck", "head", "nose")
+PARTS = ("shoulder", "elbow", "wrist", "hand", "hip", "knee", "ankle", "toe")
 SIDES = (("left", 1), ("right", -1))
+JOINTS += tuple(f"{side}_{part}" for side, _ in SIDES for part in PARTS)
+J = {name: number for number, name in enumerate(JOINTS)}
 
 # Height of a joint's centre above the floor when the part rests on it.
 REST = {"ankle": 0.08, "toe": 0.03, "knee": 0.055, "wrist": 0.035, "elbow": 0.045, "pelvis": 0.11, "chest": 0.12}
@@ -68,7 +66,7 @@ class Swing:
     """A limb held by its joint angles; at rest it hangs along the trunk.
 
     ``flex`` raises it forward (180 is overhead), ``abduct`` outward, ``twist`` turns it outward about its own axis,
-    ``bend`` closes knee or elbow, ``point`` extends the foot.
+    ``bend`` closes knee or elbow, ``point`` extends the foot or bends the hand up.
     """
 
     flex: object = 0.0
@@ -115,6 +113,7 @@ class Pose:
     arms: list = field(default_factory=lambda: [Swing(abduct=8, bend=12), Swing(abduct=8, bend=12)])
     legs: list = field(default_factory=lambda: [Swing(), Swing()])
     anchor: tuple = ()
+    posture: str = "standing"
 
 
 def _turn(axis: int, degrees, n: int) -> np.ndarray:
@@ -176,7 +175,8 @@ def solve(body: Body, pose: Pose, n: int) -> np.ndarray:
         frame = frame @ _turn(1, np.asarray(limb.bend) * (-1 if arm else 1), n)
         p[:, J[names[2]]] = p[:, J[names[1]]] - frame[:, :, 2] * lower
         if arm:
-            p[:, J[names[3]]] = p[:, J[names[2]]] - frame[:, :, 2] * tip
+            hand = frame @ _turn(1, -np.asarray(limb.point), n)
+            p[:, J[names[3]]] = p[:, J[names[2]]] - hand[:, :, 2] * tip
         else:
             foot = frame @ _turn(1, 14 + np.asarray(limb.point), n)
             p[:, J[names[3]]] = p[:, J[names[2]]] + foot[:, :, 0] * tip

@@ -119,4 +119,5 @@ def all_fours(body: Body) -> dict:
     """Pitch of the trunk and height of the pelvis with thighs and arms upright, hands and knees on the floor."""
     z = body.thigh + REST["knee"]
     rise = (body.arm + REST["wrist"] - z) / (body.trunk - 0.03)
-    return {"pitch": 90 - np.degrees(np.arcsin(np.clip(rise, -0.5, 0.5))), "z": z}
+    pitch = 90 - np.degrees(np.arcsin(np.clip(rise, -0.5, 0.5)))
+    return {"pitch": pitch, "z": z, "posture": "all fours"}

@@ -31,6 +31,7 @@ ADVICE = {
 MOVEMENTS: dict[str, Movement] = {}
 FRONT, SIDE, ANY = (0, 45), (60, 110), (10, 70)
 LOW = (0.5, 1.1)
+KNEES = ("left_knee", "right_knee")
 
 
 def movement(*faults: str, **view) -> Callable:
@@ -267,19 +268,17 @@ def side_leg_raises(take):
     high = take.range("leg too low", (10, 17), (42, 54))
     tip = lean(take, "tipping sideways", 26)
     up = hold(take.phase)
-    return on_one_foot(
-        take, Swing(abduct=3 + high * up), spine_roll=-take.side * -tip * -1 * up, arms=on_hips(take.body)
-    )
+    return on_one_foot(take, Swing(abduct=3 + high * up), spine_roll=take.side * tip * up, arms=on_hips(take.body))
 
 
 @movement("leg too low", "tipping forward", azimuth=SIDE)
-def standing_leg_backs(take):
+def rear_leg_raises(take):
     high = take.range("leg too low", (8, 14), (36, 46))
     tip = lean(take, "tipping forward", 45)
     up = hold(take.phase)
     return on_one_foot(
         take,
-        Swing(flex=(tip + 6 - high) * up, point=30 * up),
+        Swing(flex=(tip + 6 - high) * up, bend=14 * up),
         Swing(flex=tip * up),
         pitch=tip * up,
         arms=both(flex=tip * up + 70, bend=80),
@@ -366,7 +365,7 @@ def standing_knee_to_elbow(take):
 
 
 @movement("partial range", "elbows flexed", azimuth=FRONT)
-def reverse_snow_angels_standing(take):
+def standing_snow_angels(take):
     part = partial(take)
     bend = take.range("elbows flexed", (85, 100), (3, 10))
     pose = stand(take, 3, 0.12)
@@ -390,7 +389,14 @@ def plank(take: Take, hips: float = 0.0, arms=None, legs=None, **angles) -> Pose
     planted = [Reach((hand, s * b.shoulder, REST["wrist"]), (-0.5, s, 0), (1, 0, -0.1)) for s in (1, -1)]
     feet = [Reach((0, s * b.hip, ankle), (0, 0, -1), (0.25, 0, -0.97)) for s in (1, -1)]
     return Pose(
-        x=x, z=z, pitch=90 - np.degrees(rise), neck_pitch=-15, arms=arms or planted, legs=legs or feet, **angles
+        posture="plank",
+        x=x,
+        z=z,
+        pitch=90 - np.degrees(rise),
+        neck_pitch=-15,
+        arms=arms or planted,
+        legs=legs or feet,
+        **angles,
     )
 
 
@@ -432,7 +438,12 @@ def kneel_on_hands(take: Take, **fields) -> Pose:
     """Hands and knees on the floor."""
     ground = all_fours(take.body)
     flex = ground["pitch"]
-    fields = {"arms": both(flex=flex), "legs": both(flex=flex, bend=90, point=70), "neck_pitch": -25, **fields}
+    fields = {
+        "arms": both(flex=flex, point=80),
+        "legs": both(flex=flex, bend=90, point=70),
+        "neck_pitch": -25,
+        **fields,
+    }
     return Pose(**ground, **fields)
 
 
@@ -467,7 +478,7 @@ def fire_hydrants(take):
     high = take.range("leg too low", (14, 22), (62, 75))
     pose = kneel_on_hands(take)
     low = take.range("elbows flexed", (0.6, 0.7), (1, 1))
-    b, flex = take.body, pose.pitch
+    b = take.body
     if low < 1:
         pose.pitch = 100
         pose.arms = [Reach((b.trunk * 0.95, s * b.shoulder, REST["wrist"]), (-1, s, 0), (1, 0, -0.1)) for s in (1, -1)]
@@ -489,7 +500,7 @@ def childs_pose_rocking(take):
     hand = (b.trunk - 0.03) * 0.98 + 0.04
     legs = [Swing(flex=90 - rise - thigh, bend=90 - thigh, point=60) for _ in SIDES]
     arms = [Reach((hand, s * b.shoulder, REST["wrist"]), (-0.3, s, -0.3), (1, 0, -0.1)) for s in (1, -1)]
-    return Pose(pitch=90 - rise, neck_pitch=head, legs=legs, arms=arms, anchor=("left_knee", "right_knee"))
+    return Pose(pitch=90 - rise, neck_pitch=head, legs=legs, arms=arms, anchor=KNEES, posture="all fours")
 
 
 @movement("partial range", "hips too low", azimuth=SIDE, height=LOW)
@@ -506,7 +517,7 @@ def kneel(take: Take, pitch=0.0, thigh=0.0, **fields) -> Pose:
     """On both knees, thighs tipped forward by ``thigh`` degrees (negative: sitting back)."""
     thigh = np.asarray(thigh)
     legs = [Swing(flex=np.asarray(pitch) - thigh, abduct=6, bend=90 - thigh, point=70) for _ in SIDES]
-    return Pose(pitch=pitch, legs=legs, anchor=("left_knee", "right_knee"), **fields)
+    return Pose(pitch=pitch, legs=legs, anchor=KNEES, posture="kneeling", **fields)
 
 
 @movement("arms too low", "tipping backward", height=(0.7, 1.3))
@@ -537,7 +548,7 @@ def half_kneeling_hip_stretch(take):
     x, z = b.thigh * np.sin(thigh), REST["knee"] + b.thigh * np.cos(thigh)
     down = Swing(flex=tip - np.degrees(thigh), bend=90 - np.degrees(thigh), point=70)
     front = Reach((b.thigh * 1.12, s * b.hip, REST["ankle"]), (1, 0, 1))
-    return Pose(x=x, z=z, pitch=tip, legs=take.sides(front, down), arms=on_hips(b))
+    return Pose(posture="half kneeling", x=x, z=z, pitch=tip, legs=take.sides(front, down), arms=on_hips(b))
 
 
 # On the floor
@@ -545,12 +556,23 @@ def half_kneeling_hip_stretch(take):
 
 def supine(**fields) -> Pose:
     """On the back."""
-    return Pose(**{"pitch": -90, "z": REST["pelvis"], "arms": both(abduct=18), "neck_pitch": 8, **fields})
+    return Pose(
+        **{"posture": "supine", "pitch": -90, "z": REST["pelvis"], "arms": both(abduct=18), "neck_pitch": 8, **fields}
+    )
 
 
 def prone(**fields) -> Pose:
     """On the belly."""
-    return Pose(**{"pitch": 90, "z": REST["pelvis"], "legs": both(abduct=5, point=65), "neck_pitch": -12, **fields})
+    return Pose(
+        **{
+            "posture": "prone",
+            "pitch": 90,
+            "z": REST["pelvis"],
+            "legs": both(abduct=5, point=65),
+            "neck_pitch": -12,
+            **fields,
+        }
+    )
 
 
 @movement("hips too low", TOO_FAST, azimuth=SIDE, height=LOW)
@@ -563,6 +585,7 @@ def glute_bridges(take):
     x = shoulder * np.cos(rise)
     legs = [Reach((shoulder + 0.34, s * 0.12, REST["ankle"]), (0.3, 0.1 * s, 1)) for s in (1, -1)]
     return Pose(
+        posture="supine",
         x=x,
         z=z,
         pitch=-90 - np.degrees(rise),
@@ -591,7 +614,7 @@ def supine_leg_raises(take):
     high = 82 * partial(take)
     knee = take.range("knees flexed", (80, 95), (3, 10))
     up = 6 + high * hold(take.phase)
-    return supine(legs=both(flex=up + knee * 0.3, bend=knee, point=30))
+    return supine(legs=both(flex=up + knee * 0.55, bend=knee, point=30))
 
 
 @movement("partial range", "hips too high", azimuth=SIDE, height=LOW, period=(1.5, 2.2))
@@ -637,7 +660,7 @@ def cobra_press(take):
     return prone(
         pitch=90 - 14 * up,
         spine_pitch=-66 * up,
-        neck_pitch=head,
+        neck_pitch=-18 + (head + 18) * up,
         arms=arms,
         legs=both(flex=-14 * up, abduct=5, point=65),
     )
@@ -651,7 +674,7 @@ def side_lying_leg_raises(take):
     under = Swing(flex=168, bend=4)
     arms = take.sides(Swing(flex=40, bend=75), under)
     legs = take.sides(Swing(abduct=high * up, bend=knee, point=20), Swing(flex=8, bend=10, point=25))
-    return Pose(z=take.body.hip + 0.1, roll=s * 90, legs=legs, arms=arms, neck_roll=-s * 8)
+    return Pose(posture="side", z=take.body.hip + 0.1, roll=s * 90, legs=legs, arms=arms, neck_roll=-s * 8)
 
 
 @movement("partial range", "back rounded", azimuth=FRONT, height=LOW)
@@ -661,6 +684,7 @@ def seated_twists(take):
     twist = part * np.sin(2 * np.pi * take.phase) * take.side
     legs = [Reach((0.56, s * 0.12, REST["ankle"]), (0.2, 0.1 * s, 1)) for s in (1, -1)]
     return Pose(
+        posture="seated",
         z=REST["pelvis"],
         pitch=-18,
         spine_pitch=round_,
@@ -678,7 +702,12 @@ def seated_forward_folds(take):
     pitch = -6 + 38 * fold
     legs = both(flex=90 + pitch + knee * 0.5, bend=knee, abduct=6)
     return Pose(
-        z=REST["pelvis"], pitch=pitch, spine_pitch=50 * fold, legs=legs, arms=both(flex=pitch + 75 + 30 * fold, bend=6)
+        posture="seated",
+        z=REST["pelvis"],
+        pitch=pitch,
+        spine_pitch=50 * fold,
+        legs=legs,
+        arms=both(flex=pitch + 75 + 30 * fold, bend=6),
     )
 
 
@@ -688,7 +717,11 @@ def seated_overhead_reaches(take):
     back = lean(take, "tipping backward", 30)
     legs = both(flex=90 - back, abduct=22, bend=4)
     return Pose(
-        z=REST["pelvis"], pitch=-back, legs=legs, arms=both(flex=10 + high * hold(take.phase), abduct=8, bend=5)
+        posture="seated",
+        z=REST["pelvis"],
+        pitch=-back,
+        legs=legs,
+        arms=both(flex=10 + high * hold(take.phase), abduct=8, bend=5),
     )
 
 
@@ -751,28 +784,24 @@ def random_movement(take: Take) -> Pose:
     )
     if posture == "stand":
         knee = np.maximum(_path(rng, take, 0, rng.choice([25, 60, 120]), legs_move), 2)
-        shin = rng.uniform(0.2, 0.5)
         jump = (rng.random() < 0.3) * rng.uniform(0.04, 0.36)
         air = (take.phase % 1 - 0.55) / 0.3
         up = jump * np.maximum(1 - (2 * air - 1) ** 2, 0) * ((air > 0) & (air < 1))
         if jump:
-            low = rng.uniform(15, 110)
+            low = rng.uniform(15, 60)
             knee = keys(take.phase, (0, 25), (0.36, low), (0.42, low), (0.56, 4), (0.84, 8), (0.93, 28))
-        circle, angle = (rng.random() < 0.2) * rng.uniform(0.3, 1.0), 2 * np.pi * take.phase * take.side
+        circle, angle = (rng.random() < 0.2) * rng.uniform(0.05, 0.16), 2 * np.pi * take.phase * take.side
+        outward = rng.choice([-0.6, -0.4, 0, 0.2, 0.6]) * knee / (knee.max() + 1)
         pitch = knee * rng.uniform(0.2, 0.5) + (rng.random() < 0.25) * rng.uniform(0, 50)
         pose = stand(
-            take,
-            np.clip(knee + 25 * circle * np.cos(angle) + 20 * (circle > 0), 2, 130),
-            rng.uniform(0.06, 0.28),
-            shin,
-            rng.choice([-0.6, -0.4, 0, 0.2, 0.6]) * knee / (knee.max() + 1),
-            up,
-            40 * (up > 0),
-            pitch=pitch,
-            **trunk,
+            take, knee, rng.uniform(0.06, 0.28), rng.uniform(0.2, 0.5), outward, up, 40 * (up > 0), pitch=pitch, **trunk
         )
-        for leg in pose.legs:
-            leg.pole = (1, leg.pole[1] + circle * np.sin(angle), 0)
+        pose.x, pose.y = pose.x + circle * np.cos(angle), circle * np.sin(angle)
+        if knee.max() > 55:  # one foot ahead of the other: neither a squat nor circles of the knees
+            step = rng.uniform(0.15, 0.3) * take.side
+            for leg, s in zip(pose.legs, (1, -1), strict=True):
+                leg.target = (leg.target[0] + s * step, *leg.target[1:])
+            pose.z = pose.z - 0.05
         pose.arms = free_arms()
         return pose
     if posture == "step":
@@ -796,33 +825,28 @@ def random_movement(take: Take) -> Pose:
         pose = kneel_on_hands(take)
         flex, up = pose.pitch, in_turn(take, hold)
         arm_lift, leg_lift = rng.uniform(0, 1.1, 2) * (rng.random(2) < 0.7)
-        knee, crossed, out = rng.uniform(0, 100), rng.random() < 0.5, (rng.random() < 0.3) * rng.uniform(20, 70)
-        arm_up, leg_up = (up, up[::-1] if crossed else up) if together != "one" else ([up[0], 0 * up[0]],) * 2
-        pose.arms = [Swing(flex=flex + (180 - flex) * arm_lift * u, bend=2) for u in arm_up]
+        knee, out = rng.uniform(0, 100), (rng.random() < 0.3) * rng.uniform(20, 70)
+        if together == "one":  # limbs of one side: the opposite arm and leg are one of the six exercises
+            up = [up[0], 0 * up[0]]
+        back = leg_lift * (out == 0)
+        pose.arms = [Swing(flex=flex + (180 - flex) * arm_lift * u, bend=2, point=80 * (1 - u)) for u in up]
         pose.legs = [
-            Swing(
-                flex=flex - (flex - 3) * leg_lift * u * (out == 0),
-                abduct=out * u,
-                bend=90 + (knee - 90) * leg_lift * u,
-                point=60,
-            )
-            for u in leg_up
+            Swing(flex=flex * (1 - back * u), abduct=out * u, bend=90 + (knee - 90) * back * u, point=78) for u in up
         ]
         pose.neck_pitch = rng.uniform(-30, 40)
         return pose
     if posture == "knee plank":
-        thigh = np.radians(rng.uniform(8, 42))
-        shoulder = b.arm * 0.97 + REST["wrist"]
-        depth = rng.uniform(0, 1) * (shoulder - 0.2) * (rng.random() < 0.7) * wave(take.phase)
+        low = rng.uniform(0, 0.9) * (rng.random() < 0.6)  # held: lowering it is one of the six exercises
+        shoulder = b.arm * 0.97 + REST["wrist"] - low * (b.arm - 0.22)
+        tilt = np.radians(_path(rng, take, 8, 50 - 25 * low, True))
         line = b.trunk - 0.03
-        tilt = thigh * (1 - 0.6 * depth / shoulder)
         z = REST["knee"] + b.thigh * np.sin(tilt)
-        rise = np.arcsin(np.clip((shoulder - depth - z) / line, -0.9, 0.95))
+        rise = np.arcsin(np.clip((shoulder - z) / line, -0.9, 0.95))
         hand = (b.thigh * np.cos(tilt) + line * np.cos(rise)).min() + rng.uniform(0, 0.1)
         arms = [Reach((hand, s * b.shoulder * 1.2, REST["wrist"]), (-0.7, s * 0.8, 0.3), (1, 0, -0.1)) for s in (1, -1)]
         degrees, rise = np.degrees(tilt), np.degrees(rise)
         legs = [Swing(flex=degrees - rise, bend=degrees + rng.uniform(0, 60), point=60)] * 2
-        return Pose(pitch=90 - rise, neck_pitch=-20, arms=arms, legs=legs, anchor=("left_knee", "right_knee"))
+        return Pose(pitch=90 - rise, neck_pitch=-20, arms=arms, legs=legs, anchor=KNEES, posture="kneeling plank")
     if posture == "plank":
         hips = _path(rng, take, -0.18, 0.4, trunk_moves)
         pose = plank(take, hips)
@@ -847,17 +871,19 @@ def random_movement(take: Take) -> Pose:
     if posture == "supine":
         curl = rng.uniform(0, 1) * (rng.random() < 0.5) * hold(take.phase)
         legs = pair(flex=(5, 100), abduct=(0, 20), bend=(0, 95))
+        for leg in legs:  # the feet stay above the floor
+            leg.bend = np.minimum(leg.bend, 1.7 * leg.flex)
         arms = pair(arm=1, flex=(0, 175), abduct=(5, 60))
         return supine(pitch=-88 + 50 * curl, spine_pitch=45 * curl, legs=legs, arms=arms)
     if posture == "side":
         legs = take.sides(pair(abduct=(0, 60), flex=(-10, 50), bend=(0, 80))[0], Swing(flex=8, bend=10))
         arms = take.sides(pair(arm=1, flex=(0, 150), bend=(0, 90))[0], Swing(flex=168))
-        return Pose(z=b.hip + 0.1, roll=take.side * 90, legs=legs, arms=arms)
+        return Pose(posture="side", z=b.hip + 0.1, roll=take.side * 90, legs=legs, arms=arms)
     pitch = _path(rng, take, -35, 10, trunk_moves)
     legs = [Swing(flex=90 + pitch + 1, abduct=a.abduct, bend=0) for a in pair(abduct=(0, 45))]
     if rng.random() < 0.6:
         legs = [Reach((rng.uniform(0.4, 0.6), s * 0.12, REST["ankle"]), (0.2, 0.1 * s, 1)) for s in (1, -1)]
-    return Pose(z=REST["pelvis"], pitch=pitch, legs=legs, arms=free_arms(), **trunk)
+    return Pose(posture="seated", z=REST["pelvis"], pitch=pitch, legs=legs, arms=free_arms(), **trunk)
 
 
 RANDOM = Movement(random_movement, (), azimuth=(0, 115), period=(1.4, 3.0), height=(0.6, 1.5))

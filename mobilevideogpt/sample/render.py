@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from mobilevideogpt.files import replacing, write_json
+from mobilevideogpt.sample.attributes import attributes
 from mobilevideogpt.sample.drawing import Camera, Look, Painter, draw_room, place_camera
 from mobilevideogpt.sample.exercises import ADVICE as EXERCISE_ADVICE
 from mobilevideogpt.sample.exercises import EXERCISES
@@ -59,8 +60,8 @@ class Scene:
     joints: np.ndarray
     body: Body
     camera: Camera
+    posture: str
     period: float
-    rng: np.random.Generator
 
 
 def find_movement(name: str):
@@ -85,10 +86,11 @@ def _scene(spec: ClipSpec, size: tuple[int, int]) -> Scene:
     if fault == TOO_FAST:
         period = pose_rng.uniform(0.8, 0.95)
     take = Take(body, np.arange(FRAMES) / FPS, pose_rng, fault, period, start, int(side))
-    joints = solve(body, movement.pose(take), FRAMES)
+    pose = movement.pose(take)
+    joints = solve(body, pose, FRAMES)
     azimuth = view_rng.uniform(*movement.azimuth) * view_rng.choice([-1, 1])
     camera = place_camera(joints, azimuth, view_rng.uniform(*movement.height), view_rng, size)
-    return Scene(joints, body, camera, take.period, view_rng)
+    return Scene(joints, body, camera, pose.posture, period)
 
 
 def joints(spec: ClipSpec, indices=None, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
@@ -109,6 +111,12 @@ def frames(spec: ClipSpec, indices=None, size: tuple[int, int] = SIZE) -> np.nda
     for i, picture in enumerate(pictures):
         painter.paint(picture, i)
     return pictures
+
+
+def describe(spec: ClipSpec) -> dict[str, str | int]:
+    """What can be seen in the clip, in words: `attributes.attributes` of its joints."""
+    scene = _scene(spec, SIZE)
+    return attributes(scene.joints, scene.posture, scene.period)
 
 
 def write_clip(spec: ClipSpec, path: str | Path) -> None:
