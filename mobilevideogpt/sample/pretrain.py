@@ -1,0 +1,315 @@
+"""The sample's tiny base checkpoint: the real architecture in small, taught on movements that the sample does not hold.
+
+`python -m mobilevideogpt.sample.pretrain` makes it again (minutes on a GPU, a day on a CPU) and writes
+`mobilevideogpt/sample/base`. It sees rendered movements outside the six exercises, named ones with their own labels and
+random ones with a description, and never a label of the six. Beside the language model's loss, heads that are thrown away
+afterwards ask both encoders where the joints are, so that what they say of a clip is about the pose.
+"""
+
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import ByteLevelBPETokenizer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from mobilevideogpt.data.processor import MobileVideoGPTProcessor
+from mobilevideogpt.model import scan
+from mobilevideogpt.model.configuration import FRAMES_PER_CHUNK, MobileVideoGPTConfig
+from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+from mobilevideogpt.model.selection import frame_scores, select_frames
+from mobilevideogpt.sample.figure import JOINTS
+from mobilevideogpt.sample.movements import ADVICE, MOVEMENTS
+from mobilevideogpt.sample.names import NO_ISSUE
+from mobilevideogpt.sample.render import FPS, FRAMES, SIZE, ClipSpec, attributes, frames, joints
+from mobilevideogpt.video.pixels import CONTEXT_MEAN, CONTEXT_STD, VIDEO_MEAN, VIDEO_STD
+from mobilevideogpt.video.sampling import frame_indices
+
+BASE = Path(__file__).parent / "base"
+FEEDBACK = "Analyze this video and provide corrective feedback."
+DESCRIBE = "Describe the movement in this video."
+GEOMETRY = {
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 8192,
+    "video_hidden_size": 128,
+    "video_num_layers": 4,
+    "video_state_size": 8,
+    "image_hidden_size": 128,
+    "image_intermediate_size": 384,
+    "image_num_layers": 5,
+    "image_num_heads": 4,
+}
+VOCABULARY = 600  # pieces of text, besides the special tokens
+# Qwen2's special tokens in its order; those up to <|video_pad|> are its additional_special_tokens.
+SPECIAL = (
+    "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
+    "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|>"
+).split()
+NOT_SPECIAL = (
+    "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|>"
+).split()
+
+logger = logging.getLogger(__name__)
+
+
+def draw_lesson(rng: np.random.Generator) -> tuple[ClipSpec, str, str]:
+    """Draw a clip, a question about it and the answer."""
+    seed = tuple(int(n) for n in rng.integers(0, 2**31, 2))
+    if rng.random() < 0.4:
+        spec = ClipSpec("random", NO_ISSUE, seed)
+        return spec, DESCRIBE, describe(spec)
+    name = str(rng.choice(list(MOVEMENTS)))
+    faults = MOVEMENTS[name].faults
+    good = not faults or rng.random() < 0.4
+    spec = ClipSpec(name, NO_ISSUE if good else str(rng.choice(faults)), seed)
+    if rng.random() < 0.2:
+        return spec, DESCRIBE, describe(spec)
+    return spec, FEEDBACK, spec.descriptive_label
+
+
+def describe(spec: ClipSpec) -> str:
+    """What is seen of a clip, in words."""
+    return "; ".join(f"{name} {value}" for name, value in attributes(spec).items())
+
+
+def write_tokenizer(folder: Path, seed: int = 0) -> None:
+    """Learn byte pairs from the lessons' texts and write them as Qwen2's tokenizer files."""
+    rng = np.random.default_rng(seed)
+    texts = [text for _ in range(3000) for text in draw_lesson(rng)[1:]]
+    learner = ByteLevelBPETokenizer(add_prefix_space=False)
+    learner.train_from_iterator([*texts, *ADVICE.values()], vocab_size=VOCABULARY, show_progress=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    learner.save_model(str(folder))
+    size = learner.get_vocab_size()
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    added = {
+        str(size + i): {"content": token, **flags, "special": token in SPECIAL}
+        for i, token in enumerate(SPECIAL + NOT_SPECIAL)
+    }
+    settings = {
+        "add_bos_token": False,
+        "add_prefix_space": False,
+        "added_tokens_decoder": added,
+        "additional_special_tokens": SPECIAL[1:],
+        "bos_token": None,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": "<|im_end|>",
+        "errors": "replace",
+        "model_max_length": 8192,
+        "pad_token": "<|endoftext|>",
+        "split_special_tokens": False,
+        "tokenizer_class": "Qwen2Tokenizer",
+        "unk_token": None,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def new_model(processor: MobileVideoGPTProcessor) -> MobileVideoGPTForConditionalGeneration:
+    """Build the tiny model for a tokenizer, with random weights."""
+    tokenizer = processor.tokenizer
+    config = MobileVideoGPTConfig(
+        **GEOMETRY,
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        bos_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+    )
+    return MobileVideoGPTForConditionalGeneration(config)
+
+
+class Lessons(IterableDataset):
+    """Batches without end: frames, joints, and the text as ids and labels."""
+
+    def __init__(self, processor: MobileVideoGPTProcessor, batch_size: int, seed: int):
+        self.processor, self.batch_size, self.seed = processor, batch_size, seed
+        self.indices = frame_indices(FRAMES, FPS)
+
+    def __iter__(self):
+        """Draw from a stream of each worker's own."""
+        cv2.setNumThreads(1)
+        worker = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        while True:
+            yield self.batch(rng)
+
+    def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Draw ``batch_size`` lessons."""
+        items = []
+        for _ in range(self.batch_size):
+            spec, question, answer = draw_lesson(rng)
+            metres, pixels = joints(spec, self.indices)
+            pictures = frames(spec, self.indices)
+            if rng.random() < 0.5:  # as after a codec
+                quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 96))]
+                pictures = np.stack([cv2.imdecode(cv2.imencode(".jpg", p, quality)[1], 1) for p in pictures])
+            item = self.processor.encode_text(question, answer)
+            item |= {"frames": torch.from_numpy(pictures), "places": torch.from_numpy(pixels).float()}
+            item["body"] = torch.from_numpy(facing_forward(metres)).float()
+            items.append(item)
+        length = max(len(item["input_ids"]) for item in items)
+        return {
+            "input_ids": torch.tensor([i["input_ids"] + [0] * (length - len(i["input_ids"])) for i in items]),
+            "labels": torch.tensor([i["labels"] + [-100] * (length - len(i["labels"])) for i in items]),
+            **{name: torch.stack([item[name] for item in items]) for name in ("frames", "places", "body")},
+        }
+
+
+def facing_forward(metres: np.ndarray) -> np.ndarray:
+    """Joints ``(n, J, 3)`` seen from the figure: relative to the pelvis but for the height."""
+    moved = metres.copy()
+    moved[..., :2] -= metres[:, :1, :2]
+    return moved
+
+
+class PoseHead(nn.Module):
+    """Ask patch tokens where the joints are, in the picture and in space; thrown away afterwards."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.score = nn.Linear(width, len(JOINTS))
+        self.lift = nn.Sequential(nn.Linear(len(JOINTS) * 32, 256), nn.GELU(), nn.Linear(256, len(JOINTS) * 3))
+        self.shrink = nn.Linear(width, 32)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens ``(M, side * side, width)`` to places in 0...1 ``(M, J, 2)`` and metres ``(M, J, 3)``."""
+        side = round(tokens.shape[1] ** 0.5)
+        weights = self.score(tokens).float().softmax(1)  # (M, side * side, J)
+        axis = (torch.arange(side, device=tokens.device) + 0.5) / side
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).flatten(0, 1)  # (side * side, 2) as x, y
+        found = weights.mT @ self.shrink(tokens).float()  # (M, J, 32)
+        return weights.mT @ grid, self.lift(found.flatten(1)).unflatten(1, (-1, 3))
+
+
+def as_pixels(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Frames uint8 ``(B, F, H, W, 3)`` as the two encoders take them; close to `mobilevideogpt.video.pixels`, but fast."""
+    shape, x = pictures.shape[:2], pictures.flatten(0, 1).permute(0, 3, 1, 2).float()
+    gain = 1 + 0.15 * torch.randn(len(pictures), 1, 1, 1, 1, device=x.device)
+    x = (x.unflatten(0, shape) * gain).clamp(0, 255).flatten(0, 1)
+    height, width = x.shape[-2:]
+    video = F.interpolate(x, (224, 224), mode="bilinear")
+    long = int(224 * width / height)
+    context = F.interpolate(x, (224, long), mode="bicubic", antialias=True).clamp(0, 255)
+    context = context[..., (long - 224) // 2 : (long - 224) // 2 + 224]
+
+    def normalise(x, mean, std):
+        mean, std = (torch.tensor(v, device=x.device).view(3, 1, 1) for v in (mean, std))
+        return ((x / 255 - mean) / std).unflatten(0, shape)
+
+    return normalise(video, VIDEO_MEAN, VIDEO_STD), normalise(context, CONTEXT_MEAN, CONTEXT_STD)
+
+
+def pretrain(folder: Path, steps: int, batch_size: int, minutes: float, workers: int, seed: int, start: Path | None):
+    """Teach the tiny model and write it to ``folder`` in the official layout.
+
+    Args:
+        folder: Where.
+        steps: Most steps.
+        batch_size: Lessons a step.
+        minutes: Most minutes; the learning rate falls to 0 by whichever comes first.
+        workers: Processes that draw lessons.
+        seed: Of weights and lessons.
+        start: A checkpoint to go on from, instead of random weights.
+    """
+    torch.manual_seed(seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if start is None:
+        write_tokenizer(folder, seed)
+        processor = MobileVideoGPTProcessor.from_pretrained(folder)
+        model = new_model(processor)
+    else:
+        processor = MobileVideoGPTProcessor.from_pretrained(start)
+        model = MobileVideoGPTForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+    model = model.to(device).train().requires_grad_(True)
+    config = model.config
+    heads = nn.ModuleList([PoseHead(config.image_hidden_size), PoseHead(config.video_hidden_size)]).to(device)
+    parameters = [*model.parameters(), *heads.parameters()]
+    logger.info("%d parameters on %s", sum(p.numel() for p in model.parameters()), device)
+    matrices = [p for p in parameters if p.ndim > 1]
+    groups = [{"params": matrices, "weight_decay": 0.02}, {"params": [p for p in parameters if p.ndim < 2]}]
+    optimizer = torch.optim.AdamW(groups, lr=1.5e-3, weight_decay=0.0, betas=(0.9, 0.98), fused=device.type == "cuda")
+    lessons = Lessons(processor, batch_size, seed + 1000 * (start is not None))
+    loader = iter(DataLoader(lessons, batch_size=None, num_workers=workers, pin_memory=device.type == "cuda"))
+    size = torch.tensor(SIZE, device=device)
+    started, step, recent = time.monotonic(), 0, []
+    while True:
+        progress = max(step / steps, (time.monotonic() - started) / 60 / minutes)
+        if progress >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = 1.5e-3 * min(1, (step + 1) / 300) * (0.5 + 0.5 * np.cos(np.pi * progress))
+        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in next(loader).items()}
+        pixels = as_pixels(batch["frames"])
+        with torch.autocast(device.type, torch.bfloat16):
+            video, context = model.encode_video(*pixels)
+            text = model(
+                input_ids=batch["input_ids"], labels=batch["labels"], video_features=video, context_features=context
+            ).loss
+            places = batch["places"] / size  # 0...1 in the whole frame
+            pose = pose_loss(heads[0], context.flatten(0, 1), crop(places).flatten(0, 1), batch["body"].flatten(0, 1))
+            scores = frame_scores(context.detach().unflatten(1, (-1, FRAMES_PER_CHUNK)))
+            chosen = select_frames(scores, FRAMES_PER_CHUNK // 2)  # (B, P, 4)
+            tokens = video.unflatten(2, (FRAMES_PER_CHUNK // 2, -1)).flatten(0, 2)  # (B * P * 4, 49, W)
+            pose_video = pose_loss(heads[1], tokens, *(take(t, chosen) for t in (places, batch["body"])))
+        loss = text + pose + pose_video
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        step += 1
+        recent.append(torch.stack([text, pose, pose_video]).detach())
+        if step % 100 == 0:
+            values = torch.stack(recent).mean(0).tolist()
+            rate = step * batch_size / (time.monotonic() - started)
+            logger.info("step %d: text %.3f, pose %.3f and %.3f; %.0f clips/s", step, *values, rate)
+            recent.clear()
+    model.eval().half().save_pretrained(folder, layout="official")
+    processor.save_pretrained(folder)
+
+
+def crop(places: Tensor) -> Tensor:
+    """Places in the whole frame as places in the square in its middle that CLIP sees."""
+    ratio = SIZE[0] / SIZE[1]
+    return torch.stack([(places[..., 0] - 0.5) * ratio + 0.5, places[..., 1]], -1)
+
+
+def take(of_frames: Tensor, chosen: Tensor) -> Tensor:
+    """``(B, F, J, k)`` of the frames chosen in each chunk ``(B, P, c)``, as ``(B * P * c, J, k)``."""
+    chunks = of_frames.unflatten(1, (-1, FRAMES_PER_CHUNK))
+    index = chosen[..., None, None].expand(-1, -1, -1, *of_frames.shape[2:])
+    return chunks.gather(2, index).flatten(0, 2)
+
+
+def pose_loss(head: PoseHead, tokens: Tensor, places: Tensor, body: Tensor) -> Tensor:
+    """How far off the joints are, in tenths of the picture and in tenths of a metre."""
+    found, metres = head(tokens)
+    return F.l1_loss(found.float(), places) * 10 + F.l1_loss(metres.float(), body) * 2
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--folder", type=Path, default=BASE)
+    parser.add_argument("--steps", type=int, default=20000)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--minutes", type=float, default=60 * 24, help="stop after these, whatever the steps")
+    parser.add_argument("--workers", type=int, default=14)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="go on from this checkpoint")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    pretrain(**vars(options))
+
+
+if __name__ == "__main__":
+    main()
