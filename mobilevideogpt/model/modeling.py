@@ -74,9 +74,8 @@ class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
 
     def project(self, video_features: Tensor, context_features: Tensor) -> Tensor:
         """Visual tokens ``(B, num_visual_tokens, hidden_size)``: every context image's, then every chunk's."""
-        dtype = self.embed_tokens.weight.dtype
-        context = self.image_mm_projector(context_features.flatten(0, 1).to(dtype))  # (B * F, 144, hidden_size)
-        video = self.mm_projector(video_features.flatten(0, 1).to(dtype))  # (B * P, 49, hidden_size)
+        context = self.image_mm_projector(context_features.flatten(0, 1))  # (B * F, 144, hidden_size)
+        video = self.mm_projector(video_features.flatten(0, 1))  # (B * P, 49, hidden_size)
         n = len(video_features)
         return torch.cat([t.unflatten(0, (n, -1)).flatten(1, 2) for t in (context, video)], dim=1)
 

@@ -14,8 +14,8 @@ class TokenMLP(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """``(B, N, width)`` to ``(B, N, hidden_size)``."""
-        return self.mlp(tokens)
+        """``(B, N, width)`` of any dtype to ``(B, N, hidden_size)`` in that of the weights."""
+        return self.mlp(tokens.to(self.mlp[0].weight.dtype))
 
 
 class PositionalGenerator(nn.Module):

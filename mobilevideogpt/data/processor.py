@@ -1,0 +1,113 @@
+"""Text and clips to what the model takes, and back to where both came from."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2Tokenizer
+
+from mobilevideogpt.data.prompts import IGNORED, encode_turns, with_video
+from mobilevideogpt.files import read_json, write_json
+from mobilevideogpt.video.decoding import read_frames
+from mobilevideogpt.video.pixels import context_pixels, video_pixels
+
+PLACEHOLDER = "<|video_pad|>"
+PLACEHOLDER_ID = 151656  # in Qwen2.5's vocabulary; for tokenizers without the word, any id that the model agrees on
+TOKENS_PER_IMAGE, TOKENS_PER_CHUNK, FRAMES_PER_CHUNK = 144, 49, 8
+SETTINGS_FILE = "processor_config.json"
+
+
+class MobileVideoGPTProcessor:
+    """Tokenizer, prompt and frame pipeline in one.
+
+    Attributes:
+        tokenizer: Qwen2's.
+        min_frames: Frames that a short clip is sampled to, if it has them.
+        max_frames: Frames that the model takes; shorter clips are padded with zeros.
+        video_token_id: What stands for a visual token in ``input_ids``.
+        num_visual_tokens: How many of them stand for a video.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, min_frames: int = 16, max_frames: int = 16):
+        self.tokenizer = tokenizer
+        self.min_frames = min_frames
+        self.max_frames = max_frames
+        self.video_token_id = tokenizer.get_vocab().get(PLACEHOLDER, PLACEHOLDER_ID)
+        self.num_visual_tokens = max_frames * TOKENS_PER_IMAGE + max_frames // FRAMES_PER_CHUNK * TOKENS_PER_CHUNK
+
+    @classmethod
+    def from_pretrained(cls, folder_or_repo: str | Path, **kwargs) -> "MobileVideoGPTProcessor":
+        """Load the tokenizer, from ``vocab.json`` and ``merges.txt`` or ``tokenizer.json``, and this class's settings.
+
+        Args:
+            folder_or_repo: Checkpoint folder or hub id.
+            kwargs: ``min_frames`` and ``max_frames`` win over what is saved; the rest goes to the tokenizer.
+        """
+        path = Path(folder_or_repo, SETTINGS_FILE)
+        settings = read_json(path) if path.is_file() else {}
+        settings = {k: settings[k] for k in ("min_frames", "max_frames") if k in settings}
+        settings |= {k: kwargs.pop(k) for k in ("min_frames", "max_frames") if k in kwargs}
+        return cls(Qwen2Tokenizer.from_pretrained(folder_or_repo, **kwargs), **settings)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the tokenizer and the settings."""
+        self.tokenizer.save_pretrained(folder)
+        settings = {
+            "processor_class": type(self).__name__,
+            "min_frames": self.min_frames,
+            "max_frames": self.max_frames,
+        }
+        write_json(settings, Path(folder, SETTINGS_FILE))
+
+    def encode_text(self, prompt: str, response: str | None = None) -> dict[str, list[int]]:
+        """``input_ids`` and ``labels`` of one question and its answer.
+
+        Args:
+            prompt: With ``<video>`` where the video goes; in front if absent.
+            response: The answer; if None, the ids end where the model is to begin.
+        """
+        turns = [("user", with_video(prompt))] + ([] if response is None else [("assistant", response)])
+        input_ids, labels = encode_turns(self.tokenizer, turns, self.video_token_id, self.num_visual_tokens)
+        return {"input_ids": input_ids, "labels": labels}
+
+    def encode_video(self, path: str | Path) -> dict[str, Tensor]:
+        """``pixel_values_videos`` and ``pixel_values_context`` of a clip, each ``(max_frames, 3, 224, 224)`` float32.
+
+        Raises:
+            InputError: If the clip does not decode.
+        """
+        frames, _, _ = read_frames(path, self.min_frames, self.max_frames)
+        return {
+            "pixel_values_videos": video_pixels(frames, self.max_frames),
+            "pixel_values_context": context_pixels(frames, self.max_frames),
+        }
+
+    def pad(self, features: list[dict], padding_side: str = "right") -> BatchFeature:
+        """Collate: pad ``input_ids``, ``labels`` and ``attention_mask`` to the longest, stack the rest."""
+        pad_id = self.tokenizer.pad_token_id
+        fills = {"input_ids": self.tokenizer.eos_token_id if pad_id is None else pad_id, "labels": IGNORED}
+        batch = {}
+        features = [{"attention_mask": torch.ones(len(f["input_ids"]), dtype=torch.long)} | f for f in features]
+        for name in features[0]:
+            rows = [torch.as_tensor(f[name]) for f in features]
+            if name in ("input_ids", "labels", "attention_mask"):
+                batch[name] = torch.nn.utils.rnn.pad_sequence(
+                    rows, batch_first=True, padding_value=fills.get(name, 0), padding_side=padding_side
+                )
+            else:
+                batch[name] = torch.stack(rows)
+        return BatchFeature(batch)
+
+    def __call__(
+        self, videos: list[str | Path], prompts: list[str], responses: list[str] | None = None
+    ) -> BatchFeature:
+        """A batch of clips and questions: with answers for training (padded right), without for generation (left)."""
+        if not len(videos) == len(prompts) == len(prompts if responses is None else responses):
+            raise ValueError(f"{len(videos)} videos and {len(prompts)} prompts do not match, or the responses do not")
+        rows = []
+        for video, prompt, response in zip(videos, prompts, responses or [None] * len(prompts), strict=True):
+            text = self.encode_text(prompt, response)
+            if response is None:
+                del text["labels"]
+            rows.append(text | self.encode_video(video))
+        return self.pad(rows, "left" if responses is None else "right")

@@ -1,0 +1,81 @@
+"""The one prompt builder: chat text to token ids and labels, in training, evaluation and inference alike.
+
+The template is Qwen2.5's. Labels follow the rule that the released model was trained with.
+"""
+
+from transformers import PreTrainedTokenizerBase
+
+VIDEO = "<video>"  # stands in the text where the video's tokens go
+SYSTEM = "You are a helpful assistant."
+IGNORED = -100
+# Supervised wherever they stand, in any turn: the original slow tokenizer's additional special tokens.
+SUPERVISED = (
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+
+
+def with_video(prompt: str) -> str:
+    """The prompt with ``<video>`` in it: put in front if it is absent or stands alone on the last line.
+
+    Raises:
+        ValueError: If it stands there more than once.
+    """
+    if prompt.count(VIDEO) > 1:
+        raise ValueError(f"{VIDEO} stands {prompt.count(VIDEO)} times in the prompt {prompt!r}; a sample has one video")
+    if prompt.endswith(f"\n{VIDEO}"):
+        prompt = prompt.removesuffix(f"\n{VIDEO}")
+    return prompt if VIDEO in prompt else f"{VIDEO}\n{prompt}"
+
+
+def encode_turns(
+    tokenizer: PreTrainedTokenizerBase, turns: list[tuple[str, str]], video_token_id: int, num_visual_tokens: int
+) -> tuple[list[int], list[int]]:
+    """Token ids and labels of a conversation.
+
+    Supervised are assistant turns, from their header to the line break behind them, and `SUPERVISED` tokens everywhere
+    else; visual tokens are not.
+
+    Args:
+        tokenizer: Qwen2's, or one with its special tokens.
+        turns: Pairs of role (``user``, ``assistant``) and text. If the last is the user's, the header of the answer
+            follows.
+        video_token_id: What stands for each visual token.
+        num_visual_tokens: How often it stands for one ``<video>``.
+    """
+    supervised = {i for name in SUPERVISED if (i := tokenizer.convert_tokens_to_ids(name)) is not None}
+    supervised.discard(tokenizer.unk_token_id)
+    input_ids, labels = [], []
+
+    def add(ids, keep):
+        input_ids.extend(ids)
+        labels.extend(i if keep(i) else IGNORED for i in ids)
+
+    def add_text(text, keep):
+        if text:
+            add(tokenizer.encode(text, add_special_tokens=False), keep)
+
+    def in_answer(_):
+        return True
+
+    for role, text in [("system", SYSTEM), *turns]:
+        keep = in_answer if role == "assistant" else supervised.__contains__
+        before, *after = f"<|im_start|>{role}\n{text}<|im_end|>\n".split(VIDEO)
+        add_text(before, keep)
+        for piece in after:
+            add([video_token_id] * num_visual_tokens, lambda _: False)
+            add_text(piece, keep)
+    if turns[-1][0] == "user":
+        add_text("<|im_start|>assistant\n", in_answer)
+    return input_ids, labels
