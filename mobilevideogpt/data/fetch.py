@@ -1,0 +1,118 @@
+"""Checkpoints from the Hugging Face hub, each folder with a record of what lies in it."""
+
+import fnmatch
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import file_digest, read_json, write_json
+
+log = logging.getLogger(__name__)
+RECORD = "fetched.json"
+
+
+def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Sequence[str] | None = None) -> dict:
+    """Download files of a model repository, unless they are there already; an interrupted download goes on.
+
+    A folder that was filled by hand is taken as it is, with a warning, where the hub cannot be reached.
+
+    Args:
+        repo_id: ``owner/name``.
+        folder: Where the files go.
+        revision: Branch, tag or commit.
+        patterns: File names, ``*`` allowed; None takes all.
+
+    Returns:
+        What ``fetched.json``, written last, holds: ``repo_id``, ``revision`` (asked for), ``commit`` (found), ``files``
+        (name to SHA-256).
+
+    Raises:
+        InputError: If the hub cannot be reached, or has no such repository, revision or file.
+    """
+    from httpx import TransportError
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    folder = Path(folder)
+    if record := _complete(folder, repo_id, revision, patterns):
+        return record
+    where = f"{repo_id} (revision {revision})"
+    try:
+        commit = HfApi().model_info(repo_id, revision=revision).sha
+        snapshot_download(repo_id, revision=commit, local_dir=folder, allow_patterns=patterns)
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        remedy = {
+            401: "check the name, or log in with `hf auth login`",
+            403: "ask for access on its page, then `hf auth login`",
+            404: "check the name and the revision",
+        }.get(status, "try again later")
+        raise InputError(f"{where}: the hub answers {status or 'with an error'}; {remedy}") from error
+    except HFValidationError as error:
+        raise InputError(f"{repo_id!r} is no name of a repository ({error}); write it as owner/name") from None
+    except (ConnectionError, TimeoutError, TransportError, LocalEntryNotFoundError) as error:
+        files = _files(folder, patterns)
+        if not _lacking(files, patterns):
+            log.warning("%s: the hub cannot be reached; its files are taken as they lie there, unchecked", folder)
+            return describe_folder(folder, repo_id=repo_id, revision=revision, patterns=patterns)
+        raise InputError(
+            f"{where}: cannot reach the hub ({type(error).__name__}); copy {', '.join(patterns or ['its files'])} "
+            f"by hand to {folder}/ and run the same command again"
+        ) from error
+    if lacking := _lacking(_files(folder, patterns), patterns):
+        raise InputError(f"{where}: the repository holds no {', '.join(lacking)}; check the name of the file")
+    return describe_folder(folder, repo_id=repo_id, revision=revision, commit=commit, patterns=patterns)
+
+
+def describe_folder(
+    folder: str | Path,
+    *,
+    repo_id: str | None = None,
+    revision: str | None = None,
+    commit: str | None = None,
+    patterns: Sequence[str] | None = None,
+) -> dict:
+    """Write ``fetched.json`` for files that lie in ``folder``, however they came there, and return it.
+
+    Raises:
+        InputError: If there is no file.
+    """
+    files = _files(Path(folder), patterns)
+    if not files:
+        raise InputError(f"{folder}: holds no file; copy the checkpoint there, or run `snakemake fetch`")
+    digests = {name: file_digest(Path(folder, name)) for name in files}
+    record = {"repo_id": repo_id, "revision": revision, "commit": commit, "files": digests}
+    write_json(record, Path(folder, RECORD))
+    return record
+
+
+def _files(folder: Path, patterns: Sequence[str] | None) -> list[str]:
+    """Names below ``folder`` that match; the hub client's own notes (``.cache``) do not count."""
+    names = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    own = (name for name in names if not name.startswith(".") and name != RECORD)
+    return sorted(name for name in own if patterns is None or any(fnmatch.fnmatch(name, p) for p in patterns))
+
+
+def _lacking(files: list[str], patterns: Sequence[str] | None) -> list[str]:
+    if patterns is None:
+        return [] if files else ["files"]
+    return [pattern for pattern in patterns if not fnmatch.filter(files, pattern)]
+
+
+def _complete(folder: Path, repo_id: str, revision: str, patterns: Sequence[str] | None) -> dict | None:
+    """The record of a folder that holds what was fetched into it, unchanged."""
+    if not (folder / RECORD).is_file():
+        return None
+    record = read_json(folder / RECORD, remedy="delete it; the files are then checked against the hub")
+    if (record["repo_id"], record["revision"]) != (repo_id, revision) or _lacking(sorted(record["files"]), patterns):
+        return None
+    changed = [
+        name
+        for name, digest in record["files"].items()
+        if not (folder / name).is_file() or file_digest(folder / name) != digest
+    ]
+    if changed:
+        log.warning("%s: %s changed since it was fetched; fetching again", folder, ", ".join(changed))
+        return None
+    return record

@@ -1,0 +1,192 @@
+"""The pre-flight checklist: what was found, whether it is well, and what to do if not."""
+
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TextIO
+
+from packaging.requirements import Requirement
+
+from mobilevideogpt.data.manifest import Clip, read_manifest
+from mobilevideogpt.data.records import read_annotations
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import read_json
+
+
+def _check(name: str, ok: bool, detail: str, remedy: str = "") -> dict:
+    return {"name": name, "ok": ok, "detail": detail, "remedy": "" if ok else remedy}
+
+
+def _some(items: Sequence[str], limit: int = 3) -> str:
+    return ", ".join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")
+
+
+def summarise(records: Iterable[dict]) -> dict:
+    """Gather integrity records; a warning leaves ``ok`` true and stays on the list.
+
+    Returns:
+        ``{"ok": bool, "checks": [{name, ok, detail, remedy}], "clips": [{video, verdict, problems}]}``.
+    """
+    records = sorted(records, key=lambda record: record["video"])
+    verdicts = Counter(record["verdict"] for record in records)
+    errors = [record["video"] for record in records if record["verdict"] == "error"]
+    counted = f"{verdicts['ok']} ok, {verdicts['warning']} with a warning, {verdicts['error']} with an error"
+    remedy = f"see the report for the remedy of each: {_some(errors)}"
+    check = _check("clips decode in full", not errors and bool(records), f"{len(records)} clips: {counted}", remedy)
+    clips = [{name: record[name] for name in ("video", "verdict", "problems")} for record in records]
+    return {"ok": check["ok"], "checks": [check], "clips": clips}
+
+
+def markdown(report: dict) -> str:
+    """The report as a page: the checks, then each clip that is not simply well."""
+    lines = ["# Data set check", "", "| | check | found |", "| --- | --- | --- |"]
+    for check in report["checks"]:
+        found = check["detail"] + (f"; {check['remedy']}" if check["remedy"] else "")
+        lines.append(f"| {'ok' if check['ok'] else '**wrong**'} | {check['name']} | {_cell(found)} |")
+    noted = [clip for clip in report["clips"] if clip["verdict"] != "ok"]
+    if noted:
+        lines += ["", "| clip | verdict | problem and remedy |", "| --- | --- | --- |"]
+        lines += [f"| {_cell(c['video'])} | {c['verdict']} | {_cell('; '.join(c['problems']))} |" for c in noted]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def verify_checks(
+    *,
+    data_root: str,
+    results: str,
+    exclude: Iterable[str] = (),
+    label_files: Sequence[str | Path] = (),
+    min_free_disk_gb: float = 0.0,
+) -> list[dict]:
+    """Check the data set's files, each clip, the annotations, the packages, the GPU and the disk.
+
+    Args:
+        data_root: The data set's folder.
+        results: Holds ``verify/report.json`` and ``annotations/``.
+        exclude: Clips that are left out.
+        label_files: Label files of which one must be there.
+        min_free_disk_gb: Gigabytes that must be free.
+
+    Returns:
+        ``{name, ok, detail, remedy}`` each; what is wrong is a check that is not ok, never an exception.
+    """
+    manifest = f"{data_root}/manifest.json"
+    try:
+        clips = read_manifest(manifest, data_root, exclude)
+        checks = [_check("manifest", True, f"{manifest}: {len(clips)} clips")]
+    except InputError as error:
+        clips, checks = [], [_check("manifest", False, str(error), "see the message")]
+    checks += [_labels(label_files), *_clips(clips, data_root), *_integrity(results)]
+    checks += [_annotations(results, clips), _packages(), _gpu(), _disk(results, min_free_disk_gb)]
+    return checks
+
+
+def _labels(label_files: Sequence[str | Path]) -> dict:
+    found = [str(file) for file in label_files if Path(file).is_file()]
+    return _check(
+        "labels",
+        bool(found) or not label_files,
+        _some(found) or "no label file",
+        f"add one of {', '.join(map(str, label_files))}",
+    )
+
+
+def _clips(clips: list[Clip], data_root: str) -> list[dict]:
+    missing = [clip.path for clip in clips if not Path(clip.path).exists()]
+    counts = Counter(clip.exercise for clip in clips)
+    sizes = set(counts.values())
+    each = f"{min(sizes)}" if len(sizes) == 1 else f"{min(sizes, default=0)} to {max(sizes, default=0)}"
+    few = sorted(exercise for exercise, count in counts.items() if count < 3)
+    detail = f"{len(counts)} exercises, {each} clips each" + (f"; fewer than 3: {_some(few)}" if few else "")
+    remedy = f"not there: {_some(missing)}; put the clips there or list them in dataset.exclude"
+    there = _check(
+        "files are there", bool(clips) and not missing, f"{len(clips) - len(missing)} of {len(clips)}", remedy
+    )
+    return [there, _check("clips per exercise", bool(clips), detail, f"put clips at {data_root}/<exercise>/<clip>.mp4")]
+
+
+def _integrity(results: str) -> list[dict]:
+    try:
+        return read_json(f"{results}/verify/report.json", remedy="run `snakemake verify` again")["checks"]
+    except InputError as error:
+        return [_check("clips decode in full", False, str(error), "run `snakemake verify` again")]
+
+
+def _annotations(results: str, clips: list[Clip]) -> dict:
+    paths = {clip.path for clip in clips}
+    files = [
+        file for split in ("train", "val", "test") if (file := Path(results, f"annotations/qved_{split}.json")).exists()
+    ]
+    if not files:
+        return _check("annotations", True, "not made yet; `snakemake annotations` makes them")
+    try:
+        counts = {file.name: [record["video"] for record in read_annotations(file)] for file in files}
+    except InputError as error:
+        return _check("annotations", False, str(error), "run `snakemake annotations`")
+    videos = [video for listed in counts.values() for video in listed]
+    lost = [video for video in videos if video not in paths or not Path(video).exists()]
+    detail = ", ".join(f"{name} {len(listed)}" for name, listed in counts.items())
+    return _check("annotations", not lost, detail, f"no such clip: {_some(lost)}; run `snakemake annotations`")
+
+
+def _packages(distribution: str = "mobilevideogpt") -> dict:
+    shown, wrong = [], []
+    for text in metadata.requires(distribution) or ():
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{requirement.name} is not installed")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} is {version}, not {requirement.specifier}")
+        if requirement.name in ("torch", "transformers", "peft", "deepspeed", "snakemake"):
+            shown.append(f"{requirement.name} {version}")
+    detail = "; ".join(wrong) or f"Python {sys.version.split()[0]}, " + ", ".join(sorted(shown))
+    return _check("packages", not wrong, detail, "run `make finetune` again, or `pip install -e .`")
+
+
+def _gpu() -> dict:
+    """Name and memory; that there is none is for the preflight to judge."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        found = []
+        for handle in handles:
+            name, memory = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetMemoryInfo(handle)
+            found.append(f"{name}, {memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        return _check("GPU", True, f"none found ({error}); the CPU is used")
+    return _check("GPU", True, _some(found) or "none found; the CPU is used")
+
+
+def _disk(results: str, min_free_disk_gb: float) -> dict:
+    folder = Path(results)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 1e9
+    remedy = f"free some space: {min_free_disk_gb:g} GB are asked for (preflight.min_free_disk_gb)"
+    return _check("disk", free >= min_free_disk_gb, f"{free:.1f} GB free for {results}/", remedy)
+
+
+def print_checks(checks: Sequence[dict], file: TextIO | None = None) -> None:
+    """Print an aligned table, with a remedy under each check that is not ok."""
+    width = max(len(check["name"]) for check in checks)
+    for check in checks:
+        print(f"{'ok' if check['ok'] else 'WRONG':5}  {check['name']:{width}}  {check['detail']}", file=file)
+        if not check["ok"]:
+            print(f"{'':5}  {'':{width}}  -> {check['remedy']}", file=file)
+    wrong = sum(not check["ok"] for check in checks)
+    print(f"\n{'all is well' if not wrong else f'{wrong} of {len(checks)} checks are not well'}", file=file)
