@@ -1,0 +1,76 @@
+"""Scores of generated feedback. An answer reads ``"<exercise> - <feedback>"``; names may hold hyphens themselves."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from rouge_score.rouge_scorer import RougeScorer
+from sklearn.metrics import f1_score
+
+from mobilevideogpt.errors import InputError
+
+
+def normalise(text: str) -> str:
+    """Fold case, underscores and runs of white space, and drop punctuation at the end: what a comparison ignores."""
+    return re.sub(r"[\s_]+", " ", text).strip().rstrip(".!?,;:").rstrip().casefold()
+
+
+def split_answer(text: str) -> tuple[str, str]:
+    """The exercise and the feedback of an answer, both normalised; without ``" - "`` all of it is the exercise."""
+    exercise, _, feedback = text.partition(" - ")
+    return normalise(exercise), normalise(feedback)
+
+
+def _share(hits: Sequence[bool]) -> float | None:
+    return sum(hits) / len(hits) if hits else None
+
+
+def score(references: Sequence[str], predictions: Sequence[str], shown: Sequence[str] | None = None) -> dict:
+    """Compare predictions with references.
+
+    Args:
+        references: The right answers.
+        predictions: What the model answered, in the same order.
+        shown: References of the clips that the model was shown, where those are not its own.
+
+    Returns:
+        ``n``; ``exercise_accuracy`` (before the first ``" - "``); ``feedback_accuracy`` (after it, over the
+        ``n_feedback`` references that have such a part, None if none has); ``rougeL`` (mean F-measure);
+        ``exercise_macro_f1`` over the exercises of the references; with ``shown`` also ``shown_exercise_accuracy``, how
+        often the answer names the exercise that was shown; ``per_exercise`` with n and both accuracies of each.
+
+    Raises:
+        InputError: If there is nothing to score.
+        ValueError: If the lists differ in length.
+    """
+    if not references:
+        raise InputError("there is no answer to score; give the test split at least one clip (annotations.split.test)")
+    right = [split_answer(text) for text in references]
+    given = [split_answer(text) for text in predictions]
+    named = [r[0] == g[0] for r, g in zip(right, given, strict=True)]
+    # None where the reference says nothing after the exercise, so that silence is not counted as right
+    advised = [r[1] == g[1] if r[1] else None for r, g in zip(right, given, strict=True)]
+    groups = defaultdict(list)
+    for i, (exercise, _) in enumerate(right):
+        groups[exercise].append(i)
+
+    def accuracies(rows: Sequence[int]) -> dict:
+        feedback = [advised[i] for i in rows if advised[i] is not None]
+        return {
+            "n": len(rows),
+            "exercise_accuracy": _share([named[i] for i in rows]),
+            "n_feedback": len(feedback),
+            "feedback_accuracy": _share(feedback),
+        }
+
+    names = [[pair[0] for pair in pairs] for pairs in (right, given)]
+    scorer = RougeScorer(["rougeL"])
+    rouge = [scorer.score(r, p)["rougeL"].fmeasure for r, p in zip(references, predictions, strict=True)]
+    scores = accuracies(range(len(right))) | {
+        "rougeL": sum(rouge) / len(rouge),
+        "exercise_macro_f1": float(f1_score(*names, labels=sorted(groups), average="macro", zero_division=0)),
+    }
+    if shown is not None:
+        seen = [split_answer(text)[0] for text in shown]
+        scores["shown_exercise_accuracy"] = _share([s == g[0] for s, g in zip(seen, given, strict=True)])
+    return scores | {"per_exercise": {exercise: accuracies(groups[exercise]) for exercise in sorted(groups)}}

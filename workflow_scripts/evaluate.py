@@ -1,0 +1,30 @@
+"""Rule evaluate: what the base, the fine-tuned model and the grounding control answer on the test clips."""
+
+import json
+from pathlib import Path
+
+from mobilevideogpt.data.features import FeatureStore
+from mobilevideogpt.data.processor import MobileVideoGPTProcessor
+from mobilevideogpt.data.records import read_annotations
+from mobilevideogpt.evaluation.generation import load_for_inference
+from mobilevideogpt.evaluation.run import evaluate
+from mobilevideogpt.files import read_json, write_json, write_text
+from mobilevideogpt.log import log_to
+
+log_to(snakemake.log[0])
+base = read_json(snakemake.input.base)
+train = read_json(snakemake.input.train)
+metrics, rows = evaluate(
+    load_for_inference(base["base"], base["video_encoder"], base["image_encoder"], precision=train["precision"]),
+    MobileVideoGPTProcessor.from_pretrained(base["base"]),
+    Path(train["adapter"]),
+    read_annotations(snakemake.input.test),
+    read_json(snakemake.input.features),
+    FeatureStore(snakemake.params.store),
+    prompt_names_exercise="{exercise}" in snakemake.params.prompt,
+    seed=snakemake.params.seed,
+    batch_size=snakemake.params.batch_size,
+    max_new_tokens=snakemake.params.max_new_tokens,
+)
+write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), snakemake.output.predictions)
+write_json(metrics, snakemake.output.metrics)
