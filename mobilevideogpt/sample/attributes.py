@@ -68,10 +68,9 @@ def _arms(hands: np.ndarray, elbows: np.ndarray, joints: np.ndarray, posture: st
         if (folded & raised & (hands[:, i, 0] < 0.08)).mean() > 0.5:
             return "behind the head"
     for part in ("knee", "hip"):
-        near = np.stack(
-            [np.linalg.norm(joints[:, J[f"{s}_{part}"]] - wrists[:, i], axis=-1) for i, (s, _) in enumerate(SIDES)]
-        )
-        if (near.mean(1) < 0.2).all() and np.ptp(hands, axis=0).max() < 0.3:
+        rests = [J[f"{side}_{part}"] for side, _ in SIDES]
+        away = np.linalg.norm(joints[:, rests] - wrists, axis=-1).max()
+        if away < 0.25 and (part == "knee" or flexion(joints, "left", "shoulder", "elbow", "wrist").min() > 50):
             return f"on the {part}s"
     frame, hand = np.unravel_index(hands[..., 2].argmax(), hands.shape[:2])
     ahead, side, up = hands[frame, hand]

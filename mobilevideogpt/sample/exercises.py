@@ -109,7 +109,7 @@ def squat_jump(take: Take) -> Pose:
 def squats(take: Take) -> Pose:
     """Feet apart, hips lowered behind the feet until the thighs are level, and up again."""
     deep = take.range("not going deep enough", (30, 44), (98, 116))
-    inward = take.range("knees falling in", (0.6, 0.75), (-0.3, -0.2))
+    inward = take.range("knees falling in", (0.38, 0.48), (-0.3, -0.2))
     stance = take.rng.uniform(0.17, 0.21)
     folded = take.rng.random() < 0.4
     down = keys(take.phase, (0, 0), (0.08, 0), (0.46, 1), (0.56, 1), (0.95, 0))

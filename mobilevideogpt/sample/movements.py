@@ -829,7 +829,10 @@ def random_movement(take: Take) -> Pose:
         if together == "one":  # limbs of one side: the opposite arm and leg are one of the six exercises
             up = [up[0], 0 * up[0]]
         back = leg_lift * (out == 0)
-        pose.arms = [Swing(flex=flex + (180 - flex) * arm_lift * u, bend=2, point=80 * (1 - u)) for u in up]
+        pose.arms = [
+            Swing(flex=flex + (180 - flex) * arm_lift * u, bend=2, point=80 * (1 - np.minimum(arm_lift * u, 1)))
+            for u in up
+        ]
         pose.legs = [
             Swing(flex=flex * (1 - back * u), abduct=out * u, bend=90 + (knee - 90) * back * u, point=78) for u in up
         ]
@@ -873,6 +876,7 @@ def random_movement(take: Take) -> Pose:
         legs = pair(flex=(5, 100), abduct=(0, 20), bend=(0, 95))
         for leg in legs:  # the feet stay above the floor
             leg.bend = np.minimum(leg.bend, 1.7 * leg.flex)
+            leg.flex = leg.flex + 50 * curl
         arms = pair(arm=1, flex=(0, 175), abduct=(5, 60))
         return supine(pitch=-88 + 50 * curl, spine_pitch=45 * curl, legs=legs, arms=arms)
     if posture == "side":

@@ -93,10 +93,14 @@ def _scene(spec: ClipSpec, size: tuple[int, int]) -> Scene:
     return Scene(joints, body, camera, pose.posture, period)
 
 
+def _chosen(indices) -> list[int]:
+    return list(range(FRAMES) if indices is None else indices)
+
+
 def joints(spec: ClipSpec, indices=None, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
     """Joints of the frames at ``indices`` (None: all): metres ``(n, J, 3)`` and pixels ``(n, J, 2)``."""
     scene = _scene(spec, size)
-    chosen = scene.joints if indices is None else scene.joints[list(indices)]
+    chosen = scene.joints[_chosen(indices)]
     return chosen, scene.camera.project(chosen)[0]
 
 
@@ -105,7 +109,7 @@ def frames(spec: ClipSpec, indices=None, size: tuple[int, int] = SIZE) -> np.nda
     scene = _scene(spec, size)
     look_rng = np.random.default_rng([*spec.seed, 2])
     room = draw_room(scene.camera, scene.joints, look_rng, size)
-    chosen = scene.joints if indices is None else scene.joints[list(indices)]
+    chosen = scene.joints[_chosen(indices)]
     painter = Painter(scene.camera, scene.body, Look.draw(look_rng), chosen)
     pictures = np.repeat(room[None], len(chosen), axis=0)
     for i, picture in enumerate(pictures):
@@ -135,9 +139,8 @@ def write_clip(spec: ClipSpec, path: str | Path) -> None:
 def sample_specs(seed: int = 0, clips_per_exercise: int = 5) -> dict[str, ClipSpec]:
     """The sample's clips by path relative to its folder."""
     specs = {}
-    for path in clip_names(clips_per_exercise):
-        exercise = path.split("/")[0]
-        number = len([p for p in specs if p.startswith(f"{exercise}/")])
+    for place, path in enumerate(clip_names(clips_per_exercise)):
+        exercise, number = path.split("/")[0], place % clips_per_exercise
         faults = SAMPLE_FAULT[exercise]
         good = SAMPLE_PATTERN[number % len(SAMPLE_PATTERN)]
         variation = NO_ISSUE if good else faults[number % len(faults)]
@@ -156,6 +159,7 @@ def write_sample(folder: str | Path, seed: int = 0, clips_per_exercise: int = 5,
         report: Called with (clips done, clips in all) after each clip.
     """
     folder = Path(folder)
+    (folder / "manifest.json").unlink(missing_ok=True)  # it says that the rest is complete
     specs = sample_specs(seed, clips_per_exercise)
     for done, (path, spec) in enumerate(specs.items(), start=1):
         write_clip(spec, folder / path)
