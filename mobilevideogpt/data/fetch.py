@@ -30,9 +30,8 @@ def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Se
     Raises:
         InputError: If the hub cannot be reached, or has no such repository, revision or file.
     """
-    from httpx import TransportError
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
 
     folder = Path(folder)
     if record := _complete(folder, repo_id, revision, patterns):
@@ -51,7 +50,7 @@ def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Se
         raise InputError(f"{where}: the hub answers {status or 'with an error'}; {remedy}") from error
     except HFValidationError as error:
         raise InputError(f"{repo_id!r} is no name of a repository ({error}); write it as owner/name") from None
-    except (ConnectionError, TimeoutError, TransportError, LocalEntryNotFoundError) as error:
+    except (ConnectionError, TimeoutError, HTTPError, LocalEntryNotFoundError) as error:
         files = _files(folder, patterns)
         if not _lacking(files, patterns):
             log.warning("%s: the hub cannot be reached; its files are taken as they lie there, unchecked", folder)

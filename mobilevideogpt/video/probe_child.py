@@ -38,7 +38,7 @@ def decode(container, found: dict) -> None:
     stream.codec_context.thread_count = 1  # a job has one core
     rate = stream.average_rate
     found |= {
-        "codec": stream.codec_context.name,
+        "codec": stream.codec_context.codec.canonical_name,
         "width": stream.codec_context.width,
         "height": stream.codec_context.height,
         "frames_declared": stream.frames or None,

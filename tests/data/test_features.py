@@ -1,0 +1,132 @@
+import logging
+import shutil
+from collections import namedtuple
+
+import pytest
+import torch
+
+from mobilevideogpt.data.features import FeatureStore, extract_features, feature_key
+from mobilevideogpt.errors import InputError
+
+SETTINGS = {"dtype": "float16", "frames": 16}
+
+
+class Encoders(torch.nn.Module):
+    """Keeps to the model's interface; counts the clips that it sees."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.scale, self.seen = scale, 0
+
+    def encode_video(self, pixel_values_videos, pixel_values_context):
+        self.seen += len(pixel_values_videos)
+        mean = pixel_values_videos.mean((1, 2, 3, 4)) * self.scale  # (B,)
+        return mean[:, None, None, None].expand(-1, 2, 4, 3), mean[:, None, None, None].expand(-1, 16, 4, 5)
+
+
+class Pixels:
+    """Gives each clip a colour of its own, the number in its name."""
+
+    def encode_video(self, path):
+        if "broken" in path:
+            raise InputError(f"{path}: cannot be decoded")
+        frames = torch.full((16, 3, 2, 2), float(path.split(".")[0]))
+        return {"pixel_values_videos": frames, "pixel_values_context": frames}
+
+
+def extract(store, clips, model=None, settings=SETTINGS, batch_size=2, encoder="e"):
+    model = model or Encoders()
+    keys = extract_features(model, Pixels(), clips, store, encoder, settings, batch_size, "cpu", progress=False)
+    return keys, model.seen
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FeatureStore(tmp_path / "features")
+
+
+def test_the_key_depends_on_clip_encoder_and_settings_only():
+    key = feature_key("c", "e", {"dtype": "float16", "frames": 16})
+    assert key == feature_key("c", "e", {"frames": 16, "dtype": "float16"})
+    others = {feature_key("d", "e", SETTINGS), feature_key("c", "f", SETTINGS), feature_key("c", "e", {"frames": 8})}
+    assert len(others | {key}) == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_what_is_written_reads_back_bit_by_bit(store, dtype):
+    tensors = {"video_features": torch.randn(3, 2, 4, 3, dtype=dtype)[1], "context_features": torch.randn(16, 4, 5)}
+    store.write("abc", tensors)
+    assert "abc" in store and "abd" not in store
+    assert store.path("abc").parent.name == "ab"
+    for name, tensor in store.read("abc").items():
+        assert torch.equal(tensor, tensors[name]) and tensor.dtype == tensors[name].dtype
+
+
+def test_each_clip_is_encoded_once_and_in_its_own_place(store):
+    clips = {f"{i}.mp4": f"digest {i}" for i in range(7)}
+    keys, seen = extract(store, clips)
+    assert seen == 7
+    for path, key in keys.items():
+        features = store.read(key)
+        assert features["video_features"].shape == (2, 4, 3) and features["context_features"].shape == (16, 4, 5)
+        assert features["video_features"].dtype == torch.float16
+        assert features["video_features"].unique().tolist() == [float(path.split(".")[0])]
+    assert extract(store, clips) == (keys, 0)
+    assert extract(store, clips | {"9.mp4": "new"})[1] == 1
+    assert extract(store, clips, encoder="other")[1] == 7
+    assert extract(store, clips, settings=SETTINGS | {"dtype": "float32"})[1] == 7
+
+
+def test_the_result_does_not_depend_on_the_batch_size(tmp_path):
+    clips = {f"{i}.mp4": str(i) for i in range(5)}
+    for size in (1, 3, 8):
+        store = FeatureStore(tmp_path / str(size))
+        keys, _ = extract(store, clips, batch_size=size)
+        assert [float(store.read(keys[path])["video_features"][0, 0, 0]) for path in clips] == [0, 1, 2, 3, 4]
+
+
+def test_clips_of_equal_content_share_their_features(store):
+    keys, seen = extract(store, {"1.mp4": "same", "2.mp4": "same"})
+    assert seen == 1 and keys["1.mp4"] == keys["2.mp4"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
+def test_a_damaged_file_is_noticed_when_read_and_computed_anew(store, damage, caplog):
+    keys, _ = extract(store, {"3.mp4": "c"})
+    path = store.path(keys["3.mp4"])
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes({"cut": data[:-10], "flipped": data, "emptied": b""}[damage])
+    with pytest.raises(InputError, match="delete it and run the same command again"):
+        store.read(keys["3.mp4"])
+    with caplog.at_level(logging.WARNING):
+        assert extract(store, {"3.mp4": "c"})[1] == 1
+    assert str(path) in caplog.text
+    assert store.read(keys["3.mp4"])["video_features"].max() == 3
+
+
+def test_missing_features_name_the_command_that_makes_them(store):
+    with pytest.raises(InputError, match=r"ab/abc\.safetensors: these features are missing; run `snakemake features`"):
+        store.read("abc")
+
+
+def test_a_clip_that_fails_keeps_what_came_before(store):
+    clips = {"1.mp4": "1", "2.mp4": "2", "broken.mp4": "3"}
+    with pytest.raises(InputError, match=r"broken\.mp4"):
+        extract(store, clips)
+    assert extract(store, {path: digest for path, digest in clips.items() if path != "broken.mp4"})[1] == 0
+    assert not list(store.folder.rglob(".*"))  # nothing half-written
+
+
+def test_too_little_space_is_an_error_before_anything_is_written(store, monkeypatch):
+    usage = namedtuple("usage", "total used free")(10**6, 10**6, 5000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(InputError, match=r"the features of 3 clips take 0\.00 GB, but 0\.00 GB are free; free some"):
+        extract(store, {"1.mp4": "1", "2.mp4": "2", "3.mp4": "3"})
+    assert not list(store.folder.rglob("*.safetensors"))
+
+
+def test_features_that_overflow_the_number_format_are_refused(store):
+    with pytest.raises(InputError, match=r"2\.mp4: its features are not finite as float16; set features\.dtype"):
+        extract(store, {"2.mp4": "2"}, model=Encoders(scale=1e5))
+    extract(store, {"2.mp4": "2"}, model=Encoders(scale=1e5), settings={"dtype": "bfloat16"})
