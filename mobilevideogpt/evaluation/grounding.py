@@ -47,10 +47,12 @@ def swap_videos(records: Sequence[dict], seed: int) -> list[str]:
     largest = max(sizes.values())
     if largest * 2 <= len(videos):
         shown = videos[largest:] + videos[:largest]  # no block reaches itself
-        for _ in range(10 * len(videos)):  # mix, so that an exercise does not always meet the same other one
-            i, j = draw.randrange(len(videos)), draw.randrange(len(videos))
-            if exercise_of(videos[i]) != exercise_of(shown[j]) and exercise_of(videos[j]) != exercise_of(shown[i]):
-                shown[i], shown[j] = shown[j], shown[i]
+        for _ in range(10 * len(videos) if len(sizes) > 2 else 0):  # mix, so that an exercise meets several others
+            rows = draw.sample(range(len(videos)), 3)
+            passed_on = [shown[rows[1]], shown[rows[2]], shown[rows[0]]]
+            if all(exercise_of(videos[i]) != exercise_of(video) for i, video in zip(rows, passed_on, strict=True)):
+                for i, video in zip(rows, passed_on, strict=True):
+                    shown[i] = video
     else:
         others = videos[largest:]
         shown = [others[i % len(others)] for i in range(largest)] + videos[: len(others)]

@@ -88,8 +88,8 @@ def _clips(predictions: Sequence[dict], project: Path, limit: int) -> list[dict]
     for row in rows:
         try:
             row["frames"] = thumbnails(project / row["video"])
-        except Exception as error:  # the decoder's own kinds; a clip that went missing must not cost the page
-            row["frames"], row["problem"] = [], f"{type(error).__name__}: {error}"
+        except InputError as error:  # a clip that went missing must not cost the page
+            row["frames"], row["problem"] = [], str(error)
     return rows
 
 
