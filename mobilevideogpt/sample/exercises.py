@@ -109,12 +109,14 @@ def squat_jump(take: Take) -> Pose:
 def squats(take: Take) -> Pose:
     """Feet apart, hips lowered behind the feet until the thighs are level, and up again."""
     deep = take.range("not going deep enough", (30, 44), (98, 116))
-    inward = take.range("knees falling in", (0.38, 0.48), (-0.3, -0.2))
+    inward = take.range("knees falling in", (0.82, 0.95), (-0.6, -0.4))  # 1: the knees meet
     stance = take.rng.uniform(0.17, 0.21)
+    meet = (stance + take.body.hip) / (take.body.leg * np.sin(np.radians(deep / 2)))
+    pole = -inward * np.tan(np.arcsin(min(meet, 0.6)))
     folded = take.rng.random() < 0.4
     down = keys(take.phase, (0, 0), (0.08, 0), (0.46, 1), (0.56, 1), (0.95, 0))
     knee = 4 + (deep - 4) * down
-    pose = stand(take, knee, stance, pole=-inward * down, pitch=knee * 0.4)
+    pose = stand(take, knee, stance, pole=pole * down, pitch=knee * 0.4)
     pose.neck_pitch = -pose.pitch * 0.4
     if folded:
         pose.arms = [Swing(flex=48, abduct=2, twist=-28, bend=128) for _ in SIDES]
