@@ -16,7 +16,9 @@ def prompt_and_response(record: Mapping, where: str = "annotations") -> tuple[st
     where = f"{where}, {record.get('video', 'a record without video')}" if isinstance(record, Mapping) else where
     try:
         (human, prompt), (gpt, response) = ((turn["from"], turn["value"]) for turn in record["conversations"])
-        if (human, gpt) != ("human", "gpt") or prompt.count("<video>") != 1 or not response.strip():
+        if (human, gpt) != ("human", "gpt") or not response.strip():
+            raise ValueError
+        if (prompt.count("<video>"), response.count("<video>")) != (1, 0):
             raise ValueError
         record["video"].strip()
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -124,11 +124,11 @@ def _judge(path: str, found: dict, min_frames: int) -> tuple[list[str], list[str
             f"has {frames} frame{'s' * (frames > 1)}, fewer than the {min_frames} that the model looks at; "
             f"the rest is blank to it; take a longer clip, {_EXCLUDE}"
         )
-    if found["rotation"]:
-        warnings.append(
-            f"carries a rotation flag ({found['rotation']} degrees), which not every decoder obeys; "
-            f"turn the frames themselves with `{_reencode(path)}`"
-        )
+    if found["rotation"]:  # decord2 3.4 turns the frames, adds an alpha channel, and then cannot batch them
+        return [
+            f"carries a rotation flag ({found['rotation']} degrees), which the training's decoder cannot read; "
+            f"turn the frames themselves with `{_reencode(path)}`, {_EXCLUDE}"
+        ], warnings
     return [], warnings
 
 

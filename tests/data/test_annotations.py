@@ -125,6 +125,7 @@ def turns(human, answer):
         ([GOOD, {"video": "b.mp4"}], "record 2, b.mp4"),
         ([GOOD | {"conversations": turns("Q", "A")}], "record 1, a.mp4"),  # no <video>, as the predecessor wrote
         ([GOOD | {"conversations": turns("<video>\n<video>\nQ", "A")}], "record 1, a.mp4"),
+        ([GOOD | {"conversations": turns("<video>\nQ", "A <video>")}], "record 1, a.mp4"),
         ([GOOD | {"conversations": turns("<video>\nQ", " ")}], "record 1, a.mp4"),
         ([GOOD | {"conversations": turns("<video>\nQ", 3)}], "record 1, a.mp4"),
         ([GOOD | {"conversations": GOOD["conversations"][::-1]}], "record 1, a.mp4"),

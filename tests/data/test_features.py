@@ -1,12 +1,18 @@
 import logging
 import shutil
 from collections import namedtuple
+from types import SimpleNamespace
 
+import av
+import numpy as np
 import pytest
 import torch
 
-from mobilevideogpt.data.features import FeatureStore, extract_features, feature_key
+from mobilevideogpt.data.features import NAMES, FeatureStore, extract_features, feature_key
+from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 
 SETTINGS = {"dtype": "float16", "frames": 16}
 
@@ -130,3 +136,30 @@ def test_features_that_overflow_the_number_format_are_refused(store):
     with pytest.raises(InputError, match=r"2\.mp4: its features are not finite as float16; set features\.dtype"):
         extract(store, {"2.mp4": "2"}, model=Encoders(scale=1e5))
     extract(store, {"2.mp4": "2"}, model=Encoders(scale=1e5), settings={"dtype": "bfloat16"})
+
+
+def test_stored_features_are_those_of_the_real_encoders(store, tmp_path):
+    clips = {}
+    for seed in range(3):
+        path = str(tmp_path / f"{seed}.mp4")
+        with av.open(path, "w") as container:
+            stream = container.add_stream("libx264", rate=30, width=64, height=48, pix_fmt="yuv420p")
+            noise = np.random.default_rng(seed).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+            for i in range(20):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(noise, i, axis=1), format="rgb24")))
+            container.mux(stream.encode())
+        clips[path] = str(seed)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    video = {"video_hidden_size": 16, "video_num_layers": 1, "image_hidden_size": 32, "image_num_layers": 2}
+    sizes |= video | {"image_intermediate_size": 32, "image_num_heads": 2, "num_key_value_heads": 1, "vocab_size": 64}
+    config = MobileVideoGPTConfig(**sizes, bos_token_id=1, eos_token_id=2, video_token_id=3)
+    model = MobileVideoGPTForConditionalGeneration(config).eval()
+    processor = MobileVideoGPTProcessor(SimpleNamespace(get_vocab=dict))  # no text is encoded here
+    keys = extract_features(model, processor, clips, store, "e", {"dtype": "float32"}, 2, progress=False)
+    for path in clips:
+        pixels = {name: value[None] for name, value in processor.encode_video(path).items()}
+        with torch.no_grad():
+            expected = dict(zip(NAMES, model.encode_video(**pixels), strict=True))
+        for name, tensor in store.read(keys[path]).items():
+            torch.testing.assert_close(tensor, expected[name][0].float(), rtol=1e-4, atol=1e-5)

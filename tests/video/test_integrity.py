@@ -10,7 +10,9 @@ import av
 import numpy as np
 import pytest
 
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.video import integrity
+from mobilevideogpt.video.decoding import read_frames
 from mobilevideogpt.video.integrity import FIELDS, probe
 
 
@@ -89,15 +91,17 @@ def test_few_frames_are_a_warning(tmp_path):
     assert "has 1 frame, fewer than the 16" in record["problems"][0]
 
 
-def test_a_rotation_flag_is_a_warning_with_the_command_that_removes_it(good, tmp_path):
+def test_a_rotation_flag_is_an_error_with_the_command_that_removes_it(good, tmp_path):
     data = bytearray(good.read_bytes())
     matrix = data.index(b"tkhd") + 44
     data[matrix : matrix + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
     turned = tmp_path / "my clip.mp4"
     turned.write_bytes(data)
     record = probe(turned)
-    assert (record["verdict"], abs(record["rotation"])) == ("warning", 90)
+    assert (record["verdict"], abs(record["rotation"])) == ("error", 90)
     assert f"ffmpeg -i '{turned}'" in record["problems"][0]
+    with pytest.raises(InputError):
+        read_frames(turned)  # once this reads it, the flag is no error any more
 
 
 def test_what_is_no_video_is_an_error(tmp_path):
