@@ -7,8 +7,9 @@ import unicodedata
 
 from mobilevideogpt.errors import InputError
 
-# Braces are Snakemake's wildcards; control characters and lone surrogates cannot be shown or opened.
-_UNUSABLE = re.compile(r"[{}\x00-\x1f\x7f\ud800-\udfff]")
+# Braces are Snakemake's wildcards, angle brackets its path variables, and a double quote breaks the graph that it draws;
+# control characters and lone surrogates cannot be shown.
+_UNUSABLE = re.compile(r"[{}<>\"\x00-\x1f\x7f\ud800-\udfff]")
 _IRREGULAR = re.compile(r"\\|//|(?:^|/)\.{1,2}(?:/|$)|^/|^[A-Za-z]:")
 _AUGMENTED = re.compile(r"(.+)_\d{1,2}$")
 
@@ -39,7 +40,8 @@ def relative_path(text: str, data_root: str, where: str) -> str:
             break
     if _UNUSABLE.search(path):
         raise InputError(
-            f"{where}: {text!r} holds a brace or a control character, which the workflow cannot carry; rename the clip"
+            f'{where}: {text!r} holds one of {{ }} < > " or a control character, which the workflow cannot carry; '
+            "rename the clip"
         )
     if path in ("", ".") or path != path.strip():
         raise InputError(f"{where}: {text!r} is no usable path; write one such as {data_root}/squats/0001.mp4")

@@ -56,6 +56,8 @@ def test_another_root_stands_in_front_of_the_paths(write):
         ({"/data/squats/1.mp4": "squats"}, "/data/squats/1.mp4", "copy the clip there"),
         ({"C:\\squats\\1.mp4": "squats"}, "squats", "copy the clip there"),
         ({"squats/{1}.mp4": "squats"}, "squats/{1}.mp4", "rename the clip"),
+        ({'squats/"1".mp4': "squats"}, "1", "rename the clip"),
+        ({"squats/<1>.mp4": "squats"}, "squats/<1>.mp4", "rename the clip"),
         ({"squats/1\n.mp4": "squats"}, "squats/1", "rename the clip"),
         ('{"squats/\\ud800.mp4": "squats"}', "ud800", "rename the clip"),
         ({"": "squats"}, "''", "write one such as"),
