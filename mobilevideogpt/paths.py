@@ -7,7 +7,7 @@ import unicodedata
 
 from mobilevideogpt.errors import InputError
 
-# Braces are Snakemake's wildcards, angle brackets its path variables, and a double quote breaks the graph that it draws;
+# Braces are Snakemake's wildcards, angle brackets its path variables, a double quote breaks the graph that it draws;
 # control characters and lone surrogates cannot be shown.
 _UNUSABLE = re.compile(r"[{}<>\"\x00-\x1f\x7f\ud800-\udfff]")
 _IRREGULAR = re.compile(r"\\|//|(?:^|/)\.{1,2}(?:/|$)|^/|^[A-Za-z]:")
