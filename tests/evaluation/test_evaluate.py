@@ -1,11 +1,13 @@
 """Generation and the whole evaluation, with a tiny random model."""
 
 import pytest
+import torch
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.generation import load_for_inference, predict, predict_clip
 from mobilevideogpt.evaluation.run import evaluate
 from mobilevideogpt.model.adapter import load_adapter
+from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 
 
 @pytest.fixture
@@ -29,6 +31,11 @@ def test_an_answer_holds_neither_prompt_nor_special_tokens(model, tiny):
     for answer in answers(model, tiny):
         assert "What do you see" not in answer
         assert "<|" not in answer
+
+
+def test_a_half_precision_base_answers_with_its_float32_adapter(tiny):
+    half = MobileVideoGPTForConditionalGeneration.from_pretrained(tiny.base, dtype=torch.bfloat16)
+    assert len(answers(load_adapter(half, tiny.adapter), tiny)) == 3
 
 
 def test_a_clip_without_features_is_named(model, tiny):
