@@ -11,6 +11,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from mobilevideogpt.data.records import read_annotations
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, json_digest, read_json, write_json
 from mobilevideogpt.log import log_to
@@ -72,16 +73,16 @@ def quiet() -> None:
 
 def main() -> None:
     options = parse_arguments()
+    quiet()
     first = int(os.environ.get("RANK", 0)) == 0
     log_to(options.log if first else f"{options.log}.{os.environ['RANK']}")
     text = options.settings
     given = json.loads(text) if text.lstrip().startswith("{") else read_json(text)
     settings = TrainingSettings.from_dict(given)
-    train, val = read_json(options.train), read_json(options.val)
+    train, val = read_annotations(options.train), read_annotations(options.val)
     features = read_json(options.features_index)
     digest = options.digest or digest_of(options, settings, train, val, features)
     if "RANK" not in os.environ and (processes := plan_launch(settings).processes) > 1:
-        quiet()
         from mobilevideogpt.training.run import finished, locked
 
         with locked(Path(options.run_folder)):  # refuse here, in one voice; the first child takes the lock again
@@ -90,7 +91,6 @@ def main() -> None:
             command = [__file__, *sys.argv[1:], "--digest", digest]
             sys.exit(run_processes(processes, command))
 
-    quiet()
     from mobilevideogpt.data.features import FeatureStore
     from mobilevideogpt.training.run import finetune
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mobilevideogpt.errors import InputError
-
 IGNORED = -100
 
 
@@ -50,21 +48,14 @@ class SharedBatches:
 
 
 class Collate:
-    """Pad items into a batch, whose ``numbers`` tell which clips are in it."""
+    """Pad items into a batch, whose ``numbers`` tell which items are in it."""
 
-    def __init__(self, processor, clips: list[str]):
-        self.processor, self.clips = processor, clips
+    def __init__(self, processor):
+        self.processor = processor
 
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
         numbers = torch.tensor([item.pop("number") for item in items])
         batch = dict(self.processor.pad(items))
-        supervised = (batch["labels"][:, 1:] != IGNORED).any(dim=1)
-        for number, any_supervised in zip(numbers.tolist(), supervised.tolist(), strict=True):
-            if number >= 0 and not any_supervised:
-                raise InputError(
-                    f"{self.clips[number]}: no token of its answer is left to learn from; "
-                    "shorten the prompt or raise finetune.max_text_tokens"
-                )
         return {**batch, "numbers": numbers}
 
 

@@ -30,7 +30,7 @@ from mobilevideogpt.files import read_json, replacing_folder, write_json, write_
 from mobilevideogpt.model.adapter import add_lora
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.training.arguments import Launch, TrainingSettings, plan_launch, training_arguments
-from mobilevideogpt.training.launch import single_process_group
+from mobilevideogpt.training.launch import prepare_deepspeed
 from mobilevideogpt.training.trainer import (
     MARKER,
     FinetuneTrainer,
@@ -96,7 +96,7 @@ def finetune(
         if first:
             clear_away(run_folder, marker)
         if launch.deepspeed:
-            single_process_group()
+            prepare_deepspeed()
         return _Run(settings, launch, run_folder, marker, stop, Path(deepspeed_configs)).train(
             base, video_encoder, image_encoder, train, val, features, store
         )
@@ -243,7 +243,7 @@ def locked(run_folder: Path) -> Iterator[None]:
     except filelock.Timeout:
         other = json.loads(holder.read_text()) if holder.exists() else {"pid": "?", "host": "?"}
         raise InputError(
-            f"{run_folder}: process {other['pid']} on {other['host']} is training in this folder; wait for it or stop it"
+            f"{run_folder}: process {other['pid']} on {other['host']} is training here; wait for it or stop it"
         ) from None
 
 

@@ -19,12 +19,12 @@ from transformers.trainer_callback import PrinterCallback
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import replacing_folder, write_json
+from mobilevideogpt.model.adapter import PROJECTORS
 from mobilevideogpt.training.batches import Collate, SharedBatches, batches
 
 logger = logging.getLogger(__name__)
 
 MARKER = "digest.json"  # written last into a checkpoint: what it was made from, and that it is whole
-PROJECTORS = ("mm_projector", "image_mm_projector")
 ENOUGH_BYTES = 64 * 2**20
 
 
@@ -32,7 +32,7 @@ def kind_of(name: str) -> str:
     """Return ``lora`` or ``projectors``, for the name of a trainable parameter."""
     if "lora_" in name:
         return "lora"
-    if any(f".{projector}." in name for projector in PROJECTORS):
+    if not set(PROJECTORS).isdisjoint(name.split(".")):
         return "projectors"
     raise ValueError(f"{name} is trainable, but is neither LoRA's nor a projector's")
 
@@ -138,12 +138,16 @@ class JsonLines(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **_):
         if state.is_world_process_zero:
-            self.path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log_history), encoding="utf-8")
+            self.path.write_text("".join(_line(entry) for entry in state.log_history), encoding="utf-8")
 
     def on_log(self, args, state, control, **_):
         if state.is_world_process_zero:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(state.log_history[-1]) + "\n")
+                file.write(_line(state.log_history[-1]))
+
+
+def _line(entry: dict) -> str:
+    return json.dumps(entry, sort_keys=True) + "\n"
 
 
 class Progress(TrainerCallback):
@@ -219,7 +223,7 @@ class FinetuneTrainer(Trainer):
 
     def get_train_dataloader(self):
         """Return the training batches; not prepared by accelerate, which deals out whole batches."""
-        collate = Collate(self.processor, self.clips)
+        collate = Collate(self.processor)
         pin = self.args.device.type == "cuda"
         return batches(self.train_dataset, collate, self.train_batches, self.settings.num_workers, pin)
 
@@ -278,7 +282,7 @@ class FinetuneTrainer(Trainer):
         """Return the mean loss over the supervised tokens of the validation set, whatever batches and processes."""
         model = self.model_wrapped
         model.eval()
-        collate = Collate(self.processor, [f"validation clip {n + 1}" for n in range(len(self.eval_dataset))])
+        collate = Collate(self.processor)
         sampler = self._sampler(len(self.eval_dataset), seed=None)
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, tokens
         for batch in batches(self.eval_dataset, collate, sampler, self.settings.num_workers, False):

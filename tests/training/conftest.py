@@ -1,0 +1,163 @@
+"""A tiny random checkpoint, random features and a handful of annotated clips to train on."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from mobilevideogpt.data.features import FeatureStore
+from mobilevideogpt.data.processor import MobileVideoGPTProcessor
+from mobilevideogpt.data.prompts import SUPERVISED
+from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+from mobilevideogpt.training.arguments import TrainingSettings
+from mobilevideogpt.training.run import finetune
+
+ROOT = Path(__file__).parents[2]
+WIDTH = 16
+FRAMES = 8  # one chunk, half the tokens of the real model
+SETTINGS = {
+    "epochs": 2,
+    "batch_size": 2,
+    "lora_r": 4,
+    "lora_alpha": 8,
+    "learning_rate": 1e-3,
+    "projector_learning_rate": 3e-4,
+    "precision": "fp32",
+    "gradient_checkpointing": False,
+    "deepspeed": "off",
+    "num_workers": 0,
+    "save_steps": 2,
+    "save_total_limit": 9,
+    "report_to": [],
+}
+
+
+@dataclass
+class Project:
+    """Files as the rule before hands them over."""
+
+    folder: Path
+    train: list[dict]
+    val: list[dict]
+    features: dict[str, str]
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "base"
+
+    @property
+    def store(self) -> FeatureStore:
+        return FeatureStore(self.folder / "features")
+
+    def settings(self, **changes) -> TrainingSettings:
+        return TrainingSettings.from_dict(SETTINGS | changes)
+
+    def finetune(self, run_folder, digest="one", features=None, val=None, **changes) -> dict:
+        """Train in this process."""
+        return finetune(
+            self.settings(**changes),
+            base=self.base,
+            train=self.train,
+            val=self.val if val is None else val,
+            features=features or self.features,
+            store=self.store,
+            run_folder=run_folder,
+            digest=digest,
+            deepspeed_configs=ROOT / "config",
+        )
+
+    def start(self, run_folder: Path, digest="one", **changes) -> subprocess.Popen:
+        """Start the script, as the rule does."""
+        command = {
+            "--settings": json.dumps(SETTINGS | changes),
+            "--train": self.folder / "train.json",
+            "--val": self.folder / "val.json",
+            "--features-index": self.folder / "index.json",
+            "--features": self.folder / "features",
+            "--base": self.base,
+            "--run-folder": run_folder,
+            "--output": run_folder / "train.json",
+            "--log": run_folder.with_suffix(".log"),
+            "--digest": digest,
+        }
+        script = ROOT / "workflow_scripts" / "finetune.py"
+        words = [str(word) for pair in command.items() for word in pair]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([sys.executable, script, *words], env=environment, start_new_session=True)
+
+
+def write_tokenizer(folder: Path) -> int:
+    """Write a tokenizer of bytes and Qwen's special tokens, and return the size of its vocabulary."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=list(SUPERVISED),
+    )
+    MobileVideoGPTProcessor(tokenizer, FRAMES, FRAMES).save_pretrained(folder)
+    return len(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Project:
+    torch.set_num_threads(1)  # as in the script's processes, for results equal to the bit
+    folder = tmp_path_factory.mktemp("project")
+    size = write_tokenizer(folder / "base")
+    torch.manual_seed(0)
+    config = MobileVideoGPTConfig(
+        vocab_size=size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        video_hidden_size=WIDTH,
+        video_num_layers=1,
+        video_num_frames=FRAMES // 2,
+        image_hidden_size=WIDTH,
+        image_intermediate_size=WIDTH,
+        image_num_layers=2,
+        image_num_heads=2,
+        num_frames=FRAMES,
+        bos_token_id=None,
+        eos_token_id=size - 1,
+        video_token_id=MobileVideoGPTProcessor.from_pretrained(folder / "base").video_token_id,
+    )
+    MobileVideoGPTForConditionalGeneration(config).save_pretrained(folder / "base")
+    features, records = {}, []
+    for n in range(7):
+        clip, key = f"dataset/squats/{n:04}.mp4", f"{n:064}"
+        FeatureStore(folder / "features").write(
+            key,
+            {
+                "video_features": torch.randn(1, 4 * 49, WIDTH),
+                "context_features": torch.randn(FRAMES, 196, WIDTH),
+            },
+        )
+        features[clip] = key
+        answer = f"squats - {'not ' * n}deep enough"
+        turns = [{"from": "human", "value": "<video>\nWhat is wrong?"}, {"from": "gpt", "value": answer}]
+        records.append({"video": clip, "conversations": turns})
+    project = Project(folder, records[:5], records[5:], features)
+    for name, value in (("train", project.train), ("val", project.val), ("index", features)):
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished(project, tmp_path_factory) -> tuple[dict, Path]:
+    """An uninterrupted run: its record and its folder."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return project.finetune(folder), folder

@@ -1,0 +1,158 @@
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mobilevideogpt.data.dataset import AnnotatedVideos
+from mobilevideogpt.data.processor import MobileVideoGPTProcessor
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.model.adapter import load_adapter
+from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+from mobilevideogpt.training.run import locked
+from mobilevideogpt.training.trainer import MARKER
+
+STEPS = 6  # 5 clips by 2 in 2 epochs
+
+
+def adapter(folder):
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, f"the process ended before {path.name} was there"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_lora_and_both_projectors_are_trained_and_saved_in_float32(finished, project):
+    record, folder = finished
+    tensors = adapter(folder)
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    base = load_file(project.base / "model.safetensors")
+    projectors = {name for name in base if "mm_projector" in name}
+    saved = {name.removeprefix("base_model.model."): tensor for name, tensor in tensors.items()}
+    assert projectors <= saved.keys()
+    assert not [name for name in projectors if torch.equal(saved[name], base[name])]
+    assert not [name for name in saved if "lora_B" in name and not saved[name].any()]
+    assert record["parameters"]["projectors"] == sum(base[name].numel() for name in projectors)
+    assert record["steps"] == STEPS and record["losses"]["val_last"] < record["losses"]["val_first"]
+
+
+def test_the_adapter_on_disk_has_the_validation_loss_that_training_saw(finished, project):
+    record, folder = finished
+    model = MobileVideoGPTForConditionalGeneration.from_pretrained(project.base, dtype=torch.float32)
+    model = load_adapter(model, folder / "adapter").eval()
+    processor = MobileVideoGPTProcessor.from_pretrained(folder / "adapter")
+    dataset = AnnotatedVideos(project.val, project.features, project.store, processor, 2048)
+    with torch.no_grad():
+        loss = model(**processor.pad([dataset[n] for n in range(len(dataset))])).loss
+    assert loss.item() == pytest.approx(record["losses"]["val_last"], rel=1e-5)
+
+
+def test_each_kind_of_parameter_has_its_learning_rate(finished):
+    rates = [(e["learning_rate_lora"], e["learning_rate_projectors"]) for e in log(finished[1]) if "loss" in e]
+    assert len(rates) == STEPS
+    assert max(rates) == (1e-3, 3e-4)
+    assert all(projectors == pytest.approx(0.3 * lora) for lora, projectors in rates)
+
+
+def test_validation_is_logged_before_training_and_after_each_epoch(finished):
+    assert [e["step"] for e in log(finished[1]) if "eval_loss" in e] == [0, 3, 6]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does(number, project, finished, tmp_path):
+    run = tmp_path / "run"
+    process = project.start(run)
+    wait_for(run / "checkpoint-2" / MARKER, process)
+    process.send_signal(number)
+    status = process.wait(timeout=60)
+    assert not (run / "adapter").exists() and not (run / "train.json").exists()
+    if number != signal.SIGKILL:
+        assert status == 128 + number
+        last = max(e["step"] for e in log(run))
+        assert (run / f"checkpoint-{last}" / MARKER).exists()
+    record = project.finetune(run)
+    assert record["resumed_from"] >= 2
+    assert all(torch.equal(tensor, adapter(run)[name]) for name, tensor in adapter(finished[1]).items())
+    assert log(run)[:-1] == log(finished[1])[:-1]  # the last entry tells the seconds
+    assert record["losses"] == finished[0]["losses"]
+
+
+def test_a_finished_run_is_not_trained_again(project, finished, tmp_path):
+    record, folder = finished
+    before = (folder / "adapter" / MARKER).stat().st_mtime_ns
+    assert project.finetune(folder) == json.loads(json.dumps(record))
+    assert (folder / "adapter" / MARKER).stat().st_mtime_ns == before
+
+
+def test_another_digest_is_trained_afresh_and_the_adapter_before_is_kept(project, tmp_path, caplog):
+    run = tmp_path / "run"
+    project.finetune(run, "one", epochs=1)
+    before = adapter(run)
+    (run / "checkpoint-99").mkdir()  # half a checkpoint
+    (run / ".checkpoint-5-abc").mkdir()  # and one that was killed while it was written
+    poisoned = {**project.features, project.train[0]["video"]: "f" * 64}
+    nan = {name: tensor * float("nan") for name, tensor in project.store.read(f"{0:064}").items()}
+    project.store.write("f" * 64, nan)
+    with pytest.raises(InputError, match=r"loss is nan in step \d, on .*0000.mp4.*last good checkpoint: none"):
+        project.finetune(run, "two", features=poisoned, epochs=1, save_steps=50)
+    assert all(torch.equal(before[name], tensor) for name, tensor in adapter(run).items())
+    assert (run / "superseded" / "one" / "checkpoint-3" / MARKER).exists()
+    assert (run / "superseded" / "incomplete" / "checkpoint-99").exists()
+    assert not (run / ".checkpoint-5-abc").exists()
+    assert "was made from other data, settings or code" in caplog.text
+
+    record = project.finetune(run, "two", epochs=1, learning_rate=2e-3)
+    assert record["resumed_from"] is None and record["digest"] == "two"
+    kept = load_file(run / "previous" / "adapter_model.safetensors")
+    assert all(torch.equal(before[name], tensor) for name, tensor in kept.items())
+    assert not all(torch.equal(before[name], tensor) for name, tensor in adapter(run).items())
+
+
+def test_a_second_run_is_refused_and_told_who_holds_the_folder(project, tmp_path):
+    with locked(tmp_path), pytest.raises(InputError, match=f"process {os.getpid()} on "):
+        project.finetune(tmp_path)
+
+
+def test_training_ends_early_when_validation_no_longer_improves_and_stays_ended(project, tmp_path):
+    changes = {"epochs": 5, "learning_rate": 1e-12, "projector_learning_rate": 1e-12, "early_stopping_patience": 1}
+    first = project.finetune(tmp_path / "run", **changes)
+    assert first["steps"] < 15
+    (tmp_path / "run" / "adapter").rename(tmp_path / "lost")
+    assert project.finetune(tmp_path / "run", **changes)["steps"] == first["steps"]
+
+
+def test_an_empty_training_split_is_refused(project, tmp_path):
+    with pytest.raises(InputError, match="training split is empty"):
+        replace(project, train=[]).finetune(tmp_path)
+
+
+def test_bf16_and_checkpointing_train_without_validation(project, tmp_path):
+    record = project.finetune(tmp_path / "run", val=[], precision="bf16", gradient_checkpointing=True, epochs=1.4)
+    assert record["steps"] == 5 and record["losses"]["val_last"] is None
+    assert {tensor.dtype for tensor in adapter(tmp_path / "run").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("deepspeed", ["zero2", "zero3"])
+def test_two_processes_under_deepspeed_learn_what_one_does(deepspeed, project, tmp_path):
+    alone = project.finetune(tmp_path / "alone", lora_dropout=0.0)
+    process = project.start(tmp_path / "two", lora_dropout=0.0, deepspeed=deepspeed, processes=2)
+    assert process.wait(timeout=300) == 0
+    record = json.loads((tmp_path / "two" / "train.json").read_text())
+    assert (record["world_size"], record["deepspeed"]) == (2, deepspeed)
+    assert record["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+    together = adapter(tmp_path / "two")
+    for name, tensor in adapter(tmp_path / "alone").items():
+        torch.testing.assert_close(together[name], tensor, rtol=1e-3, atol=1e-4)

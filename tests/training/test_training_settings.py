@@ -1,0 +1,80 @@
+import pytest
+import torch
+from torch import nn
+
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.training.arguments import TrainingSettings, plan_launch
+from mobilevideogpt.training.batches import SharedBatches
+from mobilevideogpt.training.trainer import parameter_groups
+
+
+def test_an_unknown_setting_is_named():
+    with pytest.raises(InputError, match="unknown setting learningrate"):
+        TrainingSettings.from_dict({"learningrate": 1})
+
+
+def test_a_number_that_yaml_read_as_text_is_taken_as_a_number():
+    assert TrainingSettings.from_dict({"learning_rate": "2e-4"}).learning_rate == 2e-4
+    with pytest.raises(InputError, match=r"finetune\.learning_rate: 'fast' is not a number"):
+        TrainingSettings.from_dict({"learning_rate": "fast"})
+
+
+def test_what_only_costs_time_or_memory_is_not_part_of_what_is_learned():
+    plain, other = TrainingSettings(), TrainingSettings(save_steps=7, num_workers=0, gradient_checkpointing=False)
+    assert plain.learned_from() == other.learned_from()
+    assert plain.learned_from() != TrainingSettings(seed=1).learned_from()
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused():
+    with pytest.raises(InputError, match="choose a multiple"):
+        TrainingSettings(batch_size=3, processes=2)
+
+
+def test_fp16_is_not_trained_under_deepspeed():
+    with pytest.raises(InputError, match="trained weights in fp16"):
+        plan_launch(TrainingSettings(precision="fp16", deepspeed="zero2", processes=1))
+
+
+@pytest.mark.parametrize("n", [7, 8, 9, 12])
+def test_the_processes_together_see_the_batches_of_one(n):
+    def epoch(process, processes):
+        batches = SharedBatches(n, 4, process, processes, seed=1)
+        batches.epoch = 3
+        return list(batches)
+
+    whole, shared = epoch(0, 1), [epoch(process, 2) for process in range(2)]
+    assert len(shared[0]) == len(shared[1]) == len(whole)
+    for batch, *parts in zip(whole, *shared, strict=True):
+        assert sorted(batch) == sorted(number for part in parts for number in part if number >= 0)
+    assert sorted(number for batch in whole for number in batch) == list(range(n))
+
+
+def test_every_epoch_has_its_own_order():
+    batches = SharedBatches(32, 4, 0, 1, seed=1)
+    first = list(batches)
+    batches.epoch = 1
+    assert first != list(batches)
+
+
+def test_parameter_groups_are_never_empty_and_biases_do_not_decay():
+    model = nn.ModuleDict({"lora_A": nn.Linear(3, 3, bias=False), "mm_projector": nn.Sequential(nn.Linear(3, 3))})
+    rates = {"lora": 1e-3, "projectors": 1e-4}
+    groups = parameter_groups(model, rates, weight_decay=0.0)
+    assert [(group["kind"], group["lr"], len(group["params"])) for group in groups] == [
+        ("lora", 1e-3, 1),
+        ("projectors", 1e-4, 2),
+    ]
+    groups = parameter_groups(model, rates, weight_decay=0.1)
+    assert [(group["kind"], group["weight_decay"], len(group["params"])) for group in groups] == [
+        ("lora", 0.1, 1),
+        ("projectors", 0.1, 1),
+        ("projectors", 0.0, 1),
+    ]
+
+
+def test_parameters_that_training_would_round_away_or_does_not_know_are_refused():
+    half = nn.ModuleDict({"lora_A": nn.Linear(3, 3).to(torch.bfloat16)})
+    with pytest.raises(ValueError, match="rounded away"):
+        parameter_groups(half, {"lora": 1, "projectors": 1}, 0)
+    with pytest.raises(ValueError, match="neither LoRA's nor a projector's"):
+        parameter_groups(nn.ModuleDict({"head": nn.Linear(3, 3)}), {"lora": 1, "projectors": 1}, 0)
