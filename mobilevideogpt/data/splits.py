@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from mobilevideogpt.data.manifest import Clip
@@ -18,8 +18,8 @@ def assign_splits(
     """Give each clip its split.
 
     A recording and the clips augmented from it stay together. Each exercise has its share in each split, at least one
-    recording where it has as many recordings as there are splits; train holds each label of the exercise where its
-    share allows, and val and test are spread over the labels.
+    recording where it has as many recordings as there are splits. Train holds each label of the exercise where its
+    share allows; val and test are spread over the labels, and over the faults (after ``" - "``) of all exercises.
 
     Args:
         clips: The clips.
@@ -40,11 +40,13 @@ def assign_splits(
     for clip in clips:
         recordings[clip.exercise][source_of(clip.path, paths)].append(clip.path)
     splits: dict[str, str] = {}
+    seen: Counter = Counter()
     owed = dict.fromkeys(SPLITS, 0.0)  # what rounding withheld from each split in the exercises before
     for exercise in sorted(recordings):
         groups = recordings[exercise]
         sizes = _sizes(len(groups), fractions, owed)
-        for source, split in _deal({source: labels.get(source, "") for source in groups}, sizes, seed).items():
+        shown = {source: labels.get(source, "") for source in groups}
+        for source, split in _deal(shown, sizes, seed, seen).items():
             splits |= dict.fromkeys(groups[source], split)
     for split in SPLITS:
         if fractions[split] > 0 and split not in splits.values():
@@ -82,29 +84,32 @@ def _sizes(n: int, fractions: Mapping[str, float], owed: dict[str, float]) -> di
     return sizes
 
 
-def _deal(labels: dict[str, str], sizes: dict[str, int], seed: int) -> dict[str, str]:
-    """Give the recordings of one exercise, with their labels, to the splits."""
+def _deal(labels: dict[str, str], sizes: dict[str, int], seed: int, seen: Counter) -> dict[str, str]:
+    """Give the recordings of one exercise, with their labels, to the splits; ``seen`` counts (split, fault) so far."""
 
     def order(text: str) -> str:
         return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()
 
+    def fault(source: str) -> str:
+        return labels[source].partition(" - ")[2] or labels[source]
+
     stacks = defaultdict(list)
     for source in sorted(labels, key=order):
         stacks[labels[source]].append(source)
-    by_label = [stacks[label] for label in sorted(stacks, key=lambda label: (-len(stacks[label]), order(label)))]
-    train = [stack[0] for stack in by_label][: sizes["train"]]  # one of each label, the frequent ones first
-    taken = set(train)
-    rounds = [
-        stack[i]
-        for i in range(max(map(len, by_label)))
-        for stack in by_label
-        if i < len(stack) and stack[i] not in taken
-    ]
+    by_label = sorted(stacks.values(), key=lambda stack: (-len(stack), order(labels[stack[0]])))
+    train = [stack.pop(0) for stack in by_label[: sizes["train"]]]  # one of each label, the frequent ones first
+    places = {source: ((i + 0.5) / len(stack), order(source)) for stack in by_label for i, source in enumerate(stack)}
+    rest = sorted(places, key=places.get)  # any stretch of it holds the labels in proportion
     n_held = sizes["val"] + sizes["test"]
-    dealt = dict.fromkeys(train + rounds[n_held:], "train")
+    dealt = dict.fromkeys(train + rest[n_held:], "train")
     filled = {"val": 0, "test": 0}
-    for source in rounds[:n_held]:
-        split = min((s for s in filled if filled[s] < sizes[s]), key=lambda s: filled[s] / sizes[s])
+    # "no obvious issue" occurs in every exercise: val and test take turns over the exercises too
+    for source in sorted(rest[:n_held], key=lambda source: -sum(seen[split, fault(source)] for split in filled)):
+        room = [split for split in filled if filled[split] < sizes[split]]
+        split = min(
+            room, key=lambda s: (seen[s, fault(source)] / sizes[s], filled[s] / sizes[s], order(f"{s}:{source}"))
+        )
         filled[split] += 1
+        seen[split, fault(source)] += 1
         dealt[source] = split
     return dealt

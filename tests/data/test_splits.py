@@ -55,6 +55,22 @@ def test_train_holds_each_label_and_the_rest_is_spread():
         assert len(seen["val"] | seen["test"]) >= 3
 
 
+def test_a_rare_label_is_not_held_out_more_than_a_frequent_one():
+    labels = {f"dataset/a/{i}.mp4": "rare" if i < 10 else "frequent" for i in range(100)}
+    splits = assign_splits(clips(a=100), labels, DEFAULT, 0)
+    rare = Counter(split for path, split in splits.items() if labels[path] == "rare")
+    assert rare["train"] >= 5 and rare["val"] >= 1 and rare["test"] >= 1
+
+
+def test_no_split_is_left_with_one_kind_of_answer():
+    names = [f"e{i}" for i in range(6)]
+    labels = {f"dataset/{e}/{i}.mp4": f"{e} - " + ("fine" if i < 2 else "fault " + e) for e in names for i in range(5)}
+    for seed in range(20):
+        splits = assign_splits(clips(**dict.fromkeys(names, 5)), labels, DEFAULT, seed)
+        fine = Counter(split for path, split in splits.items() if labels[path].endswith("fine"))
+        assert fine == {"train": 6, "val": 3, "test": 3}
+
+
 def test_augmented_copies_stay_with_their_recording():
     every = clips(a=6) + [Clip(f"dataset/a/{i}_{k}.mp4", "a") for i in range(6) for k in (1, 2, 14)]
     every.append(Clip("dataset/a/3_1_2.mp4", "a"))
