@@ -146,12 +146,17 @@ def test_bf16_and_checkpointing_train_without_validation(project, tmp_path):
 
 
 @pytest.mark.parametrize("deepspeed", ["zero2", "zero3"])
-def test_two_processes_under_deepspeed_learn_what_one_does(deepspeed, project, tmp_path):
+def test_two_processes_under_deepspeed_stop_go_on_and_learn_what_one_does(deepspeed, project, tmp_path):
     alone = project.finetune(tmp_path / "alone", lora_dropout=0.0)
     process = project.start(tmp_path / "two", lora_dropout=0.0, deepspeed=deepspeed, processes=2)
-    assert process.wait(timeout=300) == 0
+    wait_for(tmp_path / "two" / "checkpoint-2" / MARKER, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    process = project.start(tmp_path / "two", lora_dropout=0.0, deepspeed=deepspeed, processes=2)
+    assert process.wait(timeout=120) == 0
     record = json.loads((tmp_path / "two" / "train.json").read_text())
     assert (record["world_size"], record["deepspeed"]) == (2, deepspeed)
+    assert record["resumed_from"] >= 2
     assert record["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     together = adapter(tmp_path / "two")
     for name, tensor in adapter(tmp_path / "alone").items():
