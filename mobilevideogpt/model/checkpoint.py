@@ -137,7 +137,8 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     for name in names:
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: {index.name} lists this file, but it is not there; fetch it again")
-        tensors |= load_file(folder / name)
+        # Copies: what is mapped from the file is badly aligned, which changes last digits, and changes with the file.
+        tensors |= {k: t.clone() for k, t in load_file(folder / name).items()}
     return tensors
 
 

@@ -1,0 +1,151 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from mobilevideogpt import MobileVideoGPTForConditionalGeneration
+from mobilevideogpt.model.modeling import encoder_state_digest
+from mobilevideogpt.model.selection import frame_scores, select_frames
+
+
+@pytest.fixture
+def labelled(batch):
+    labels = torch.full_like(batch["input_ids"], -100)
+    labels[:, -2:] = batch["input_ids"][:, -2:]
+    labels[1, -4] = 9
+    return batch | {"labels": labels}
+
+
+def pixels(batch=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch, 16, 3, 224, 224, generator=generator) for _ in range(2)]
+
+
+def test_left_padded_prompts_generate_what_they_generate_alone(tiny, batch):
+    together = tiny.generate(**batch, max_new_tokens=8, do_sample=False)
+    for row, expected in enumerate(together):
+        start = int((batch["attention_mask"][row] == 0).sum())
+        alone = {k: v[row : row + 1, start:] if v.dim() == 2 else v[row : row + 1] for k, v in batch.items()}
+        assert tiny.generate(**alone, max_new_tokens=8, do_sample=False)[0].tolist() == expected.tolist()
+    assert together[0].tolist() != together[1].tolist()
+
+
+def test_generation_returns_new_ids_alone_and_goes_on_where_a_forward_pass_would(tiny, batch):
+    new = tiny.generate(**batch, max_new_tokens=4, do_sample=False)
+    assert new.shape == (2, 4)
+    ids = torch.cat([batch["input_ids"], new], dim=1)
+    mask = F.pad(batch["attention_mask"], (0, 4), value=1)
+    with torch.no_grad():
+        logits = tiny(**(batch | {"input_ids": ids, "attention_mask": mask}), logits_to_keep=5).logits
+    assert logits[:, :4].argmax(-1).tolist() == new.tolist()
+
+
+def test_the_loss_counts_supervised_positions_only_and_is_that_of_all_logits(tiny, labelled):
+    with torch.no_grad():
+        out = tiny(**labelled)
+        logits = tiny(**{k: v for k, v in labelled.items() if k != "labels"}).logits
+    assert logits.shape[1] == labelled["input_ids"].shape[1]
+    assert out.logits.shape[1] == 3
+    expected = F.cross_entropy(logits[:, :-1].flatten(0, 1), labelled["labels"][:, 1:].flatten())
+    torch.testing.assert_close(out.loss, expected)
+
+
+def test_a_loss_over_accumulated_batches_is_divided_by_their_number_of_labels(tiny, labelled):
+    with torch.no_grad():
+        mean = tiny(**labelled).loss
+        torch.testing.assert_close(tiny(**labelled, num_items_in_batch=10).loss, mean * 5 / 10)
+        torch.testing.assert_close(tiny(**labelled, num_items_in_batch=torch.tensor(10)).loss, mean * 5 / 10)
+
+
+def test_asked_for_the_last_logits_it_gives_these_and_their_loss(tiny, labelled):
+    with torch.no_grad():
+        out = tiny(**labelled, logits_to_keep=3)
+        logits = tiny(**labelled, logits_to_keep=labelled["input_ids"].shape[1]).logits
+    torch.testing.assert_close(out.logits, logits[:, -3:])
+    torch.testing.assert_close(
+        out.loss, F.cross_entropy(logits[:, -3:-1].flatten(0, 1), labelled["labels"][:, -2:].flatten())
+    )
+
+
+def test_gradient_checkpointing_changes_no_gradient(tiny, labelled):
+    tiny.train()
+    tiny(**labelled).loss.backward()
+    expected = {n: p.grad.clone() for n, p in tiny.named_parameters() if p.grad is not None}
+    tiny.zero_grad()
+    tiny.gradient_checkpointing_enable({"use_reentrant": False})
+    tiny(**labelled).loss.backward()
+    for name, parameter in tiny.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, expected.pop(name), msg=name)
+    assert not expected
+
+
+def test_videos_and_placeholders_that_do_not_match_are_refused(tiny, batch):
+    with pytest.raises(ValueError, match="2402"):
+        tiny(**(batch | {"video_features": batch["video_features"][:1]}))
+    with pytest.raises(ValueError, match="4804"):
+        tiny(batch["input_ids"])
+
+
+def test_pixels_and_the_features_of_them_give_the_same(tiny, batch):
+    video, context = pixels()
+    text = {k: batch[k] for k in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        from_pixels = tiny(**text, pixel_values_videos=video, pixel_values_context=context, logits_to_keep=1).logits
+        features = dict(zip(("video_features", "context_features"), tiny.encode_video(video, context), strict=True))
+        torch.testing.assert_close(tiny(**text, **features, logits_to_keep=1).logits, from_pixels)
+
+
+def test_encoding_records_no_graph_and_no_clip_sees_another(tiny):
+    video, context = pixels()
+    together = tiny.encode_video(video, context)
+    assert not any(t.requires_grad for t in together)
+    for row in range(2):
+        alone = tiny.encode_video(video[row : row + 1], context[row : row + 1])
+        for a, t in zip(alone, together, strict=True):
+            torch.testing.assert_close(a[0], t[row], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_half_precision_the_encoders_stay_in_float32_and_all_runs(tiny, tmp_path, labelled, dtype):
+    tiny.save_pretrained(tmp_path)
+    model = MobileVideoGPTForConditionalGeneration.from_pretrained(tmp_path, dtype=dtype)
+    by_room = {}
+    for name, parameter in model.named_parameters():
+        by_room.setdefault("vision_tower" in name, set()).add(parameter.dtype)
+    assert by_room == {True: {torch.float32}, False: {dtype}}
+    with torch.no_grad():
+        torch.testing.assert_close(model(**labelled).loss.float(), tiny(**labelled).loss, atol=0.1, rtol=0.05)
+        assert all(t.isfinite().all() for t in model.encode_video(*pixels(1)))
+    assert model.generate(**{k: v for k, v in labelled.items() if k != "labels"}, max_new_tokens=2).shape == (2, 2)
+
+
+def test_the_auto_classes_know_it(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is type(tiny.config)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, device_map="cpu")
+    assert type(model) is type(tiny)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_the_digest_of_the_encoders_is_theirs_alone(tiny):
+    digest = encoder_state_digest(tiny)
+    with torch.no_grad():
+        tiny.model.norm.weight.add_(1)
+        assert encoder_state_digest(tiny) == digest
+        tiny.model.vision_tower.vision_encoder.layers[1].mixer.D_b.add_(1)
+        assert encoder_state_digest(tiny) != digest
+
+
+def test_scores_are_summed_in_float32_whatever_the_features_are():
+    features = torch.randn(2, 8, 196, 32).bfloat16()
+    scores = frame_scores(features)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores.sum(-1), torch.full((2,), 8 * 196.0))
+    torch.testing.assert_close(scores, frame_scores(features.float()))
+
+
+def test_chosen_frames_are_in_order_of_time():
+    scores = torch.tensor([[1.0, 9, 3, 8, 2, 7, 4, 6]])
+    assert select_frames(scores, 4).tolist() == [[1, 3, 5, 7]]
+    assert select_frames(scores, 4, highest=False).tolist() == [[0, 2, 4, 6]]
