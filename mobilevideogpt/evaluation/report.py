@@ -93,40 +93,32 @@ def _clips(predictions: Sequence[dict], project: Path, limit: int) -> list[dict]
     return rows
 
 
-def _name(key: str) -> str:
-    """A key as a reader would say it: ``peak_memory_gb`` becomes ``Peak memory (GB)``."""
-    for suffix, unit in {"_gb": "GB", "_mb": "MB", "_bytes": "bytes", "_seconds": "s"}.items():
-        if key.endswith(suffix):
-            key = f"{key.removesuffix(suffix)} ({unit})"
-    words = key.replace("_", " ")
-    return words[:1].upper() + words[1:]
-
-
-def _value(value: object) -> str:
+def _value(value: object, unit: str = "") -> str:
     match value:
         case None:
             return "–"
         case bool():
             return "yes" if value else "no"
+        case int() if unit == "bytes":
+            return f"{value / 1e9:.2f} GB"
         case float():
-            return f"{value:.4g}" if abs(value) < 1e6 else f"{value:,.0f}"
+            return f"{value:.4g}"
         case int():
             return f"{value:,}"
-        case list() | tuple():
-            return ", ".join(map(_value, value)) or "–"
+        case list():
+            return "; ".join(map(_value, value)) or "none"
         case dict():
-            return ", ".join(f"{key} {_value(item)}" for key, item in value.items()) or "–"
+            return ", ".join(f"{name[:1].lower()}{name[1:]} {text}" for name, text in facts(value))
     return str(value)
 
 
 def facts(values: dict) -> list[tuple[str, str]]:
-    """Names and values to read, of a dictionary that may hold others."""
+    """Names and values as a reader would say them: ``memory_bytes`` becomes ``Memory`` in GB."""
     rows = []
     for key, value in values.items():
-        if isinstance(value, dict) and any(isinstance(item, (dict, list)) for item in value.values()):
-            rows += [(f"{_name(key)}: {name[:1].lower()}{name[1:]}", text) for name, text in facts(value)]
-        else:
-            rows.append((_name(key), _value(value)))
+        unit = "bytes" if key.endswith("_bytes") else ""
+        name = key.removesuffix("_bytes").replace("_", " ")
+        rows.append((name[:1].upper() + name[1:], _value(value, unit)))
     return rows
 
 
@@ -162,7 +154,7 @@ def write_report(
         predictions: Its rows, one a test clip.
         log: Trainer records in order.
         verify: The integrity report: ``checks`` and ``clips``.
-        preflight: Facts on the machine.
+        preflight: What `mobilevideogpt.training.preflight` found: facts on the machine, and checks.
         config: The resolved configuration.
         splits: Clips in train, val and test.
         project: Folder that the clips' paths start from.
@@ -173,6 +165,7 @@ def write_report(
     """
     if not predictions:
         raise InputError(f"{path}: no predictions to show; run `snakemake evaluate` with clips in the test split")
+    memory = {key: preflight[key] for key in ("predicted_bytes", "rehearsed_bytes")}
     verdicts = Counter(clip["verdict"] for clip in verify["clips"])
     page = Environment(
         loader=PackageLoader("mobilevideogpt.evaluation", "."),
@@ -205,7 +198,8 @@ def write_report(
         verify=verify,
         verdicts=verdicts,
         troubled=[clip for clip in verify["clips"] if clip["verdict"] != "ok"],
-        machine=facts({"trained_on": train["this_run"], "preflight": preflight}),
+        preflight=preflight,
+        machine=facts(memory | preflight["machine"] | train["this_run"]),
         reproduction=facts({key: train[key] for key in REPRODUCTION}),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
     )

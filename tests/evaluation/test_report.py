@@ -91,7 +91,13 @@ def results(tmp_path, draw_clip):
                 {"video": videos[1], "verdict": "warning", "problems": ["2 frames short"]},
             ],
         },
-        "preflight": {"driver": None, "memory_gb": 23.5, "gpus": [{"name": "H100", "memory_gb": 80.0}]},
+        "preflight": {
+            "ok": True,
+            "predicted_bytes": 1_250_000_000,
+            "rehearsed_bytes": None,
+            "machine": {"driver": None, "gpus": [{"name": "H100", "memory_bytes": 80_000_000_000}]},
+            "checks": [{"name": "memory", "ok": True, "detail": "predicted 1.25 GB", "remedy": ""}],
+        },
         "config": {"run": "my_run", "finetune": settings},
         "splits": {"train": 9, "val": 3, "test": 3},
         "project": tmp_path,
@@ -129,7 +135,16 @@ def test_the_page_holds_the_numbers_and_says_what_they_mean(page):
     text = re.sub(r"\s+", " ", Page(page).text)
     for expected in ("from 0 of 3 to 2 of 3 test clips", "named what was shown in 2 of 3 cases", "only 3 test clips"):
         assert expected in text
-    for expected in ("9 / 3 / 3", "2 / 4", "64 / 128 / 0.05", "1,234", "1 h 7 min", "0123abc", "4f9c" * 16, "H100"):
+    for expected in (
+        "9 / 3 / 3",
+        "2 / 4",
+        "64 / 128 / 0.05",
+        "1,234",
+        "1 h 7 min",
+        "0123abc",
+        "4f9c" * 16,
+        "name H100, memory 80.00 GB",
+    ):
         assert expected in text
     assert "2 clips were decoded in full: 1 without findings, 1 with warnings, 0 with errors" in text
 
@@ -170,9 +185,7 @@ def test_no_predictions_are_an_error_and_leave_no_page(results, tmp_path):
 
 
 def test_values_read_well():
-    assert facts({"peak_memory_gb": 1.25, "driver": None, "ok": True}) == [
-        ("Peak memory (GB)", "1.25"),
-        ("Driver", "–"),
-        ("Ok", "yes"),
-    ]
+    values = {"peak_memory_bytes": 1_250_000_000, "driver": None, "ok": True, "gpus": []}
+    assert [text for _, text in facts(values)] == ["1.25 GB", "–", "yes", "none"]
+    assert facts(values)[0][0] == "Peak memory"
     assert [duration(seconds) for seconds in (84.2, 600, 4000)] == ["84 s", "10 min", "1 h 7 min"]
