@@ -117,7 +117,8 @@ def facts(values: dict) -> list[tuple[str, str]]:
     rows = []
     for key, value in values.items():
         unit = "bytes" if key.endswith("_bytes") else ""
-        name = key.removesuffix("_bytes").replace("_", " ")
+        words = [{"cpu": "CPU", "gpus": "GPUs", "cuda": "CUDA"}.get(word, word) for word in key.split("_")]
+        name = " ".join(words[:-1] if unit else words)
         rows.append((name[:1].upper() + name[1:], _value(value, unit)))
     return rows
 
@@ -165,7 +166,7 @@ def write_report(
     """
     if not predictions:
         raise InputError(f"{path}: no predictions to show; run `snakemake evaluate` with clips in the test split")
-    memory = {key: preflight[key] for key in ("predicted_bytes", "rehearsed_bytes")}
+    memory = {f"{kind}_peak_memory_bytes": preflight[f"{kind}_bytes"] for kind in ("predicted", "rehearsed")}
     verdicts = Counter(clip["verdict"] for clip in verify["clips"])
     page = Environment(
         loader=PackageLoader("mobilevideogpt.evaluation", "."),
