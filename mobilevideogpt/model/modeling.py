@@ -222,6 +222,9 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         ignored.
         """
         kwargs.pop("labels", None)
+        config = kwargs.get("generation_config") or self.generation_config
+        if config.pad_token_id is None and config.eos_token_id is not None:
+            kwargs.setdefault("pad_token_id", torch.as_tensor(config.eos_token_id).flatten()[0].item())
         if kwargs.get("inputs_embeds") is None:
             input_ids = kwargs.pop("inputs", None) if input_ids is None else input_ids
             features = (video_features, context_features, pixel_values_videos, pixel_values_context)

@@ -2,19 +2,20 @@
 
     s_t = exp(delta_t A) s_{t-1} + delta_t B_t u_t        y_t = (C_t . s_t + D u_t) silu(z_t)
 
-with ``delta = softplus(delta + delta_bias)``. There are three ways: the kernel of `mamba_ssm` where that package is
-installed, a Triton kernel on any other CUDA device, and plain PyTorch elsewhere and where Triton would need a gradient.
+with ``delta = softplus(delta + delta_bias)``. There are three ways, each with a gradient: the kernel of `mamba_ssm`
+where that package is installed, Triton kernels on any other CUDA device, and plain PyTorch elsewhere.
 """
 
+import logging
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-STATES_PER_STEP = (
-    2**18
-)  # numbers a step of the plain way handles at once: enough to hide Python, few enough for the cache
+log = logging.getLogger(__name__)
+# What a step of the plain way handles at once: enough numbers to hide Python, few enough for the cache.
+STATES_PER_STEP = 2**18
 
 
 def selective_scan(
@@ -39,7 +40,7 @@ def selective_scan(
     needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     if u.is_cuda and (kernel := _mamba_ssm()):
         return kernel(u, delta, A, B, C, D=D, z=z, delta_bias=delta_bias, delta_softplus=True)
-    if u.is_cuda and not needs_grad and (kernel := _triton()):
+    if u.is_cuda and (kernel := _triton(needs_grad)):
         return kernel(*tensors)
     return plain_scan(*tensors)
 
@@ -54,12 +55,17 @@ def _mamba_ssm():
 
 
 @cache
-def _triton():
+def _triton(needs_grad: bool):
     try:
+        from mobilevideogpt.model.scan_gradient import gradient_scan
         from mobilevideogpt.model.scan_triton import triton_scan
-    except ImportError:
+
+        one = torch.ones(1, 1, 1, device="cuda")
+        triton_scan(one, one, -one[0], one, one, one[0, 0], one, one[0, 0])
+    except (ImportError, RuntimeError, OSError) as error:  # no Triton, or no C compiler, which it needs
+        log.warning("the selective scan falls back to plain PyTorch, which is slow on a GPU: %s", error)
         return None
-    return triton_scan
+    return gradient_scan if needs_grad else triton_scan
 
 
 def plain_scan(

@@ -88,6 +88,20 @@ def test_a_kernel_follows_the_definition(way, shape):
     torch.testing.assert_close(kernel(**contiguous).double(), step_by_step(**tensors), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [pytest.param(shape, marks=gpu) for shape in SHAPES])
+def test_the_triton_gradient_is_the_definitions(shape):
+    ours = {k: t.cuda().requires_grad_() for k, t in inputs(*shape).items()}
+    reference = {k: t.detach().double().requires_grad_() for k, t in ours.items()}
+    for scan, tensors in ((selective_scan, ours), (step_by_step, reference)):
+        y = scan(**tensors)
+        (y / y.shape.numel()).square().sum().backward()
+    for name in ours:
+        largest = reference[name].grad.abs().max().item()
+        torch.testing.assert_close(
+            ours[name].grad.double(), reference[name].grad, atol=1e-4 * largest, rtol=1e-3, msg=name
+        )
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("_", [pytest.param(None, marks=gpu)])
 def test_the_triton_kernel_sums_half_precision_in_float32(dtype, _):
