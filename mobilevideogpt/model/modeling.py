@@ -4,7 +4,6 @@ Module names are the keys of the released checkpoints. Shapes: B videos of F fra
 """
 
 import hashlib
-import json
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, Qwen2PreTrainedModel
 
+from mobilevideogpt.files import write_json
 from mobilevideogpt.model.checkpoint import official_config, read_checkpoint
 from mobilevideogpt.model.clip import ImageTower
 from mobilevideogpt.model.configuration import CONTEXT_SIDE, FRAMES_PER_CHUNK, VIDEO_SIDE, MobileVideoGPTConfig
@@ -270,8 +270,7 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             raise ValueError(f"layout is {layout!r}; it can be 'default' or 'official'")
         super().save_pretrained(save_directory, *args, **kwargs)
         if layout == "official":
-            path = Path(save_directory, "config.json")
-            path.write_text(json.dumps(official_config(self.config), indent=2, sort_keys=True) + "\n")
+            write_json(official_config(self.config), Path(save_directory, "config.json"))
 
 
 def encoder_state_digest(model: nn.Module) -> str:

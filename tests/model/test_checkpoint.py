@@ -8,6 +8,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from mobilevideogpt import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.model import checkpoint
 from mobilevideogpt.model.checkpoint import IMAGE_PREFIX, VIDEO_FILE, VIDEO_PREFIX
 
 load = MobileVideoGPTForConditionalGeneration.from_pretrained
@@ -155,3 +156,24 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
         load(tmp_path / "absent")
     with pytest.raises(InputError, match=r"neither model\.safetensors"):
         load(tmp_path)
+
+
+def test_hub_ids_are_fetched_each_at_its_own_revision(folder, tiny, tmp_path, monkeypatch):
+    own = {k.removeprefix(VIDEO_PREFIX): t for k, t in tiny.state_dict().items() if k.startswith(VIDEO_PREFIX)}
+    torch.save(own, tmp_path / VIDEO_FILE)
+    asked = []
+
+    def snapshot_download(repo, allow_patterns, **hub):
+        asked.append((repo, hub))
+        return folder
+
+    def hf_hub_download(repo, file, **hub):
+        asked.append((repo, file, hub))
+        return tmp_path / file
+
+    monkeypatch.setattr(checkpoint, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(checkpoint, "hf_hub_download", hf_hub_download)
+    for video_encoder in ("OpenGVLab/VideoMamba", f"OpenGVLab/VideoMamba/{VIDEO_FILE}"):
+        model = load("owner/name", video_encoder=video_encoder, revision="abc")
+        assert equal(model, tiny)
+    assert asked == [("owner/name", {"revision": "abc"}), ("OpenGVLab/VideoMamba", VIDEO_FILE, {})] * 2
