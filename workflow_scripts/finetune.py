@@ -65,7 +65,9 @@ def quiet() -> None:
 
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it found none
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", category=FutureWarning)  # theirs of one another
+    warnings.filterwarnings("ignore", message="Grad strides")  # of the projectors' depth-wise convolutions
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -76,6 +78,8 @@ def main() -> None:
     quiet()
     first = int(os.environ.get("RANK", 0)) == 0
     log_to(options.log if first else f"{options.log}.{os.environ['RANK']}")
+    if not first:  # the terminal is the first one's
+        logging.root.removeHandler(next(h for h in logging.root.handlers if type(h) is logging.StreamHandler))
     text = options.settings
     given = json.loads(text) if text.lstrip().startswith("{") else read_json(text)
     settings = TrainingSettings.from_dict(given)
@@ -119,4 +123,6 @@ if __name__ == "__main__":
         main()
     except InputError as error:
         logging.error("%s", error)
+        if int(os.environ.get("RANK", 0)):
+            print(f"ERROR: {error}", file=sys.stderr)
         sys.exit(1)

@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 RECORD = "train.json"  # in the adapter's folder: what its training returned
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+FULL_BELOW = 64 * 2**20  # bytes; no checkpoint of the 0.5B model fits
 STEPS_TO_MOVE = 3  # LoRA's B starts at zero, so A gets its first gradient in the second step with a learning rate
 
 
@@ -97,9 +98,10 @@ def finetune(
             clear_away(run_folder, marker)
         if launch.deepspeed:
             prepare_deepspeed()
-        return _Run(settings, launch, run_folder, marker, stop, Path(deepspeed_configs)).train(
-            base, video_encoder, image_encoder, train, val, features, store
-        )
+        with saying_if_the_disk_is_full(run_folder, marker):
+            return _Run(settings, launch, run_folder, marker, stop, Path(deepspeed_configs)).train(
+                base, video_encoder, image_encoder, train, val, features, store
+            )
 
 
 class _Run:
@@ -121,6 +123,10 @@ class _Run:
         arguments = training_arguments(
             settings, self.run_folder, self.launch, self.deepspeed_configs, bool(val) and not checkpoint
         )
+        if arguments.world_size != self.launch.processes:
+            raise InputError(
+                f"finetune.processes: {self.launch.processes} are planned, but {arguments.world_size} were started"
+            )
         if settings.precision == "bf16":
             autocast(model, arguments.device.type)
         processor = MobileVideoGPTProcessor.from_pretrained(base)
@@ -128,13 +134,14 @@ class _Run:
         def dataset(records):
             return AnnotatedVideos(records, features, store, processor, settings.max_text_tokens) if records else None
 
+        train_dataset, eval_dataset = dataset(train), dataset(val)
         trainer = FinetuneTrainer(
             model,
             arguments,
             settings=settings,
             processor=processor,
-            train_dataset=dataset(train),
-            eval_dataset=dataset(val),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
             clips=[record["video"] for record in train],
             marker=self.marker,
             stop=self.stop,
@@ -161,6 +168,7 @@ class _Run:
             "losses": losses(state.log_history),
             "learning_rates": learning_rates(state.log_history, trainer.learning_rates),
             "clips": {"train": len(train), "val": len(val)},
+            "truncated_texts": {"train": train_dataset.truncated, "val": eval_dataset.truncated if val else 0},
             "parameters": parameters,
             "precision": settings.precision,
             "deepspeed": self.launch.deepspeed,
@@ -245,6 +253,23 @@ def locked(run_folder: Path) -> Iterator[None]:
         raise InputError(
             f"{run_folder}: process {other['pid']} on {other['host']} is training here; wait for it or stop it"
         ) from None
+
+
+@contextmanager
+def saying_if_the_disk_is_full(run_folder: Path, marker: dict) -> Iterator[None]:
+    """Turn the many errors that a full disk causes into one message."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if shutil.disk_usage(run_folder).free >= FULL_BELOW:
+            raise
+        last = newest_checkpoint(run_folder, marker)
+        raise InputError(
+            f"{run_folder}: the disk is full ({error}); free some space and run again, which goes on from "
+            f"{last.name if last else 'the beginning'}"
+        ) from error
 
 
 def finished(run_folder: str | Path, digest: str) -> dict | None:

@@ -6,8 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -25,7 +24,6 @@ from mobilevideogpt.training.batches import Collate, SharedBatches, batches
 logger = logging.getLogger(__name__)
 
 MARKER = "digest.json"  # written last into a checkpoint: what it was made from, and that it is whole
-ENOUGH_BYTES = 64 * 2**20
 
 
 def kind_of(name: str) -> str:
@@ -309,7 +307,7 @@ class FinetuneTrainer(Trainer):
         name = f"checkpoint-{self.state.global_step}"
         main = self.is_world_process_zero()
         place = replacing_folder(run_folder / name) if main else nullcontext()
-        with saying_if_the_disk_is_full(run_folder, self.marker), place as folder:
+        with place as folder:
             self._saving = self._shared(folder)
             try:
                 super()._save_checkpoint(model, trial)
@@ -347,21 +345,6 @@ class FinetuneTrainer(Trainer):
         if self.args.should_save:
             for unneeded in ("training_args.bin", "README.md"):
                 (Path(output_dir) / unneeded).unlink(missing_ok=True)
-
-
-@contextmanager
-def saying_if_the_disk_is_full(run_folder: Path, marker: dict) -> Iterator[None]:
-    """Turn the many errors that a full disk causes into one message."""
-    try:
-        yield
-    except Exception as error:
-        if shutil.disk_usage(run_folder).free >= ENOUGH_BYTES:
-            raise
-        last = newest_checkpoint(run_folder, marker)
-        raise InputError(
-            f"{run_folder}: the disk is full; free some space and run again, which goes on from "
-            f"{last.name if last else 'the beginning'}"
-        ) from error
 
 
 def numbered_checkpoints(run_folder: Path) -> list[Path]:
