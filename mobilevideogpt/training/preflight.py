@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.training.arguments import TrainingSettings, plan_launch
 from mobilevideogpt.training.memory import predicted_bytes
 
@@ -81,8 +82,12 @@ def preflight(
         "free some space, or lower preflight.min_free_disk_gb",
     )
     result = {"predicted_bytes": None, "rehearsed_bytes": None}
-    if all(entry["ok"] for entry in checks):
+    try:
         launch = plan_launch(settings)
+        check("processes", True, f"{launch.processes}, DeepSpeed {launch.deepspeed or 'off'}")
+    except InputError as error:
+        check("processes", False, str(error), "change finetune.processes or finetune.deepspeed")
+    if all(entry["ok"] for entry in checks):
         result["predicted_bytes"] = predicted_bytes(
             settings, base, text_tokens, launch.processes, bool(launch.deepspeed), on_gpu=bool(gpu)
         )

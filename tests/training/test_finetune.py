@@ -13,7 +13,7 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.adapter import load_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training.run import locked
+from mobilevideogpt.training.run import locked, unmoved
 from mobilevideogpt.training.trainer import MARKER
 
 STEPS = 6  # 5 clips by 2 in 2 epochs
@@ -132,6 +132,11 @@ def test_training_ends_early_when_validation_no_longer_improves_and_stays_ended(
     assert first["steps"] < 15
     (tmp_path / "run" / "adapter").rename(tmp_path / "lost")
     assert project.finetune(tmp_path / "run", **changes)["steps"] == first["steps"]
+
+
+def test_a_saved_parameter_that_did_not_move_is_named():
+    before = {"moved": torch.zeros(2), "stuck": torch.ones(2), "missing": torch.ones(2)}
+    assert unmoved(before, {"moved": torch.ones(2), "stuck": torch.ones(2)}) == ["stuck", "missing"]
 
 
 def test_an_empty_training_split_is_refused(project, tmp_path):

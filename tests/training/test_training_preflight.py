@@ -30,6 +30,14 @@ def test_without_a_gpu_nothing_is_rehearsed_unless_allowed(project, tmp_path):
 
 
 @without_gpu
+def test_what_deepspeed_cannot_do_is_a_check_that_fails(project, tmp_path):
+    settings = project.settings(precision="fp16", deepspeed="zero2")
+    report = preflight(settings, base=project.base, run_folder=tmp_path, allow_cpu=True, min_free_disk_gb=0)
+    failed = {check["name"]: check["detail"] for check in report["checks"] if not check["ok"]}
+    assert failed.keys() == {"precision", "processes"} and "zero2" in failed["processes"]
+
+
+@without_gpu
 def test_a_rehearsal_that_fails_is_told_with_its_reason(project, tmp_path):
     settings = project.settings()
     base = tmp_path / "base"
