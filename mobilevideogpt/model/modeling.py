@@ -172,8 +172,11 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             else:
                 pixels = (pixel_values_videos, pixel_values_context)
                 inputs_embeds = self.embed(input_ids, video_features, context_features, *pixels)
-        if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
-            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
+        if attention_mask is not None and attention_mask.dim() == 2:
+            if not past and position_ids is None and bool(attention_mask[:, 0].all()):
+                attention_mask = None  # padding behind the text is never looked back at; without a mask sdpa is faster
+            elif position_ids is None:
+                position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
         outputs = self.model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,

@@ -2,15 +2,19 @@
 
 `python -m mobilevideogpt.sample.pretrain` makes it again (minutes on a GPU, a day on a CPU) and writes
 `mobilevideogpt/sample/base`. It sees rendered movements outside the six exercises, named ones with their own labels and
-random ones with a description, and never a label of the six. Beside the language model's loss, heads that are thrown away
-afterwards ask both encoders where the joints are, so that what they say of a clip is about the pose.
+random ones with a description, and never a label of the six. Text without video (prose that every Python carries, and
+repeating after the user) teaches it to write words that no lesson holds. Heads that are thrown away afterwards ask both
+encoders where the joints are, so that what they say of a clip is about the pose.
 """
 
 import argparse
 import json
 import logging
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import cv2
 import numpy as np
@@ -21,14 +25,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.model import scan
 from mobilevideogpt.model.configuration import FRAMES_PER_CHUNK, MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.model.selection import frame_scores, select_frames
 from mobilevideogpt.sample.figure import JOINTS
 from mobilevideogpt.sample.movements import ADVICE, MOVEMENTS
 from mobilevideogpt.sample.names import NO_ISSUE
-from mobilevideogpt.sample.render import FPS, FRAMES, SIZE, ClipSpec, attributes, frames, joints
+from mobilevideogpt.sample.render import FPS, FRAMES, SIZE, ClipSpec, describe, frames, joints
 from mobilevideogpt.video.pixels import CONTEXT_MEAN, CONTEXT_STD, VIDEO_MEAN, VIDEO_STD
 from mobilevideogpt.video.sampling import frame_indices
 
@@ -50,37 +53,62 @@ GEOMETRY = {
     "image_num_layers": 5,
     "image_num_heads": 4,
 }
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
+TEXT_LENGTH = 96  # pieces
 VOCABULARY = 600  # pieces of text, besides the special tokens
 # Qwen2's special tokens in its order; those up to <|video_pad|> are its additional_special_tokens.
-SPECIAL = (
-    "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
-    "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|>"
-).split()
-NOT_SPECIAL = (
-    "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|>"
-).split()
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"]
+SPECIAL += ["<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"]
+SPECIAL += ["<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
+NOT_SPECIAL = ["<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"]
+NOT_SPECIAL += ["<|repo_name|>", "<|file_sep|>"]
 
 logger = logging.getLogger(__name__)
 
 
 def draw_lesson(rng: np.random.Generator) -> tuple[ClipSpec, str, str]:
     """Draw a clip, a question about it and the answer."""
-    seed = tuple(int(n) for n in rng.integers(0, 2**31, 2))
     if rng.random() < 0.4:
-        spec = ClipSpec("random", NO_ISSUE, seed)
-        return spec, DESCRIBE, describe(spec)
+        spec = next(spec for spec in random_specs(rng) if not resembles_an_exercise(describe(spec)))
+        return spec, DESCRIBE, in_words(spec)
     name = str(rng.choice(list(MOVEMENTS)))
     faults = MOVEMENTS[name].faults
     good = not faults or rng.random() < 0.4
-    spec = ClipSpec(name, NO_ISSUE if good else str(rng.choice(faults)), seed)
+    spec = ClipSpec(name, NO_ISSUE if good else str(rng.choice(faults)), draw_seed(rng))
     if rng.random() < 0.2:
-        return spec, DESCRIBE, describe(spec)
+        return spec, DESCRIBE, in_words(spec)
     return spec, FEEDBACK, spec.descriptive_label
 
 
-def describe(spec: ClipSpec) -> str:
-    """What is seen of a clip, in words."""
-    return "; ".join(f"{name} {value}" for name, value in attributes(spec).items())
+def draw_seed(rng: np.random.Generator) -> tuple[int, int]:
+    """Draw a clip's seed, apart from those of the sample, which begin with a small number."""
+    return int(rng.integers(2**30, 2**31)), int(rng.integers(2**31))
+
+
+def random_specs(rng: np.random.Generator) -> Iterator[ClipSpec]:
+    """Draw random movements without end."""
+    while True:
+        yield ClipSpec("random", NO_ISSUE, draw_seed(rng))
+
+
+def resembles_an_exercise(seen: dict[str, str | int]) -> bool:
+    """Tell whether a movement could be taken for one of the six, well done or not, by its description."""
+    match seen["posture"]:
+        case "kneeling plank":  # push-ups
+            return seen["motion"] != "static"
+        case "all fours":  # opposite arm and leg lifts
+            return seen["arms_move"] != "still" and seen["legs_move"] != "still"
+        case "standing":  # squats, squat jumps and knee circles; the triceps stretch
+            bending = seen["knee_degrees"] > 25 and (seen["legs_move"] == "together" or seen["motion"] == "circular")
+            folded = seen["elbow_degrees"] > 110 and seen["arms_move"] == "still"
+            return bending or folded or seen["arms"] in ("behind the head", "on the knees")
+    return False
+
+
+def in_words(spec: ClipSpec) -> str:
+    """What is seen of a clip, as a sentence; measures in steps of ten."""
+    seen = {name: round(value, -1) if isinstance(value, int) else value for name, value in describe(spec).items()}
+    return "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in seen.items())
 
 
 def write_tokenizer(folder: Path, seed: int = 0) -> None:
@@ -91,7 +119,11 @@ def write_tokenizer(folder: Path, seed: int = 0) -> None:
     learner.train_from_iterator([*texts, *ADVICE.values()], vocab_size=VOCABULARY, show_progress=False)
     folder.mkdir(parents=True, exist_ok=True)
     learner.save_model(str(folder))
-    size = learner.get_vocab_size()
+    write_tokenizer_config(folder, learner.get_vocab_size())
+
+
+def write_tokenizer_config(folder: Path, size: int) -> None:
+    """Write ``tokenizer_config.json`` with Qwen2's special tokens behind the ``size`` pieces of text."""
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     added = {
         str(size + i): {"content": token, **flags, "special": token in SPECIAL}
@@ -134,6 +166,11 @@ class Lessons(IterableDataset):
     def __init__(self, processor: MobileVideoGPTProcessor, batch_size: int, seed: int):
         self.processor, self.batch_size, self.seed = processor, batch_size, seed
         self.indices = frame_indices(FRAMES, FPS)
+        tokenize = processor.tokenizer
+        self.prose = tokenize("\n".join(topics.values())).input_ids
+        self.pieces = tokenize.vocab_size
+        turns = ("<|im_start|>user\nRepeat: ", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n")
+        self.repeat = [tokenize(turn).input_ids for turn in turns]
 
     def __iter__(self):
         """Draw from a stream of each worker's own."""
@@ -150,19 +187,44 @@ class Lessons(IterableDataset):
             spec, question, answer = draw_lesson(rng)
             metres, pixels = joints(spec, self.indices)
             pictures = frames(spec, self.indices)
-            if rng.random() < 0.5:  # as after a codec
+            if rng.random() < 0.25:  # as after a codec
                 quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 96))]
                 pictures = np.stack([cv2.imdecode(cv2.imencode(".jpg", p, quality)[1], 1) for p in pictures])
             item = self.processor.encode_text(question, answer)
             item |= {"frames": torch.from_numpy(pictures), "places": torch.from_numpy(pixels).float()}
             item["body"] = torch.from_numpy(facing_forward(metres)).float()
             items.append(item)
-        length = max(len(item["input_ids"]) for item in items)
+        texts = [self.text(rng) for _ in range(2 * self.batch_size)]
         return {
-            "input_ids": torch.tensor([i["input_ids"] + [0] * (length - len(i["input_ids"])) for i in items]),
-            "labels": torch.tensor([i["labels"] + [-100] * (length - len(i["labels"])) for i in items]),
+            **padded(items, ""),
+            **padded(texts, "text_"),
             **{name: torch.stack([item[name] for item in items]) for name in ("frames", "places", "body")},
         }
+
+    def text(self, rng: np.random.Generator) -> dict[str, list[int]]:
+        """Draw a lesson without video: prose, or any pieces of text at all, to be repeated."""
+        start = int(rng.integers(len(self.prose) - TEXT_LENGTH))
+        if rng.random() < 0.5:
+            ids = self.prose[start : start + TEXT_LENGTH]
+            return {"input_ids": ids, "labels": ids}
+        length = int(rng.integers(4, TEXT_LENGTH // 2))
+        pieces = self.prose[start : start + length] if rng.random() < 0.3 else rng.integers(self.pieces, size=length)
+        before, between, after = self.repeat
+        pieces = [int(piece) for piece in pieces]
+        known = before + pieces + between
+        return {
+            "input_ids": known + pieces + after,
+            "labels": [-100] * len(known) + pieces + after,
+        }
+
+
+def padded(items: list[dict], prefix: str) -> dict[str, Tensor]:
+    """Ids and labels of unequal length as tensors, filled up on the right."""
+    length = max(len(item["input_ids"]) for item in items)
+    return {
+        prefix + name: torch.tensor([item[name] + [fill] * (length - len(item[name])) for item in items])
+        for name, fill in (("input_ids", 0), ("labels", -100))
+    }
 
 
 def facing_forward(metres: np.ndarray) -> np.ndarray:
@@ -192,7 +254,7 @@ class PoseHead(nn.Module):
 
 
 def as_pixels(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Frames uint8 ``(B, F, H, W, 3)`` as the two encoders take them; close to `mobilevideogpt.video.pixels`, but fast."""
+    """Frames uint8 ``(B, F, H, W, 3)`` as the encoders take them; close to `mobilevideogpt.video.pixels`, but fast."""
     shape, x = pictures.shape[:2], pictures.flatten(0, 1).permute(0, 3, 1, 2).float()
     gain = 1 + 0.15 * torch.randn(len(pictures), 1, 1, 1, 1, device=x.device)
     x = (x.unflatten(0, shape) * gain).clamp(0, 255).flatten(0, 1)
@@ -228,6 +290,9 @@ def pretrain(folder: Path, steps: int, batch_size: int, minutes: float, workers:
         processor = MobileVideoGPTProcessor.from_pretrained(folder)
         model = new_model(processor)
     else:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(start / name, folder / name)
         processor = MobileVideoGPTProcessor.from_pretrained(start)
         model = MobileVideoGPTForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
     model = model.to(device).train().requires_grad_(True)
@@ -241,40 +306,43 @@ def pretrain(folder: Path, steps: int, batch_size: int, minutes: float, workers:
     lessons = Lessons(processor, batch_size, seed + 1000 * (start is not None))
     loader = iter(DataLoader(lessons, batch_size=None, num_workers=workers, pin_memory=device.type == "cuda"))
     size = torch.tensor(SIZE, device=device)
-    started, step, recent = time.monotonic(), 0, []
+    started, step, recent, waited = time.monotonic(), 0, [], 0.0
     while True:
         progress = max(step / steps, (time.monotonic() - started) / 60 / minutes)
         if progress >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = 1.5e-3 * min(1, (step + 1) / 300) * (0.5 + 0.5 * np.cos(np.pi * progress))
+        before = time.monotonic()
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in next(loader).items()}
+        waited += time.monotonic() - before
         pixels = as_pixels(batch["frames"])
         with torch.autocast(device.type, torch.bfloat16):
             video, context = model.encode_video(*pixels)
             text = model(
                 input_ids=batch["input_ids"], labels=batch["labels"], video_features=video, context_features=context
             ).loss
+            words = model(input_ids=batch["text_input_ids"], labels=batch["text_labels"]).loss
             places = batch["places"] / size  # 0...1 in the whole frame
             pose = pose_loss(heads[0], context.flatten(0, 1), crop(places).flatten(0, 1), batch["body"].flatten(0, 1))
             scores = frame_scores(context.detach().unflatten(1, (-1, FRAMES_PER_CHUNK)))
             chosen = select_frames(scores, FRAMES_PER_CHUNK // 2)  # (B, P, 4)
             tokens = video.unflatten(2, (FRAMES_PER_CHUNK // 2, -1)).flatten(0, 2)  # (B * P * 4, 49, W)
             pose_video = pose_loss(heads[1], tokens, *(take(t, chosen) for t in (places, batch["body"])))
-        loss = text + pose + pose_video
+        loss = text + 0.5 * words + pose + pose_video
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step += 1
-        recent.append(torch.stack([text, pose, pose_video]).detach())
+        recent.append(torch.stack([text, words, pose, pose_video]).detach())
         if step % 100 == 0:
             values = torch.stack(recent).mean(0).tolist()
-            rate = step * batch_size / (time.monotonic() - started)
-            logger.info("step %d: text %.3f, pose %.3f and %.3f; %.0f clips/s", step, *values, rate)
+            seconds = time.monotonic() - started
+            told = (step, *values, step * batch_size / seconds, 100 * waited / seconds)
+            logger.info("step %d: answers %.3f, text %.3f, pose %.3f, %.3f; %.0f clips/s, %.0f %% waiting", *told)
             recent.clear()
     model.eval().half().save_pretrained(folder, layout="official")
-    processor.save_pretrained(folder)
 
 
 def crop(places: Tensor) -> Tensor:

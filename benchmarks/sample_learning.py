@@ -1,0 +1,109 @@
+"""What the sample's fine-tuning learns: scores on held-out rendered clips and on the default test split.
+
+    python benchmarks/sample_learning.py --seeds 42 43 44
+
+Trains on the sample's training split with each seed and evaluates the base, the fine-tuned model and the grounding
+control on clips of the same exercises drawn from other seeds. Prints one line a seed and set.
+"""
+
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+
+import torch
+import yaml
+
+from mobilevideogpt.data.annotations import build_annotations
+from mobilevideogpt.data.features import FeatureStore, extract_features
+from mobilevideogpt.data.labels import read_labels
+from mobilevideogpt.data.manifest import read_manifest
+from mobilevideogpt.data.processor import MobileVideoGPTProcessor
+from mobilevideogpt.evaluation.run import evaluate
+from mobilevideogpt.files import file_digest
+from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, encoder_state_digest
+from mobilevideogpt.sample.render import write_sample
+from mobilevideogpt.settings import merge, validated
+from mobilevideogpt.training.arguments import TrainingSettings
+from mobilevideogpt.training.run import finetune
+
+ROOT = Path(__file__).resolve().parents[1]
+COLUMNS = ("exercise_accuracy", "feedback_accuracy", "rougeL", "shown_exercise_accuracy")
+
+
+def annotate(folder: Path, seed: int, clips_per_exercise: int, config: dict, split: dict) -> dict[str, list[dict]]:
+    """Render a set of clips, unless it is there, and return its annotations."""
+    if not (folder / "manifest.json").exists():
+        write_sample(folder, seed=seed, clips_per_exercise=clips_per_exercise)
+    clips = read_manifest(folder / "manifest.json", str(folder))
+    records = read_labels(folder / "fine_grained_labels.json", str(folder))
+    settings = config["annotations"]
+    return build_annotations(clips, records, prompt_template=settings["prompt"], split=split, seed=settings["seed"])
+
+
+def main() -> None:
+    """Parse the command line and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
+    parser.add_argument("--held-out-seed", type=int, default=1000)
+    parser.add_argument("--clips-per-exercise", type=int, default=10)
+    parser.add_argument("--work", type=Path, default=ROOT / "results/benchmarks/sample_learning")
+    parser.add_argument("--base", type=Path)
+    parser.add_argument("--finetune", type=json.loads, default={}, help="JSON: settings to try instead")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    schema = yaml.safe_load((ROOT / "config/schema.yaml").read_text())
+    sample = yaml.safe_load((ROOT / "config/sample.yaml").read_text())
+    config = validated(merge(sample, {"finetune": options.finetune}), schema)
+    base = options.base or ROOT / config["model"]["base"]
+
+    own = annotate(options.work / "sample", 0, 5, config, config["annotations"]["split"])
+    whole = {"train": 1, "val": 0, "test": 0}
+    other = annotate(options.work / "held_out", options.held_out_seed, options.clips_per_exercise, config, whole)
+    sets = {"held-out": other["train"], "test split": own["test"]}
+    processor = MobileVideoGPTProcessor.from_pretrained(base)
+
+    def load():
+        return MobileVideoGPTForConditionalGeneration.from_pretrained(base, dtype=torch.float32).eval()
+
+    model = load()
+    store = FeatureStore(options.work / "features")
+    clips = {
+        record["video"]: file_digest(record["video"]) for split in (*own.values(), other["train"]) for record in split
+    }
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoders = encoder_state_digest(model)
+    settings = {"dtype": config["features"]["dtype"]}
+    features = extract_features(
+        model.to(device), processor, clips, store, encoders, settings, batch_size=4, device=device
+    )
+    print(f"{'seed':>6} {'set':>11} {'model':>16} {'n':>4} " + " ".join(f"{c:>24}" for c in COLUMNS), flush=True)
+    for seed in options.seeds:
+        started = time.monotonic()
+        run = options.work / f"run-{seed}"
+        record = finetune(
+            TrainingSettings.from_dict(config["finetune"] | {"seed": seed}),
+            base=base,
+            train=own["train"],
+            val=own["val"],
+            features=features,
+            store=store,
+            run_folder=run,
+            digest=f"{base.resolve()} {seed} {config['finetune']} {time.time()}",
+        )
+        print(f"{seed:>6} trained in {time.monotonic() - started:.0f} s, losses {record['losses']}", flush=True)
+        for name, records in sets.items():
+            metrics, rows = evaluate(
+                load().to(device), processor, run / "adapter", records, features, store,
+                prompt_names_exercise=False, seed=0, batch_size=6, max_new_tokens=32, progress=False,
+            )  # fmt: skip
+            for kind in ("base", "finetuned", "mismatched_video"):
+                scores = [metrics[kind].get(column) for column in COLUMNS]
+                cells = " ".join(f"{'' if score is None else f'{score:.3f}':>24}" for score in scores)
+                print(f"{seed:>6} {name:>11} {kind:>16} {len(records):>4} {cells}", flush=True)
+            (run / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+if __name__ == "__main__":
+    main()
