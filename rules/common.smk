@@ -67,6 +67,12 @@ def resolved_settings():
     return settings, source
 
 
+def released_model():
+    """Return the model's settings without what the sample changes."""
+    return validated(USER_CONFIG, SCHEMA)["model"]
+
+
+USER_CONFIG = config
 config, SOURCE = resolved_settings()
 DATA = "dataset" if SOURCE == "qved" else f"dataset/{SOURCE}"
 RESULTS = "results" if SOURCE == "qved" else f"results/{SOURCE}"
@@ -129,9 +135,9 @@ def features_of(split):
 def say_what_is_next():
     """Say after a run what it left behind and what to type next."""
     record = Path(RUN, "train.json")
-    report = Path(RUN, "report.html")
-    if report.exists() and record.exists() and report.stat().st_mtime >= record.stat().st_mtime:
-        logger.info(f"\nReport: {report}\nNext: open it in a browser, or try `snakemake infer --config video=clip.mp4`")
+    page = Path(RUN, "report.html")
+    if page.exists() and record.exists() and page.stat().st_mtime >= record.stat().st_mtime:
+        logger.info(f"\nReport: {page}\nNext: open it in a browser, or try `snakemake infer --config video=clip.mp4`")
     elif record.exists():
         losses = json.loads(record.read_text())["losses"]
         first, last = losses.get("val_first"), losses.get("val_last")

@@ -19,6 +19,9 @@ checkpoint features:
         store=f"{RESULTS}/features",
         dtype=lookup(within=config, dpath="features/dtype"),
         batch_size=lookup(within=config, dpath="features/batch_size"),
+        extractor=source_hash(
+            "mobilevideogpt/model/modeling.py", "mobilevideogpt/video/decoding.py", "mobilevideogpt/video/pixels.py"
+        ),
         code=source_hash("workflow_scripts/features.py"),
     threads: workflow.cores
     resources:

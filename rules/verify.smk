@@ -10,8 +10,9 @@ rule probe_clip:
         "../environment.yml"
     params:
         clip=lambda wildcards: f"{DATA}/{wildcards.clip}",
+        data_root=DATA,
         timeout_seconds=lookup(within=config, dpath="integrity/timeout_seconds"),
-        code=source_hash("workflow_scripts/probe_clip.py", "mobilevideogpt/video/probe_child.py"),
+        code=source_hash("workflow_scripts/probe_clip.py"),
     script:
         "../workflow_scripts/probe_clip.py"
 
@@ -46,5 +47,8 @@ rule verify:
         data_root=DATA,
         results=RESULTS,
         source=SOURCE,
+        exclude=lookup(within=config, dpath="dataset/exclude"),
+        label_files=[str(path) for path in LABEL_FILES] if SOURCE == "qved" else [],
+        min_free_disk_gb=lookup(within=config, dpath="preflight/min_free_disk_gb"),
     script:
         "../workflow_scripts/verify.py"

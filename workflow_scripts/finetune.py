@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mobilevideogpt.data.records import read_annotations
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import file_digest, json_digest, read_json, write_json
+from mobilevideogpt.files import json_digest, read_json, write_json
 from mobilevideogpt.log import log_to
 from mobilevideogpt.training.arguments import TrainingSettings, plan_launch
 from mobilevideogpt.training.launch import run_processes
@@ -26,11 +26,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--settings", required=True, help="the finetune settings: JSON, or a file that holds it")
     parser.add_argument("--train", required=True, help="annotations to learn from")
     parser.add_argument("--val", required=True, help="annotations of the validation loss")
-    parser.add_argument("--features-index", required=True, help="JSON: clip to the key of its features")
+    parser.add_argument("--features-index", required=True, nargs="+", help="JSON: clip to the key of its features")
     parser.add_argument("--features", required=True, help="folder of the features")
-    parser.add_argument("--base", required=True, help="folder of the base checkpoint")
-    parser.add_argument("--video-encoder", help="VideoMamba's .pth, if the base does not hold it")
-    parser.add_argument("--image-encoder", help="CLIP's folder, if the base does not hold it")
+    parser.add_argument("--base", required=True, help="JSON: base, video_encoder, image_encoder and their files")
     parser.add_argument("--run-folder", required=True, help="where checkpoints and the adapter go")
     parser.add_argument("--output", required=True, help="train.json, written last")
     parser.add_argument("--log", required=True)
@@ -39,21 +37,15 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def digest_of(options, settings, train, val, features) -> str:
+def digest_of(options, settings, base, train, val, features) -> str:
     """Digest what shapes the adapter, whatever the files' names and dates."""
-    clips = {record["video"] for record in train + val}
-    base = Path(options.base)
     return json_digest(
         {
             "settings": settings.learned_from(),
             "train": train,
             "val": val,
-            "features": {clip: features.get(clip) for clip in clips},
-            "base": {
-                file.relative_to(base).as_posix(): file_digest(file)
-                for file in sorted(base.rglob("*"))
-                if file.is_file() and not any(part.startswith(".") for part in file.relative_to(base).parts)
-            },
+            "features": {record["video"]: features.get(record["video"]) for record in train + val},
+            "base": sorted(base["files"].values()),
             "code": options.code_hash,
         }
     )
@@ -84,8 +76,9 @@ def main() -> None:
     given = json.loads(text) if text.lstrip().startswith("{") else read_json(text)
     settings = TrainingSettings.from_dict(given)
     train, val = read_annotations(options.train), read_annotations(options.val)
-    features = read_json(options.features_index)
-    digest = options.digest or digest_of(options, settings, train, val, features)
+    features = {clip: key for index in options.features_index for clip, key in read_json(index).items()}
+    base = read_json(options.base)
+    digest = options.digest or digest_of(options, settings, base, train, val, features)
     if "RANK" not in os.environ and (processes := plan_launch(settings).processes) > 1:
         from mobilevideogpt.training.run import finished, locked
 
@@ -100,9 +93,9 @@ def main() -> None:
 
     record = finetune(
         settings,
-        base=options.base,
-        video_encoder=options.video_encoder,
-        image_encoder=options.image_encoder,
+        base=base["base"],
+        video_encoder=base["video_encoder"],
+        image_encoder=base["image_encoder"],
         train=train,
         val=val,
         features=features,

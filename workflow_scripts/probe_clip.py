@@ -5,5 +5,6 @@ from mobilevideogpt.log import log_to
 from mobilevideogpt.video.integrity import probe
 
 log_to(snakemake.log[0])
-record = probe(snakemake.params.clip, timeout_seconds=snakemake.params.timeout_seconds)
+params = snakemake.params
+record = probe(params.clip, timeout_seconds=params.timeout_seconds, data_root=params.data_root)
 write_json(record, snakemake.output.record)

@@ -28,7 +28,7 @@ def summarise(records: Iterable[dict]) -> dict:
     """Gather integrity records; a warning leaves ``ok`` true and stays on the list.
 
     Returns:
-        ``{"ok": bool, "checks": [{name, ok, detail, remedy}], "clips": [{video, verdict, problems}]}``.
+        ``{"ok": bool, "checks": [{name, ok, detail, remedy}], "clips": [{video, verdict, problems, digest}]}``.
     """
     records = sorted(records, key=lambda record: record["video"])
     verdicts = Counter(record["verdict"] for record in records)
@@ -36,7 +36,7 @@ def summarise(records: Iterable[dict]) -> dict:
     counted = f"{verdicts['ok']} ok, {verdicts['warning']} with a warning, {verdicts['error']} with an error"
     remedy = f"see the report for the remedy of each: {_some(errors)}"
     check = _check("clips decode in full", not errors and bool(records), f"{len(records)} clips: {counted}", remedy)
-    clips = [{name: record[name] for name in ("video", "verdict", "problems")} for record in records]
+    clips = [{name: record[name] for name in ("video", "verdict", "problems", "digest")} for record in records]
     return {"ok": check["ok"], "checks": [check], "clips": clips}
 
 

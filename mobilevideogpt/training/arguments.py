@@ -64,7 +64,7 @@ class TrainingSettings:
     def __post_init__(self):
         for name, choices in {
             "precision": ("bf16", "fp16", "fp32"),
-            "deepspeed": ("auto", "off", "zero2", "zero3", "zero3_offload"),
+            "deepspeed": ("auto", "none", "zero2", "zero3", "zero3_offload"),
         }.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"finetune.{name}: {getattr(self, name)!r} is none of {', '.join(choices)}")
@@ -120,7 +120,7 @@ def plan_launch(settings: TrainingSettings) -> Launch:
         raise InputError(f"finetune.processes: {processes} processes, but there are {gpus} GPUs; choose at most {gpus}")
     if processes < gpus:
         logger.warning("training on %d of %d GPUs (batch_size %d)", processes, gpus, settings.batch_size)
-    if settings.deepspeed == "off" or (settings.deepspeed == "auto" and not gpus):
+    if settings.deepspeed == "none" or (settings.deepspeed == "auto" and not gpus):
         return Launch(processes, None)
     explicit = settings.deepspeed != "auto"
     if settings.precision == "fp16":
@@ -132,7 +132,7 @@ def plan_launch(settings: TrainingSettings) -> Launch:
         except Exception as error:  # DeepSpeed raises its own kinds where a CUDA toolkit or a compiler is missing
             obstacle = f"it cannot be imported here ({type(error).__name__}: {error})"
     if explicit:
-        raise InputError(f"finetune.deepspeed: {settings.deepspeed}, but {obstacle}; set it to auto or off")
+        raise InputError(f"finetune.deepspeed: {settings.deepspeed}, but {obstacle}; set it to auto or none")
     logger.warning("training without DeepSpeed: %s", obstacle)
     return Launch(processes, None)
 

@@ -8,9 +8,9 @@ from mobilevideogpt.data.manifest import read_manifest
 from mobilevideogpt.data.verification import markdown, print_checks, summarise, verify_checks
 from mobilevideogpt.files import write_json
 
-GOOD = {"video": "dataset/squats/1.mp4", "verdict": "ok", "problems": []}
-SHORT = {"video": "dataset/squats/0.mp4", "verdict": "warning", "problems": ["has 1 frame | take a longer clip"]}
-BAD = {"video": "dataset/squats/2.mp4", "verdict": "error", "problems": ["is damaged; copy it again"]}
+GOOD = {"video": "dataset/squats/1.mp4", "verdict": "ok", "problems": [], "digest": "a"}
+SHORT = {"video": "dataset/squats/0.mp4", "verdict": "warning", "problems": ["has 1 frame | take a longer clip"], "digest": "b"}
+BAD = {"video": "dataset/squats/2.mp4", "verdict": "error", "problems": ["is damaged; copy it again"], "digest": None}
 
 
 def test_a_warning_is_counted_and_an_error_is_not_ok():

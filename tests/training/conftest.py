@@ -32,7 +32,7 @@ SETTINGS = {
     "projector_learning_rate": 3e-4,
     "precision": "fp32",
     "gradient_checkpointing": False,
-    "deepspeed": "off",
+    "deepspeed": "none",
     "num_workers": 0,
     "save_steps": 2,
     "save_total_limit": 9,

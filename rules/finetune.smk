@@ -1,0 +1,28 @@
+rule finetune:
+    """Fine-tune LoRA and both projectors, or go on where a run was stopped; the adapter lies beside train.json."""
+    input:
+        train=annotations_of("train"),
+        val=annotations_of("val"),
+        train_features=features_of("train"),
+        val_features=features_of("val"),
+        base="<results>/base.json",
+        preflight=ancient("<results>/preflight.json"),
+    output:
+        record="<run>/train.json",
+    log:
+        "<run>/logs/finetune.log",
+    conda:
+        "../environment.yml"
+    params:
+        settings=json.dumps(config["finetune"]),
+        run_folder=RUN,
+        store=f"{RESULTS}/features",
+        code=source_hash("mobilevideogpt/training/run.py"),
+    threads: workflow.cores
+    resources:
+        gpu=1,
+    shell:
+        "{sys.executable} workflow_scripts/finetune.py --settings {params.settings:q} --code-hash {params.code}"
+        " --train {input.train} --val {input.val} --features-index {input.train_features} {input.val_features}"
+        " --features {params.store} --base {input.base} --run-folder {params.run_folder}"
+        " --output {output.record} --log {log}"

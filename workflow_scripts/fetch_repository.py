@@ -1,0 +1,11 @@
+"""Rule fetch_repository: download one repository of the hub, or check what lies there already."""
+
+from pathlib import Path
+
+from mobilevideogpt.data.fetch import fetch
+from mobilevideogpt.log import log_to
+
+log_to(snakemake.log[0])
+folder = Path(snakemake.output.record).parent
+wanted = snakemake.params.wanted
+fetch(f"{folder.parent.name}/{folder.name}", folder, wanted["revision"], wanted["patterns"])
