@@ -96,7 +96,7 @@ def main() -> None:
         for name, records in sets.items():
             metrics, rows = evaluate(
                 load().to(device), processor, run / "adapter", records, features, store,
-                prompt_names_exercise=False, seed=0, batch_size=6, max_new_tokens=32, progress=False,
+                prompt_names_exercise=False, seed=0, batch_size=6, max_new_tokens=64, progress=False,
             )  # fmt: skip
             for kind in ("base", "finetuned", "mismatched_video"):
                 scores = [metrics[kind].get(column) for column in COLUMNS]

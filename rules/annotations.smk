@@ -13,7 +13,7 @@ checkpoint annotations:
     conda:
         "../environment.yml"
     params:
-        data_root=DATA,
+        data_root=folder_of(1, "input"),
         exclude=lookup(within=config, dpath="dataset/exclude"),
         prompt=lookup(within=config, dpath="annotations/prompt"),
         split=lookup(within=config, dpath="annotations/split"),

@@ -1,6 +1,7 @@
 """Configuration, the data that a run uses, and the functions that pick files."""
 
 import json
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -15,11 +16,25 @@ from mobilevideogpt.sample.names import clip_names
 from mobilevideogpt.settings import differing, flatten, merge, validated
 from mobilevideogpt.source import source_digest
 
+shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")  # `python` in shell: is this one
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # "Loading weights" of files on the disk
+
 SCHEMA = yaml.safe_load(Path("config/schema.yaml").read_text())
 MANIFEST = Path("dataset/manifest.json")
-LABEL_FILES = [Path("dataset/ground_truth.json"), Path("dataset/fine_grained_labels.json")]
+LABEL_FILES = [
+    Path("dataset/ground_truth.json"),
+    Path("dataset/fine_grained_labels.json"),
+]
 # What stands beside the runs below results/.
-NOT_A_RUN = {"annotations", "base.json", "features", "logs", "preflight.json", "sample", "verify"}
+NOT_A_RUN = {
+    "annotations",
+    "base.json",
+    "features",
+    "logs",
+    "preflight.json",
+    "sample",
+    "verify",
+}
 
 
 def source_hash(*files):
@@ -67,12 +82,8 @@ def resolved_settings():
     return settings, source
 
 
-def released_model():
-    """Return the model's settings without what the sample changes."""
-    return validated(USER_CONFIG, SCHEMA)["model"]
-
-
-USER_CONFIG = config
+# The model that `snakemake fetch` gets, whatever the data.
+RELEASED = validated(config, SCHEMA)["model"]
 config, SOURCE = resolved_settings()
 DATA = "dataset" if SOURCE == "qved" else f"dataset/{SOURCE}"
 RESULTS = "results" if SOURCE == "qved" else f"results/{SOURCE}"
@@ -94,9 +105,7 @@ def clips():
     if SOURCE == "hub":
         checkpoints.download_clips.get()
     elif not MANIFEST.exists():
-        raise InputError(
-            f"dataset/ holds clips or labels, but there is no {MANIFEST}; `snakemake manifest` makes one"
-        )
+        raise InputError(f"dataset/ holds clips or labels, but there is no {MANIFEST}; `snakemake manifest` makes one")
     manifest = read_manifest(f"{DATA}/manifest.json", DATA, exclude=config["dataset"]["exclude"])
     return [str(Path(clip.path).relative_to(DATA)) for clip in manifest]
 
@@ -132,6 +141,52 @@ def features_of(split):
     return lambda wildcards: checkpoints.features.get().output[split]
 
 
+def is_local(value):
+    return value is None or Path(value).exists()
+
+
+def repositories(model):
+    """Return revision and files to fetch, by repository, of what a model's settings name on the hub."""
+    wanted = {
+        "base": (None, model["base"]),
+        "video_encoder": ([Path(model["video_encoder"] or "").name], model["video_encoder"]),
+        "image_encoder": (["config.json", "pytorch_model.bin"], model["image_encoder"]),
+    }
+    return {
+        Path(*Path(value).parts[:2]).as_posix(): {"revision": model[f"{name}_revision"], "patterns": patterns}
+        for name, (patterns, value) in wanted.items()
+        if not is_local(value)
+    }
+
+
+def repository_wanted(wildcards):
+    """Return revision and files of the repository that the wildcards name."""
+    known = {**repositories(RELEASED), **repositories(config["model"])}
+    return known[f"{wildcards.owner}/{wildcards.repository}"]
+
+
+def base_files(wildcards):
+    """Return the files that say what the base is: its own, or the record of its download."""
+    model = config["model"]
+    local = [Path(value) for value in (model["base"], model["video_encoder"], model["image_encoder"]) if value]
+    files = [f for path in local for f in (sorted(path.glob("*")) if path.is_dir() else [path]) if f.is_file()]
+    return [str(f) for f in files] + [f"checkpoints/{name}/fetched.json" for name in repositories(model)]
+
+
+def model_places():
+    """Return where base and encoders lie, or will lie once they are fetched."""
+    names = ("base", "video_encoder", "image_encoder")
+    places = {name: config["model"][name] for name in names}
+    return {name: value if is_local(value) else f"checkpoints/{value}" for name, value in places.items()}
+
+
+def folder_of(number, name="output"):
+    """Return a function for params: the folder that lies ``number`` levels above the first output (or input)."""
+    if name == "input":
+        return lambda wildcards, input: str(Path(input[0]).parents[number - 1])
+    return lambda wildcards, output: str(Path(output[0]).parents[number - 1])
+
+
 def say_what_is_next():
     """Say after a run what it left behind and what to type next."""
     record = Path(RUN, "train.json")
@@ -142,7 +197,9 @@ def say_what_is_next():
         losses = json.loads(record.read_text())["losses"]
         first, last = losses.get("val_first"), losses.get("val_last")
         validation = "no validation clips" if last is None else f"validation loss {first:.3f} -> {last:.3f}"
-        logger.info(f"\nFine-tuned: {RUN}/adapter ({validation})\nNext: `snakemake report` evaluates it and shows what it learned")
+        logger.info(
+            f"\nFine-tuned: {RUN}/adapter ({validation})\nNext: `snakemake report` evaluates it and shows what it learned"
+        )
 
 
 def say_how_to_go_on():

@@ -12,6 +12,9 @@ rule evaluate:
         "<run>/logs/evaluate.log",
     conda:
         "../environment.yml"
+    threads: workflow.cores
+    resources:
+        gpu=1,
     params:
         store=f"{RESULTS}/features",
         batch_size=lookup(within=config, dpath="evaluate/batch_size"),
@@ -19,9 +22,6 @@ rule evaluate:
         seed=lookup(within=config, dpath="evaluate/seed"),
         prompt=lookup(within=config, dpath="annotations/prompt"),
         code=source_hash("workflow_scripts/evaluate.py"),
-    threads: workflow.cores
-    resources:
-        gpu=1,
     script:
         "../workflow_scripts/evaluate.py"
 
@@ -35,14 +35,14 @@ rule infer:
         "<run>/logs/infer.log",
     conda:
         "../environment.yml"
+    threads: workflow.cores
+    resources:
+        gpu=1,
     params:
         video=config.get("video"),
         exercise=config.get("exercise"),
         prompt=config.get("prompt", config["annotations"]["prompt"]),
         max_new_tokens=lookup(within=config, dpath="evaluate/max_new_tokens"),
-    threads: workflow.cores
-    resources:
-        gpu=1,
     script:
         "../workflow_scripts/infer.py"
 
@@ -60,7 +60,7 @@ rule export:
     conda:
         "../environment.yml"
     params:
-        folder=f"{RUN}/export",
+        folder=folder_of(1),
         code=source_hash("workflow_scripts/export.py"),
     script:
         "../workflow_scripts/export.py"

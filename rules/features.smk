@@ -15,16 +15,18 @@ checkpoint features:
         "<results>/logs/features.log",
     conda:
         "../environment.yml"
-    params:
-        store=f"{RESULTS}/features",
-        dtype=lookup(within=config, dpath="features/dtype"),
-        batch_size=lookup(within=config, dpath="features/batch_size"),
-        extractor=source_hash(
-            "mobilevideogpt/model/modeling.py", "mobilevideogpt/video/decoding.py", "mobilevideogpt/video/pixels.py"
-        ),
-        code=source_hash("workflow_scripts/features.py"),
     threads: workflow.cores
     resources:
         gpu=1,
+    params:
+        store=folder_of(1),
+        dtype=lookup(within=config, dpath="features/dtype"),
+        batch_size=lookup(within=config, dpath="features/batch_size"),
+        extractor=source_hash(
+            "mobilevideogpt/model/modeling.py",
+            "mobilevideogpt/video/decoding.py",
+            "mobilevideogpt/video/pixels.py",
+        ),
+        code=source_hash("workflow_scripts/features.py"),
     script:
         "../workflow_scripts/features.py"

@@ -13,16 +13,16 @@ rule finetune:
         "<run>/logs/finetune.log",
     conda:
         "../environment.yml"
-    params:
-        settings=json.dumps(config["finetune"]),
-        run_folder=RUN,
-        store=f"{RESULTS}/features",
-        code=source_hash("mobilevideogpt/training/run.py"),
     threads: workflow.cores
     resources:
         gpu=1,
+    params:
+        settings=json.dumps(config["finetune"]),
+        run_folder=folder_of(1),
+        store=f"{RESULTS}/features",
+        code=source_hash("mobilevideogpt/training/run.py"),
     shell:
-        "{sys.executable} workflow_scripts/finetune.py --settings {params.settings:q} --code-hash {params.code}"
+        "python workflow_scripts/finetune.py --settings {params.settings:q} --code-hash {params.code}"
         " --train {input.train} --val {input.val} --features-index {input.train_features} {input.val_features}"
         " --features {params.store} --base {input.base} --run-folder {params.run_folder}"
         " --output {output.record} --log {log}"

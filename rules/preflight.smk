@@ -1,5 +1,7 @@
 # The settings that decide whether the fine-tuning fits the machine; others may change without a new rehearsal.
-TAKES_MEMORY = "batch_size gradient_accumulation_steps lora_r max_text_tokens precision gradient_checkpointing deepspeed processes"
+TAKES_MEMORY = (
+    "batch_size gradient_accumulation_steps lora_r max_text_tokens precision gradient_checkpointing deepspeed processes"
+)
 
 
 rule preflight:
@@ -13,14 +15,14 @@ rule preflight:
         "<results>/logs/preflight.log",
     conda:
         "../environment.yml"
+    threads: workflow.cores
+    resources:
+        gpu=1,
     params:
         finetune={name: config["finetune"][name] for name in TAKES_MEMORY.split()},
         allow_cpu=lookup(within=config, dpath="preflight/allow_cpu"),
         min_free_disk_gb=lookup(within=config, dpath="preflight/min_free_disk_gb"),
         run_folder=RUN,
         code=source_hash("workflow_scripts/preflight.py", "mobilevideogpt/training/rehearsal.py"),
-    threads: workflow.cores
-    resources:
-        gpu=1,
     script:
         "../workflow_scripts/preflight.py"

@@ -45,7 +45,7 @@ rule verify:
         "../environment.yml"
     params:
         data_root=DATA,
-        results=RESULTS,
+        results=folder_of(2, "input"),
         source=SOURCE,
         exclude=lookup(within=config, dpath="dataset/exclude"),
         label_files=[str(path) for path in LABEL_FILES] if SOURCE == "qved" else [],

@@ -1,5 +1,9 @@
 """Rule fetch_repository: download one repository of the hub, or check what lies there already."""
 
+import os
+
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"  # a download takes its time; read when huggingface_hub is imported
+
 from pathlib import Path
 
 from mobilevideogpt.data.fetch import fetch
