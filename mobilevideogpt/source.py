@@ -80,7 +80,11 @@ def _read(file: Path, root: Path) -> tuple[str, tuple[Path, ...], frozenset[str]
             _drop_docstring(node)
     files = {path for name in names for path in _files_of(name, root)}
     text = ast.unparse(tree)
-    return hashlib.sha256(text.encode()).hexdigest(), tuple(sorted(files)), frozenset(n.partition(".")[0] for n in names)
+    return (
+        hashlib.sha256(text.encode()).hexdigest(),
+        tuple(sorted(files)),
+        frozenset(n.partition(".")[0] for n in names),
+    )
 
 
 def _drop_docstring(node: ast.AST) -> None:

@@ -15,7 +15,7 @@ checkpoint annotations:
     params:
         data_root=folder_of(1, "input"),
         exclude=lookup(within=config, dpath="dataset/exclude"),
-        prompt=lookup(within=config, dpath="annotations/prompt"),
+        prompt=literal(config["annotations"]["prompt"]),
         split=lookup(within=config, dpath="annotations/split"),
         seed=lookup(within=config, dpath="annotations/seed"),
         code=source_hash("workflow_scripts/annotations.py"),

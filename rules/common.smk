@@ -37,6 +37,11 @@ NOT_A_RUN = {
 }
 
 
+def literal(value):
+    """Hand a text on as it is; Snakemake would take braces in it for wildcards."""
+    return lambda wildcards: value
+
+
 def source_hash(*files):
     """Digest the code that a script runs, so that the rule runs again when it changes."""
     return source_digest(*files)
@@ -123,6 +128,8 @@ def clip_file(wildcards):
 
 def labels_file(wildcards):
     """Return the label file: the user's selection if there is one, else the whole one."""
+    if SOURCE == "hub":
+        checkpoints.download_clips.get()  # the labels come along
     if SOURCE != "qved":
         return f"{DATA}/fine_grained_labels.json"
     found = [path for path in LABEL_FILES if path.exists()]

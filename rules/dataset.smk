@@ -9,3 +9,20 @@ rule manifest:
         labels=[str(path) for path in LABEL_FILES],
     script:
         "../workflow_scripts/manifest.py"
+
+
+checkpoint download_clips:
+    """Download a few clips of each exercise and their labels from a data set on the hub."""
+    output:
+        manifest="dataset/hub/manifest.json",
+    log:
+        "results/hub/logs/download_clips.log",
+    conda:
+        "../environment.yml"
+    params:
+        repo=lookup(within=config, dpath="dataset/hub_repo"),
+        revision=lookup(within=config, dpath="dataset/hub_revision"),
+        per_exercise=lookup(within=config, dpath="dataset/hub_clips_per_exercise"),
+        seed=lookup(within=config, dpath="annotations/seed"),
+    script:
+        "../workflow_scripts/download_clips.py"

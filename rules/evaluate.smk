@@ -20,7 +20,7 @@ rule evaluate:
         batch_size=lookup(within=config, dpath="evaluate/batch_size"),
         max_new_tokens=lookup(within=config, dpath="evaluate/max_new_tokens"),
         seed=lookup(within=config, dpath="evaluate/seed"),
-        prompt=lookup(within=config, dpath="annotations/prompt"),
+        prompt=literal(config["annotations"]["prompt"]),
         code=source_hash("workflow_scripts/evaluate.py"),
     script:
         "../workflow_scripts/evaluate.py"
@@ -39,9 +39,9 @@ rule infer:
     resources:
         gpu=1,
     params:
-        video=config.get("video"),
-        exercise=config.get("exercise"),
-        prompt=config.get("prompt", config["annotations"]["prompt"]),
+        video=literal(config.get("video")),
+        exercise=literal(config.get("exercise")),
+        prompt=literal(config.get("prompt", config["annotations"]["prompt"])),
         max_new_tokens=lookup(within=config, dpath="evaluate/max_new_tokens"),
     script:
         "../workflow_scripts/infer.py"

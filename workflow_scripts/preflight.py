@@ -25,6 +25,8 @@ record = preflight(
     text_tokens=min(longest, params.finetune["max_text_tokens"]),
 )
 if not record["ok"]:
-    wrong = [f"  {check['name']}: {check['detail']}; {check['remedy']}" for check in record["checks"] if not check["ok"]]
+    wrong = [
+        f"  {check['name']}: {check['detail']}; {check['remedy']}" for check in record["checks"] if not check["ok"]
+    ]
     raise InputError("the fine-tuning would not run on this machine:\n" + "\n".join(wrong))
 write_json(record, snakemake.output.record)

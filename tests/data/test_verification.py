@@ -9,7 +9,12 @@ from mobilevideogpt.data.verification import markdown, print_checks, summarise, 
 from mobilevideogpt.files import write_json
 
 GOOD = {"video": "dataset/squats/1.mp4", "verdict": "ok", "problems": [], "digest": "a"}
-SHORT = {"video": "dataset/squats/0.mp4", "verdict": "warning", "problems": ["has 1 frame | take a longer clip"], "digest": "b"}
+SHORT = {
+    "video": "dataset/squats/0.mp4",
+    "verdict": "warning",
+    "problems": ["has 1 frame | take a longer clip"],
+    "digest": "b",
+}
 BAD = {"video": "dataset/squats/2.mp4", "verdict": "error", "problems": ["is damaged; copy it again"], "digest": None}
 
 
