@@ -15,7 +15,7 @@ SAMPLE = yaml.safe_load((ROOT / "config/sample.yaml").read_text())
 
 
 def test_config_yaml_states_each_default_of_the_schema():
-    assert CONFIG == defaults(SCHEMA)
+    assert defaults(SCHEMA) == CONFIG
 
 
 def test_the_sample_sets_known_keys_to_something_else():

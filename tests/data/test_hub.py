@@ -91,5 +91,5 @@ def test_a_hub_that_cannot_be_reached_is_said_and_leaves_no_manifest(monkeypatch
 
 def test_a_data_set_without_labels_is_refused(hub, tmp_path, monkeypatch):
     monkeypatch.delitem(FILES, "fine_grained_labels.json")
-    with pytest.raises(InputError, match="holds no fine_grained_labels.json"):
+    with pytest.raises(InputError, match=r"holds no fine_grained_labels\.json"):
         download_clips("lab/clips", "main", tmp_path, per_exercise=2, seed=0)
