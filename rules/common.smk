@@ -95,10 +95,10 @@ RESULTS = "results" if SOURCE == "qved" else f"results/{SOURCE}"
 RUN = f"{RESULTS}/{config['run']}"
 
 if SOURCE == "sample":
-    changed = differing(config, validated({}, SCHEMA))
+    changed = (f"{name}={value}" for name, value in flatten(differing(config, validated({}, SCHEMA))))
     logger.info(
         "No dataset/manifest.json: using the built-in sample, 30 rendered clips and a tiny base checkpoint.\n"
-        f"Settings that differ from the defaults (config/sample.yaml): {', '.join(f'{k}={v}' for k, v in flatten(changed))}"
+        f"Settings that are not the defaults (config/sample.yaml): {', '.join(changed)}"
     )
 
 
