@@ -10,7 +10,6 @@ rule fetch:
 
 
 rule fetch_repository:
-    """Download what is used of one repository, at its pinned revision, and record the commit and digests."""
     output:
         record="checkpoints/{owner}/{repository}/fetched.json",
     log:
@@ -20,12 +19,14 @@ rule fetch_repository:
         "../environment.yml"
     params:
         wanted=repository_wanted,
+    """Download what is used of one repository, at its pinned revision, and record the commit and digests."""
+    message:
+        "Downloading {wildcards.owner}/{wildcards.repository}"
     script:
         "../workflow_scripts/fetch_repository.py"
 
 
 rule describe_base:
-    """Record which base and encoders are used, by the digests of their files."""
     input:
         files=base_files,
     output:
@@ -37,5 +38,8 @@ rule describe_base:
     params:
         model=model_places(),
         code=source_hash("workflow_scripts/describe_base.py"),
+    """Record which base and encoders are used, by the digests of their files."""
+    message:
+        "Recording the base checkpoint and the encoders"
     script:
         "../workflow_scripts/describe_base.py"

@@ -1,5 +1,4 @@
 rule manifest:
-    """Write dataset/manifest.json from dataset/<exercise>/*.mp4 and the labels, for who has only those."""
     log:
         "results/logs/manifest.log",
     conda:
@@ -7,12 +6,14 @@ rule manifest:
     params:
         data_root="dataset",
         labels=[str(path) for path in LABEL_FILES],
+    """Write dataset/manifest.json from dataset/<exercise>/*.mp4 and the labels, for who has only those."""
+    message:
+        "Writing dataset/manifest.json"
     script:
         "../workflow_scripts/manifest.py"
 
 
 checkpoint download_clips:
-    """Download a few clips of each exercise and their labels from a data set on the hub."""
     output:
         manifest="dataset/hub/manifest.json",
     log:
@@ -24,5 +25,8 @@ checkpoint download_clips:
         revision=lookup(within=config, dpath="dataset/hub_revision"),
         per_exercise=lookup(within=config, dpath="dataset/hub_clips_per_exercise"),
         seed=lookup(within=config, dpath="annotations/seed"),
+    """Download a few clips of each exercise and their labels from a data set on the hub."""
+    message:
+        "Downloading clips from {params.repo}"
     script:
         "../workflow_scripts/download_clips.py"

@@ -1,5 +1,4 @@
 checkpoint features:
-    """Run the frozen encoders over the clips that have no features yet."""
     input:
         clips=clip_files,
         report="<results>/verify/report.json",
@@ -28,5 +27,8 @@ checkpoint features:
             "mobilevideogpt/video/pixels.py",
         ),
         code=source_hash("workflow_scripts/features.py"),
+    """Run the frozen encoders over the clips that have no features yet."""
+    message:
+        "Computing the features of clips that have none yet"
     script:
         "../workflow_scripts/features.py"

@@ -1,5 +1,4 @@
 rule finetune:
-    """Fine-tune LoRA and both projectors, or go on where a run was stopped; the adapter lies beside train.json."""
     input:
         train=annotations_of("train"),
         val=annotations_of("val"),
@@ -21,6 +20,9 @@ rule finetune:
         run_folder=folder_of(1),
         store=f"{RESULTS}/features",
         code=source_hash("mobilevideogpt/training/run.py"),
+    """Fine-tune LoRA and both projectors, or go on where a run was stopped; the adapter lies beside train.json."""
+    message:
+        "Fine-tuning; log and plots in {params.run_folder}"
     shell:
         "python workflow_scripts/finetune.py --settings {params.settings:q} --code-hash {params.code}"
         " --train {input.train} --val {input.val} --features-index {input.train_features} {input.val_features}"

@@ -1,5 +1,4 @@
 rule render_sample:
-    """Draw the sample's clips and write their labels."""
     output:
         manifest="dataset/sample/manifest.json",
         labels="dataset/sample/fine_grained_labels.json",
@@ -11,5 +10,8 @@ rule render_sample:
     params:
         seed=0,
         code=source_hash("workflow_scripts/render_sample.py"),
+    """Draw the sample's clips and write their labels."""
+    message:
+        "Drawing the 30 clips of the sample"
     script:
         "../workflow_scripts/render_sample.py"

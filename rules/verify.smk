@@ -1,5 +1,4 @@
 rule probe_clip:
-    """Decode one clip in full and record its length, its frame rate and any damage."""
     input:
         clip=clip_file,
     output:
@@ -13,12 +12,14 @@ rule probe_clip:
         data_root=DATA,
         timeout_seconds=lookup(within=config, dpath="integrity/timeout_seconds"),
         code=source_hash("workflow_scripts/probe_clip.py"),
+    """Decode one clip in full and record its length, its frame rate and any damage."""
+    message:
+        "Checking {params.clip}"
     script:
         "../workflow_scripts/probe_clip.py"
 
 
 rule check_clips:
-    """Gather the records of all clips in one report."""
     input:
         records=lambda wildcards: expand("<results>/verify/clips/{clip}.json", clip=clips()),
     output:
@@ -30,12 +31,14 @@ rule check_clips:
         "../environment.yml"
     params:
         code=source_hash("workflow_scripts/check_clips.py"),
+    """Gather the records of all clips in one report."""
+    message:
+        "Gathering the records of all clips"
     script:
         "../workflow_scripts/check_clips.py"
 
 
 rule verify:
-    """Print the pre-flight checklist; always runs, and its exit status tells whether all is well."""
     input:
         report="<results>/verify/report.json",
         page="<results>/verify/report.md",
@@ -50,5 +53,8 @@ rule verify:
         exclude=lookup(within=config, dpath="dataset/exclude"),
         label_files=[str(path) for path in LABEL_FILES] if SOURCE == "qved" else [],
         min_free_disk_gb=lookup(within=config, dpath="preflight/min_free_disk_gb"),
+    """Print the pre-flight checklist; always runs, and its exit status tells whether all is well."""
+    message:
+        "Verifying data, environment and machine"
     script:
         "../workflow_scripts/verify.py"

@@ -6,11 +6,11 @@ from mobilevideogpt.sample.figure import REST, SIDES, Pose, Reach, Swing
 from mobilevideogpt.sample.motion import Movement, Take, all_fours, alternate, keys, on_hips, stand, wave
 
 ADVICE = {
-    "standing too upright": "Bend forward and put your hands on your knees.",
+    "standing too upright": "Rest your hands on your knees while they circle.",
     "circles too small": "Draw larger circles with your knees.",
     "not lifting high enough": "Lift your arm and leg level with your back.",
     "lifted leg bent": "Straighten the lifted leg.",
-    "hips sagging": "Keep your hips in line with your shoulders and knees.",
+    "hips sagging": "Tighten your belly so that your hips do not sag.",
     "not going low enough": "Lower your chest closer to the floor.",
     "not going deep enough": "Bend your knees more and go deeper.",
     "not jumping high enough": "Push off harder and jump higher.",
