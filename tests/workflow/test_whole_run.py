@@ -87,7 +87,7 @@ def test_the_graph_is_alone_on_standard_output(state, arguments, request):
     assert ("report" in rules) == ("finetune" not in arguments)
 
 
-TORCH_ENDS_IT = '''
+TORCH_ENDS_IT = """
 import os, sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -95,7 +95,7 @@ class Refuse:
             os.write(2, f"imports {name}\\n".encode())
             os._exit(97)
 sys.meta_path.insert(0, Refuse())
-'''
+"""
 
 
 @pytest.mark.parametrize("state", ["without_data", "fresh", "trained"])
