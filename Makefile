@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/ready
 
-.PHONY: finetune report verify test check lock clean
+.PHONY: finetune report verify test check base lock clean
 
 finetune report verify: $(READY)
 	$(BIN)/snakemake --cores $(CORES) $@
@@ -26,6 +26,10 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# The sample's tiny base checkpoint, anew: for a GPU.
+base: $(READY)
+	$(BIN)/python -m mobilevideogpt.sample.pretrain
 
 # New pins from pyproject.toml, in an environment of their own.
 lock:

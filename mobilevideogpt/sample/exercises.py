@@ -6,17 +6,17 @@ from mobilevideogpt.sample.figure import REST, SIDES, Pose, Reach, Swing
 from mobilevideogpt.sample.motion import Movement, Take, all_fours, alternate, keys, on_hips, stand, wave
 
 ADVICE = {
-    "standing too upright": "Rest your hands on your knees while they circle.",
-    "circles too small": "Draw larger circles with your knees.",
-    "not lifting high enough": "Lift your arm and leg level with your back.",
+    "standing too upright": "Place both hands on the knees.",
+    "circles too small": "Draw larger circles.",
+    "not lifting high enough": "Lift arm and leg to back height.",
     "lifted leg bent": "Straighten the lifted leg.",
-    "hips sagging": "Tighten your belly so that your hips do not sag.",
-    "not going low enough": "Lower your chest closer to the floor.",
-    "not going deep enough": "Bend your knees more and go deeper.",
-    "not jumping high enough": "Push off harder and jump higher.",
-    "knees falling in": "Push your knees out over your feet.",
-    "leaning to the side": "Keep your trunk upright instead of leaning sideways.",
-    "elbow too low": "Raise your elbow until it points at the ceiling.",
+    "hips sagging": "Tighten the belly, the hips sag.",
+    "not going low enough": "Lower the chest further.",
+    "not going deep enough": "Go deeper.",
+    "not jumping high enough": "Jump higher.",
+    "knees falling in": "Push the knees outward.",
+    "leaning to the side": "Stand straight, do not lean.",
+    "elbow too low": "Raise the elbow overhead.",
 }
 
 

@@ -26,7 +26,10 @@ SIZE = (320, 240)
 ADVICE = {**MOVEMENT_ADVICE, **EXERCISE_ADVICE}
 
 # The fault that the sample's clips of an exercise can show (more than one: shown in turn).
-SAMPLE_FAULT = {name: EXERCISES[name].faults[:1] for name in NAMES} | {"squats": ("knees falling in",)}
+SAMPLE_FAULT = {name: EXERCISES[name].faults[:1] for name in NAMES} | {
+    "squat_jump": ("not jumping high enough",),
+    "squats": ("not going deep enough", "knees falling in"),
+}
 # Which of five clips are done well; the others show a fault.
 SAMPLE_PATTERN = (True, False, False, True, False)
 
