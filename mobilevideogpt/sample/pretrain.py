@@ -1,12 +1,12 @@
 """The sample's tiny base checkpoint: the real architecture in small, taught on movements that the sample does not hold.
 
-`make base` makes it again and writes `mobilevideogpt/sample/base`: 18 minutes on an H100, days on a CPU. (The one that is
-there was made in two stretches of 9 minutes, of which the first had no lessons of text alone.)
+`make base` makes it again and writes `mobilevideogpt/sample/base`: 18 minutes on an H100, days on a CPU. (The one that
+is there was made in two stretches of 9 minutes, of which the first had no lessons of text alone.)
 
-It sees rendered movements outside the six exercises, named ones with their own labels and random ones with a description,
-and never a label of the six. Text without video (prose that every Python carries, and repeating after the user) teaches
-it to write words that no lesson holds. Heads that are thrown away afterwards ask both encoders where the joints are, so
-that what they say of a clip is about the pose.
+It sees rendered movements outside the six exercises, named ones with their own labels and random ones with a
+description, and never a label of the six. Text without video (prose that every Python carries, and repeating after the
+user) teaches it to write words that no lesson holds. Heads that are thrown away afterwards ask both encoders where the
+joints are, so that what they say of a clip is about the pose.
 """
 
 import argparse

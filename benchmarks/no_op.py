@@ -1,0 +1,63 @@
+"""Seconds of a run with nothing to do, beside a workflow that holds as many jobs and nothing else.
+
+    python benchmarks/no_op.py   # after `snakemake --cores 1 finetune`
+
+Runs both in turn and prints the medians and their ratio.
+"""
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+EMPTY = """
+rule all:
+    input: expand("done/{{n}}", n=range({jobs}))
+rule job:
+    output: touch("done/{{n}}")
+"""
+
+
+def snakemake(folder: Path, *arguments: str) -> tuple[float, str]:
+    """Run Snakemake and return its seconds and what it printed.
+
+    Raises:
+        SystemExit: If it failed.
+    """
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+    return seconds, done.stdout + done.stderr
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=10)
+    options = parser.parse_args()
+    _, plan = snakemake(ROOT, "-n", "--forceall", "finetune")
+    jobs = int(re.search(r"^total +(\d+)", plan, re.MULTILINE)[1])
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "Snakefile").write_text(EMPTY.format(jobs=jobs - 1))
+        snakemake(Path(folder))
+        seconds = {"finetune": [], "empty": []}
+        for _ in range(options.runs):
+            for name, where, target in (("finetune", ROOT, ["finetune"]), ("empty", Path(folder), [])):
+                taken, text = snakemake(where, *target)
+                if "Nothing to be done" not in text:
+                    sys.exit(f"{name}: there was something to do:\n{text}")
+                seconds[name].append(taken)
+    ours, empty = (statistics.median(values) for values in seconds.values())
+    print(f"{jobs} jobs, {options.runs} runs each: ours {ours:.2f} s, empty {empty:.2f} s, ratio {ours / empty:.2f}")
+
+
+if __name__ == "__main__":
+    main()
