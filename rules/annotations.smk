@@ -1,4 +1,5 @@
 checkpoint annotations:
+    """Join clips and labels, split them, and write the conversations that are trained and tested on."""
     input:
         manifest="<data>/manifest.json",
         labels=labels_file,
@@ -18,7 +19,6 @@ checkpoint annotations:
         split=lookup(within=config, dpath="annotations/split"),
         seed=lookup(within=config, dpath="annotations/seed"),
         code=source_hash("workflow_scripts/annotations.py"),
-    """Join clips and labels, split them, and write the conversations that are trained and tested on."""
     message:
         "Joining clips and labels, splitting them"
     script:

@@ -10,6 +10,7 @@ rule fetch:
 
 
 rule fetch_repository:
+    """Download what is used of one repository, at its pinned revision, and record the commit and digests."""
     output:
         record="checkpoints/{owner}/{repository}/fetched.json",
     log:
@@ -19,7 +20,6 @@ rule fetch_repository:
         "../environment.yml"
     params:
         wanted=repository_wanted,
-    """Download what is used of one repository, at its pinned revision, and record the commit and digests."""
     message:
         "Downloading {wildcards.owner}/{wildcards.repository}"
     script:
@@ -27,6 +27,7 @@ rule fetch_repository:
 
 
 rule describe_base:
+    """Record which base and encoders are used, by the digests of their files."""
     input:
         files=base_files,
     output:
@@ -38,7 +39,6 @@ rule describe_base:
     params:
         model=model_places(),
         code=source_hash("workflow_scripts/describe_base.py"),
-    """Record which base and encoders are used, by the digests of their files."""
     message:
         "Recording the base checkpoint and the encoders"
     script:

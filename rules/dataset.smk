@@ -1,4 +1,5 @@
 rule manifest:
+    """Write dataset/manifest.json from dataset/<exercise>/*.mp4 and the labels, for who has only those."""
     log:
         "results/logs/manifest.log",
     conda:
@@ -6,7 +7,6 @@ rule manifest:
     params:
         data_root="dataset",
         labels=[str(path) for path in LABEL_FILES],
-    """Write dataset/manifest.json from dataset/<exercise>/*.mp4 and the labels, for who has only those."""
     message:
         "Writing dataset/manifest.json"
     script:
@@ -14,6 +14,7 @@ rule manifest:
 
 
 checkpoint download_clips:
+    """Download a few clips of each exercise and their labels from a data set on the hub."""
     output:
         manifest="dataset/hub/manifest.json",
     log:
@@ -25,7 +26,6 @@ checkpoint download_clips:
         revision=lookup(within=config, dpath="dataset/hub_revision"),
         per_exercise=lookup(within=config, dpath="dataset/hub_clips_per_exercise"),
         seed=lookup(within=config, dpath="annotations/seed"),
-    """Download a few clips of each exercise and their labels from a data set on the hub."""
     message:
         "Downloading clips from {params.repo}"
     script:

@@ -1,4 +1,5 @@
 rule evaluate:
+    """Answer the test clips with the base, with the fine-tuned model, and with another exercise's clip shown."""
     input:
         train="<run>/train.json",
         test=annotations_of("test"),
@@ -21,7 +22,6 @@ rule evaluate:
         seed=lookup(within=config, dpath="evaluate/seed"),
         prompt=literal(config["annotations"]["prompt"]),
         code=source_hash("workflow_scripts/evaluate.py"),
-    """Answer the test clips with the base, with the fine-tuned model, and with another exercise's clip shown."""
     message:
         "Evaluating base, fine-tuned model and grounding control on the test clips"
     script:
@@ -29,6 +29,7 @@ rule evaluate:
 
 
 rule infer:
+    """Print what the fine-tuned model says of one clip: `snakemake infer --config video=clip.mp4`."""
     input:
         train="<run>/train.json",
         base="<results>/base.json",
@@ -44,7 +45,6 @@ rule infer:
         exercise=literal(config.get("exercise")),
         prompt=literal(config.get("prompt", config["annotations"]["prompt"])),
         max_new_tokens=lookup(within=config, dpath="evaluate/max_new_tokens"),
-    """Print what the fine-tuned model says of one clip: `snakemake infer --config video=clip.mp4`."""
     message:
         "Looking at {params.video}"
     script:
@@ -52,6 +52,7 @@ rule infer:
 
 
 rule export:
+    """Merge the adapter into a checkpoint in the official layout."""
     input:
         train="<run>/train.json",
         base="<results>/base.json",
@@ -65,7 +66,6 @@ rule export:
     params:
         folder=folder_of(1),
         code=source_hash("workflow_scripts/export.py"),
-    """Merge the adapter into a checkpoint in the official layout."""
     message:
         "Exporting to {params.folder}"
     script:

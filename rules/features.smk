@@ -1,4 +1,5 @@
 checkpoint features:
+    """Run the frozen encoders over the clips that have no features yet."""
     input:
         clips=clip_files,
         report="<results>/verify/report.json",
@@ -27,7 +28,6 @@ checkpoint features:
             "mobilevideogpt/video/pixels.py",
         ),
         code=source_hash("workflow_scripts/features.py"),
-    """Run the frozen encoders over the clips that have no features yet."""
     message:
         "Computing the features of clips that have none yet"
     script:

@@ -1,4 +1,5 @@
 rule finetune:
+    """Fine-tune LoRA and both projectors, or go on where a run was stopped; the adapter lies beside train.json."""
     input:
         train=annotations_of("train"),
         val=annotations_of("val"),
@@ -20,7 +21,6 @@ rule finetune:
         run_folder=folder_of(1),
         store=f"{RESULTS}/features",
         code=source_hash("mobilevideogpt/training/run.py"),
-    """Fine-tune LoRA and both projectors, or go on where a run was stopped; the adapter lies beside train.json."""
     message:
         "Fine-tuning; log and plots in {params.run_folder}"
     shell:

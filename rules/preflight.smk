@@ -5,6 +5,7 @@ TAKES_MEMORY = (
 
 
 rule preflight:
+    """Check GPU, precision, disk and memory, and rehearse two steps of the fine-tuning."""
     input:
         base="<results>/base.json",
         train=annotations_of("train"),
@@ -23,7 +24,6 @@ rule preflight:
         min_free_disk_gb=lookup(within=config, dpath="preflight/min_free_disk_gb"),
         run_folder=RUN,
         code=source_hash("workflow_scripts/preflight.py", "mobilevideogpt/training/rehearsal.py"),
-    """Check GPU, precision, disk and memory, and rehearse two steps of the fine-tuning."""
     message:
         "Preflight: rehearsing two training steps"
     script:

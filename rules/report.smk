@@ -1,4 +1,5 @@
 rule report:
+    """Show what was trained on what, and what it learned, on one page."""
     input:
         train="<run>/train.json",
         metrics="<run>/metrics.json",
@@ -14,7 +15,6 @@ rule report:
         "../environment.yml"
     params:
         code=source_hash("workflow_scripts/report.py", "mobilevideogpt/evaluation/report.html.j2"),
-    """Show what was trained on what, and what it learned, on one page."""
     message:
         "Writing {output.page}"
     script:

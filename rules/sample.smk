@@ -1,4 +1,5 @@
 rule render_sample:
+    """Draw the sample's clips and write their labels."""
     output:
         manifest="dataset/sample/manifest.json",
         labels="dataset/sample/fine_grained_labels.json",
@@ -10,7 +11,6 @@ rule render_sample:
     params:
         seed=0,
         code=source_hash("workflow_scripts/render_sample.py"),
-    """Draw the sample's clips and write their labels."""
     message:
         "Drawing the 30 clips of the sample"
     script:

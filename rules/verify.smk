@@ -1,4 +1,5 @@
 rule probe_clip:
+    """Decode one clip in full and record its length, its frame rate and any damage."""
     input:
         clip=clip_file,
     output:
@@ -12,7 +13,6 @@ rule probe_clip:
         data_root=DATA,
         timeout_seconds=lookup(within=config, dpath="integrity/timeout_seconds"),
         code=source_hash("workflow_scripts/probe_clip.py"),
-    """Decode one clip in full and record its length, its frame rate and any damage."""
     message:
         "Checking {params.clip}"
     script:
@@ -20,6 +20,7 @@ rule probe_clip:
 
 
 rule check_clips:
+    """Gather the records of all clips in one report."""
     input:
         records=lambda wildcards: expand("<results>/verify/clips/{clip}.json", clip=clips()),
     output:
@@ -31,7 +32,6 @@ rule check_clips:
         "../environment.yml"
     params:
         code=source_hash("workflow_scripts/check_clips.py"),
-    """Gather the records of all clips in one report."""
     message:
         "Gathering the records of all clips"
     script:
@@ -39,6 +39,7 @@ rule check_clips:
 
 
 rule verify:
+    """Print the pre-flight checklist; always runs, and its exit status tells whether all is well."""
     input:
         report="<results>/verify/report.json",
         page="<results>/verify/report.md",
@@ -53,7 +54,6 @@ rule verify:
         exclude=lookup(within=config, dpath="dataset/exclude"),
         label_files=[str(path) for path in LABEL_FILES] if SOURCE == "qved" else [],
         min_free_disk_gb=lookup(within=config, dpath="preflight/min_free_disk_gb"),
-    """Print the pre-flight checklist; always runs, and its exit status tells whether all is well."""
     message:
         "Verifying data, environment and machine"
     script:
