@@ -21,7 +21,7 @@ from mobilevideogpt.data.labels import read_labels
 from mobilevideogpt.data.manifest import read_manifest
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.evaluation.run import evaluate
-from mobilevideogpt.files import file_digest
+from mobilevideogpt.files import file_digest, json_digest
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, encoder_state_digest
 from mobilevideogpt.sample.render import write_sample
 from mobilevideogpt.settings import merge, validated
@@ -90,7 +90,7 @@ def main() -> None:
             features=features,
             store=store,
             run_folder=run,
-            digest=f"{base.resolve()} {seed} {config['finetune']} {time.time()}",
+            digest=json_digest([seed, config["finetune"], time.time()]),
         )
         print(f"{seed:>6} trained in {time.monotonic() - started:.0f} s, losses {record['losses']}", flush=True)
         for name, records in sets.items():

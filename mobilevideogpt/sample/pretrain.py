@@ -31,7 +31,7 @@ from mobilevideogpt.model.configuration import FRAMES_PER_CHUNK, MobileVideoGPTC
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.model.selection import frame_scores, select_frames
 from mobilevideogpt.sample.figure import JOINTS
-from mobilevideogpt.sample.movements import ADVICE, MOVEMENTS
+from mobilevideogpt.sample.movements import MOVEMENTS
 from mobilevideogpt.sample.names import NO_ISSUE
 from mobilevideogpt.sample.render import FPS, FRAMES, SIZE, ClipSpec, describe, frames, joints
 from mobilevideogpt.video.pixels import CONTEXT_MEAN, CONTEXT_STD, VIDEO_MEAN, VIDEO_STD
@@ -40,6 +40,7 @@ from mobilevideogpt.video.sampling import frame_indices
 BASE = Path(__file__).parent / "base"
 FEEDBACK = "Analyze this video and provide corrective feedback."
 DESCRIBE = "Describe the movement in this video."
+NAME = "Which exercise is this, and what is wrong with it?"
 GEOMETRY = {
     "hidden_size": 128,
     "intermediate_size": 384,
@@ -57,13 +58,28 @@ GEOMETRY = {
 }
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 TEXT_LENGTH = 96  # pieces
-VOCABULARY = 600  # pieces of text, besides the special tokens
+VOCABULARY = 2000  # pieces of text, besides the special tokens
 # Qwen2's special tokens in its order; those up to <|video_pad|> are its additional_special_tokens.
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"]
 SPECIAL += ["<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"]
 SPECIAL += ["<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
 NOT_SPECIAL = ["<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"]
 NOT_SPECIAL += ["<|repo_name|>", "<|file_sep|>"]
+
+# Words of the trade, so that each is a piece of text of its own.
+WORDS = """
+add ankle apart arch arm arms as back balance ball before belly bend bent beside big body both breathe calf center
+chest chin circle circles close cross curl deep deeper down draw drop ease elbow elbows even extend face fall falling
+far fast feet finger firm fist flat floor foot forward front full fully go grip ground hand hands head heavy heel
+heels height high higher hip hips hold hollow instead inward jump jumping keep keeping knee knees land large larger
+lean leaning left leg legs less level lift lifting lightly line little long look low lower lying more move neck
+neutral not often only open out outside outward over pace palms path pause place point position posture power press
+pull push quick raise range reach rep repeat reps rest right rise rotate round sag sagging shallow short shoulder
+shoulders side sideways sink sit slide slight slow slower slowly small smaller smooth soft sole spine spread
+squeeze stand start stay steady step stop straight straighten stretch strong support swap sway swing tall tension
+thigh thighs tight tighten tilt tip toes together too torso touch toward trunk turn twist under until up upper upright
+upward waist walk weak weight while wide wider width wobble wrist wrists your
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +93,10 @@ def draw_lesson(rng: np.random.Generator) -> tuple[ClipSpec, str, str]:
     faults = MOVEMENTS[name].faults
     good = not faults or rng.random() < 0.4
     spec = ClipSpec(name, NO_ISSUE if good else str(rng.choice(faults)), draw_seed(rng))
-    if rng.random() < 0.2:
+    kind = rng.random()
+    if kind < 0.2:
         return spec, DESCRIBE, in_words(spec)
-    return spec, FEEDBACK, spec.descriptive_label
+    return (spec, NAME, spec.label) if kind < 0.35 else (spec, FEEDBACK, spec.descriptive_label)
 
 
 def draw_seed(rng: np.random.Generator) -> tuple[int, int]:
@@ -116,12 +133,17 @@ def in_words(spec: ClipSpec) -> str:
 def write_tokenizer(folder: Path, seed: int = 0) -> None:
     """Learn byte pairs from the lessons' texts and write them as Qwen2's tokenizer files."""
     rng = np.random.default_rng(seed)
-    texts = [text for _ in range(3000) for text in draw_lesson(rng)[1:]]
+    texts = [text for _ in range(1000) for text in draw_lesson(rng)[1:]]
+    words = [form for word in WORDS.split() for form in _forms(word)] * 300
     learner = ByteLevelBPETokenizer(add_prefix_space=False)
-    learner.train_from_iterator([*texts, *ADVICE.values()], vocab_size=VOCABULARY, show_progress=False)
+    learner.train_from_iterator([*texts, *words, *topics.values()], vocab_size=VOCABULARY, show_progress=False)
     folder.mkdir(parents=True, exist_ok=True)
     learner.save_model(str(folder))
     write_tokenizer_config(folder, learner.get_vocab_size())
+
+
+def _forms(word: str) -> list[str]:
+    return [before + form for form in (word, word.capitalize()) for before in ("", " ")]
 
 
 def write_tokenizer_config(folder: Path, size: int) -> None:
@@ -273,7 +295,16 @@ def as_pixels(pictures: Tensor) -> tuple[Tensor, Tensor]:
     return normalise(video, VIDEO_MEAN, VIDEO_STD), normalise(context, CONTEXT_MEAN, CONTEXT_STD)
 
 
-def pretrain(folder: Path, steps: int, batch_size: int, minutes: float, workers: int, seed: int, start: Path | None):
+def pretrain(
+    folder: Path,
+    steps: int,
+    batch_size: int,
+    minutes: float,
+    workers: int,
+    seed: int,
+    start: Path | None = None,
+    language_only: bool = False,
+) -> None:
     """Teach the tiny model and write it to ``folder`` in the official layout.
 
     Args:
@@ -284,6 +315,7 @@ def pretrain(folder: Path, steps: int, batch_size: int, minutes: float, workers:
         workers: Processes that draw lessons.
         seed: Of weights and lessons.
         start: A checkpoint to go on from, instead of random weights.
+        language_only: Leave the encoders as they are, which is faster.
     """
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -293,21 +325,23 @@ def pretrain(folder: Path, steps: int, batch_size: int, minutes: float, workers:
         model = new_model(processor)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in TOKENIZER_FILES:
+        for name in TOKENIZER_FILES if start != folder else ():
             shutil.copyfile(start / name, folder / name)
         processor = MobileVideoGPTProcessor.from_pretrained(start)
         model = MobileVideoGPTForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
-    model = model.to(device).train().requires_grad_(True)
+    model = model.to(device).train()
+    if not language_only:
+        model.requires_grad_(True)
     config = model.config
     heads = nn.ModuleList([PoseHead(config.image_hidden_size), PoseHead(config.video_hidden_size)]).to(device)
-    parameters = [*model.parameters(), *heads.parameters()]
+    heads.requires_grad_(not language_only)
+    parameters = [p for p in [*model.parameters(), *heads.parameters()] if p.requires_grad]
     logger.info("%d parameters on %s", sum(p.numel() for p in model.parameters()), device)
     matrices = [p for p in parameters if p.ndim > 1]
     groups = [{"params": matrices, "weight_decay": 0.02}, {"params": [p for p in parameters if p.ndim < 2]}]
     optimizer = torch.optim.AdamW(groups, lr=1.5e-3, weight_decay=0.0, betas=(0.9, 0.98), fused=device.type == "cuda")
-    lessons = Lessons(processor, batch_size, seed + 1000 * (start is not None))
+    lessons = Lessons(processor, batch_size, seed + 1000 * (start is not None) + 1000 * language_only)
     loader = iter(DataLoader(lessons, batch_size=None, num_workers=workers, pin_memory=device.type == "cuda"))
-    size = torch.tensor(SIZE, device=device)
     started, step, recent, waited = time.monotonic(), 0, [], 0.0
     while True:
         progress = max(step / steps, (time.monotonic() - started) / 60 / minutes)
@@ -318,33 +352,41 @@ def pretrain(folder: Path, steps: int, batch_size: int, minutes: float, workers:
         before = time.monotonic()
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in next(loader).items()}
         waited += time.monotonic() - before
-        pixels = as_pixels(batch["frames"])
         with torch.autocast(device.type, torch.bfloat16):
-            video, context = model.encode_video(*pixels)
-            text = model(
-                input_ids=batch["input_ids"], labels=batch["labels"], video_features=video, context_features=context
-            ).loss
-            words = model(input_ids=batch["text_input_ids"], labels=batch["text_labels"]).loss
-            places = batch["places"] / size  # 0...1 in the whole frame
-            pose = pose_loss(heads[0], context.flatten(0, 1), crop(places).flatten(0, 1), batch["body"].flatten(0, 1))
-            scores = frame_scores(context.detach().unflatten(1, (-1, FRAMES_PER_CHUNK)))
-            chosen = select_frames(scores, FRAMES_PER_CHUNK // 2)  # (B, P, 4)
-            tokens = video.unflatten(2, (FRAMES_PER_CHUNK // 2, -1)).flatten(0, 2)  # (B * P * 4, 49, W)
-            pose_video = pose_loss(heads[1], tokens, *(take(t, chosen) for t in (places, batch["body"])))
-        loss = text + 0.5 * words + pose + pose_video
+            parts = losses(model, None if language_only else heads, batch)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        sum(parts.values()).backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step += 1
-        recent.append(torch.stack([text, words, pose, pose_video]).detach())
+        recent.append(torch.stack([*parts.values()]).detach())
         if step % 100 == 0:
-            values = torch.stack(recent).mean(0).tolist()
+            means = zip(parts, torch.stack(recent).mean(0).tolist(), strict=True)
             seconds = time.monotonic() - started
-            told = (step, *values, step * batch_size / seconds, 100 * waited / seconds)
-            logger.info("step %d: answers %.3f, text %.3f, pose %.3f, %.3f; %.0f clips/s, %.0f %% waiting", *told)
+            told = ", ".join(f"{name} {value:.3f}" for name, value in means)
+            rate, waiting = step * batch_size / seconds, 100 * waited / seconds
+            logger.info("step %d: %s; %.0f clips/s, %.0f %% waiting", step, told, rate, waiting)
             recent.clear()
     model.eval().half().save_pretrained(folder, layout="official")
+
+
+def losses(model: nn.Module, heads: nn.ModuleList | None, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Losses of the answers, of text without video and, with heads, of the joints that each encoder shows."""
+    video, context = model.encode_video(*as_pixels(batch["frames"]))
+    features = {"video_features": video, "context_features": context}
+    parts = {
+        "answers": model(input_ids=batch["input_ids"], labels=batch["labels"], **features).loss,
+        "text": 0.5 * model(input_ids=batch["text_input_ids"], labels=batch["text_labels"]).loss,
+    }
+    if heads:
+        places = batch["places"] / torch.tensor(SIZE, device=video.device)  # 0...1 in the whole frame
+        seen = (crop(places).flatten(0, 1), batch["body"].flatten(0, 1))
+        parts["image pose"] = pose_loss(heads[0], context.flatten(0, 1), *seen)
+        scores = frame_scores(context.detach().unflatten(1, (-1, FRAMES_PER_CHUNK)))
+        chosen = select_frames(scores, FRAMES_PER_CHUNK // 2)  # (B, P, 4)
+        tokens = video.unflatten(2, (FRAMES_PER_CHUNK // 2, -1)).flatten(0, 2)  # (B * P * 4, 49, W)
+        parts["video pose"] = pose_loss(heads[1], tokens, *(take(t, chosen) for t in (places, batch["body"])))
+    return parts
 
 
 def crop(places: Tensor) -> Tensor:
@@ -376,6 +418,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="go on from this checkpoint")
+    parser.add_argument("--language-only", action="store_true", help="leave the encoders as they are")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     pretrain(**vars(options))
