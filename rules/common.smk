@@ -32,6 +32,7 @@ NOT_A_RUN = {
     "features",
     "logs",
     "preflight.json",
+    "preflight.passed",
     "sample",
     "verify",
 }
@@ -146,6 +147,11 @@ def annotations_of(split):
 def features_of(split):
     """Return a function that picks the features of a split's clips, once they are computed (likewise)."""
     return lambda wildcards: checkpoints.features.get().output[split]
+
+
+def passed_preflight(wildcards):
+    """Return the file that says that the preflight found all well (likewise)."""
+    return checkpoints.preflight.get().output.passed
 
 
 def is_local(value):

@@ -5,6 +5,7 @@ rule evaluate:
         test=annotations_of("test"),
         features=features_of("test"),
         base="<results>/base.json",
+        preflight=passed_preflight,  # else Snakemake keeps an early reason to run after a checkpoint not right above
     output:
         metrics="<run>/metrics.json",
         predictions="<run>/predictions.jsonl",

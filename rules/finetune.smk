@@ -6,7 +6,7 @@ rule finetune:
         train_features=features_of("train"),
         val_features=features_of("val"),
         base="<results>/base.json",
-        preflight=ancient("<results>/preflight.json"),
+        preflight=passed_preflight,
     output:
         record="<run>/train.json",
     log:

@@ -6,7 +6,7 @@ rule report:
         predictions="<run>/predictions.jsonl",
         integrity="<results>/verify/report.json",
         annotations="<results>/annotations/summary.json",
-        preflight=ancient("<results>/preflight.json"),
+        preflight="<results>/preflight.json",
     output:
         page="<run>/report.html",
     log:

@@ -3,7 +3,7 @@
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.data.records import prompt_and_response, read_annotations
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import read_json, write_json
+from mobilevideogpt.files import read_json, write_json, write_text
 from mobilevideogpt.log import log_to
 from mobilevideogpt.training.arguments import TrainingSettings
 from mobilevideogpt.training.preflight import preflight
@@ -30,3 +30,4 @@ if not record["ok"]:
     ]
     raise InputError("the fine-tuning would not run on this machine:\n" + "\n".join(wrong))
 write_json(record, snakemake.output.record)
+write_text("passed\n", snakemake.output.passed)
