@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 
 import yaml
@@ -74,8 +74,10 @@ def layered(config, source):
 
 
 def resolved_settings():
+    """Return the settings, whose clips are used, and the model that `snakemake fetch` gets, whatever the data."""
     try:
         settings = validated(config, SCHEMA)
+        released = settings["model"]
         source = resolve_source(settings["dataset"]["source"])
         settings = layered(settings, source)
         if settings["run"] in NOT_A_RUN:
@@ -85,12 +87,10 @@ def resolved_settings():
             raise InputError(f"annotations.split: the fractions add up to {total:g}, not to 1; correct config.yaml")
     except InputError as error:
         raise WorkflowError(str(error)) from None
-    return settings, source
+    return settings, source, released
 
 
-# The model that `snakemake fetch` gets, whatever the data.
-RELEASED = validated(config, SCHEMA)["model"]
-config, SOURCE = resolved_settings()
+config, SOURCE, RELEASED = resolved_settings()
 DATA = "dataset" if SOURCE == "qved" else f"dataset/{SOURCE}"
 RESULTS = "results" if SOURCE == "qved" else f"results/{SOURCE}"
 RUN = f"{RESULTS}/{config['run']}"
@@ -103,6 +103,20 @@ if SOURCE == "sample":
     )
 
 
+def ending_all(function):
+    """Let an InputError end everything at once; Snakemake would go on with what a former run left, or show a traceback."""
+
+    @wraps(function)
+    def checked(*arguments):
+        try:
+            return function(*arguments)
+        except InputError as error:
+            raise SystemExit(f"ERROR: {error}") from None
+
+    return checked
+
+
+@ending_all
 @cache
 def clips():
     """Return the clips of the data set, as paths below its folder, in order."""
@@ -127,6 +141,7 @@ def clip_file(wildcards):
     return [file for file in [f"{DATA}/{wildcards.clip}"] if SOURCE == "sample" or Path(file).exists()]
 
 
+@ending_all
 def labels_file(wildcards):
     """Return the label file: the user's selection if there is one, else the whole one."""
     if SOURCE == "hub":
