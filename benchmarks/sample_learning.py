@@ -1,6 +1,6 @@
 """What the sample's fine-tuning learns: scores on held-out rendered clips and on the default test split.
 
-    python benchmarks/sample_learning.py --seeds 42 43 44
+    python benchmarks/sample_learning.py --seeds 42 43 44   # after `snakemake --cores 1 finetune` on the sample
 
 Trains on the sample's training split with each seed and evaluates the base, the fine-tuned model and the grounding
 control on clips of the same exercises drawn from other seeds. Prints one line a seed and set.
@@ -9,6 +9,7 @@ control on clips of the same exercises drawn from other seeds. Prints one line a
 import argparse
 import json
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mobilevideogpt.data.features import FeatureStore, extract_features
 from mobilevideogpt.data.labels import read_labels
 from mobilevideogpt.data.manifest import read_manifest
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
+from mobilevideogpt.data.records import read_annotations
 from mobilevideogpt.evaluation.run import evaluate
 from mobilevideogpt.files import file_digest, json_digest
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, encoder_state_digest
@@ -48,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
     parser.add_argument("--held-out-seed", type=int, default=1000)
     parser.add_argument("--clips-per-exercise", type=int, default=10)
-    parser.add_argument("--work", type=Path, default=ROOT / "results/benchmarks/sample_learning")
+    parser.add_argument("--work", type=Path, default="results/benchmarks/sample_learning")
     parser.add_argument("--base", type=Path)
     parser.add_argument("--finetune", type=json.loads, default={}, help="JSON: settings to try instead")
     options = parser.parse_args()
@@ -56,9 +58,11 @@ def main() -> None:
     schema = yaml.safe_load((ROOT / "config/schema.yaml").read_text())
     sample = yaml.safe_load((ROOT / "config/sample.yaml").read_text())
     config = validated(merge(sample, {"finetune": options.finetune}), schema)
-    base = options.base or ROOT / config["model"]["base"]
+    base = options.base or Path(config["model"]["base"])
 
-    own = annotate(options.work / "sample", 0, 5, config, config["annotations"]["split"])
+    os.chdir(ROOT)
+    splits = {split: Path(f"results/sample/annotations/qved_{split}.json") for split in ("train", "val", "test")}
+    own = {split: read_annotations(path) for split, path in splits.items()}
     whole = {"train": 1, "val": 0, "test": 0}
     other = annotate(options.work / "held_out", options.held_out_seed, options.clips_per_exercise, config, whole)
     sets = {"held-out": other["train"], "test split": own["test"]}
