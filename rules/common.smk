@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from functools import cache, wraps
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mobilevideogpt.source import source_digest
 shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")  # `python` in shell: is this one
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # "Loading weights" of files on the disk
 
+STARTED = time.time()
 SCHEMA = yaml.safe_load(Path("config/schema.yaml").read_text())
 MANIFEST = Path("dataset/manifest.json")
 LABEL_FILES = [
@@ -29,7 +31,9 @@ LABEL_FILES = [
 NOT_A_RUN = {
     "annotations",
     "base.json",
+    "benchmarks",
     "features",
+    "hub",
     "logs",
     "preflight.json",
     "preflight.passed",
@@ -216,12 +220,15 @@ def folder_of(number, name="output"):
 
 
 def say_what_is_next():
-    """Say after a run what it left behind and what to type next."""
-    record = Path(RUN, "train.json")
-    page = Path(RUN, "report.html")
-    if page.exists() and record.exists() and page.stat().st_mtime >= record.stat().st_mtime:
+    """Say after a run what it made and what to type next."""
+    record, page = Path(RUN, "train.json"), Path(RUN, "report.html")
+
+    def made(path):
+        return path.exists() and path.stat().st_mtime > STARTED
+
+    if made(page):
         logger.info(f"\nReport: {page}\nNext: open it in a browser, or try `snakemake infer --config video=clip.mp4`")
-    elif record.exists():
+    elif made(record):
         losses = json.loads(record.read_text())["losses"]
         first, last = losses.get("val_first"), losses.get("val_last")
         validation = "no validation clips" if last is None else f"validation loss {first:.3f} -> {last:.3f}"
