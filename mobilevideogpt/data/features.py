@@ -139,7 +139,7 @@ def extract_features(
         try:
             for start in range(0, len(missing), batch_size):
                 batch = missing[start : start + batch_size]
-                features = _encode(model, list(islice(pixels, len(batch))), device, dtype)
+                features = encode(model, list(islice(pixels, len(batch))), device, dtype)
                 if start == 0:
                     _check_space(store.folder, features, len(batch), len(missing))
                 for i, path in enumerate(batch):
@@ -168,7 +168,8 @@ def _ahead(pool: ThreadPoolExecutor, function, items: list, depth: int) -> Itera
 
 
 @torch.inference_mode()
-def _encode(model, pixels: list[Mapping[str, Tensor]], device, dtype: torch.dtype) -> dict[str, Tensor]:
+def encode(model, pixels: list[Mapping[str, Tensor]], device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Features, on the CPU in ``dtype``, of clips from a processor's ``encode_video``; ``model`` is on ``device``."""
     names = ("pixel_values_videos", "pixel_values_context")
     inputs = {name: torch.stack([clip[name] for clip in pixels]).to(device) for name in names}  # (B, 16, 3, 224, 224)
     return {name: tensor.to(dtype).cpu() for name, tensor in zip(NAMES, model.encode_video(**inputs), strict=True)}

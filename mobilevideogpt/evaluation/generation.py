@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from mobilevideogpt.data.features import FeatureStore
+from mobilevideogpt.data.features import FeatureStore, encode
 from mobilevideogpt.data.records import prompt_and_response
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
@@ -40,10 +40,13 @@ def load_for_inference(
 def _answer(model, processor, features: list[dict], max_new_tokens: int) -> list[str]:
     inputs = {name: value.to(model.device) for name, value in processor.pad(features, padding_side="left").items()}
     dtype = model.get_input_embeddings().weight.dtype
+    # An answer ends with its turn, whatever the checkpoint's own settings say of ends and of sampling.
+    ends = processor.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     # An adapter's weights are float32 beside a half-precision base, in training under autocast, too.
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-        ids = model.generate(  # (B, new tokens); a checkpoint's own sampling settings do not count
+        ids = model.generate(  # (B, new tokens)
             **inputs,
+            eos_token_id=ends,
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
@@ -106,7 +109,7 @@ def predict(
 
 
 def predict_clip(model, processor, path: str | Path, prompt: str, *, max_new_tokens: int) -> str:
-    """Answer ``prompt`` for one video file, from its pixels.
+    """Answer ``prompt`` for one video file. Its features are computed as for training: in float32, without autocast.
 
     Raises:
         InputError: If there is no such file, or it cannot be decoded.
@@ -114,7 +117,9 @@ def predict_clip(model, processor, path: str | Path, prompt: str, *, max_new_tok
     if not Path(path).is_file():
         raise InputError(f"{path}: there is no such clip; check the path given with `--config video=...`")
     model.eval()
-    return _answer(model, processor, [_prompt(processor, prompt) | processor.encode_video(path)], max_new_tokens)[0]
+    features = encode(model, [processor.encode_video(path)], model.device, torch.float32)
+    row = {name: tensor[0] for name, tensor in features.items()}
+    return _answer(model, processor, [_prompt(processor, prompt) | row], max_new_tokens)[0]
 
 
 def _prompt(processor, prompt: str) -> dict[str, list[int]]:

@@ -81,6 +81,26 @@ def test_one_file_is_answered_from_its_pixels_as_from_its_features(model, tiny, 
     assert [direct] == predict(model, tiny.processor, [row], {"clip": "f" * 64}, tiny.store, **options)
 
 
+def test_the_encoders_see_a_file_in_float32_whatever_the_base_is(tiny, draw_clip, tmp_path, monkeypatch):
+    clip = tmp_path / "clip.mp4"
+    draw_clip(clip)
+    half = MobileVideoGPTForConditionalGeneration.from_pretrained(tiny.base, dtype=torch.bfloat16).eval()
+    seen = []
+    monkeypatch.setattr(half, "generate", lambda **inputs: seen.append(inputs) or torch.tensor([[0]]))
+    predict_clip(half, tiny.processor, clip, "Go.", max_new_tokens=1)
+    pixels = {name: tensor[None] for name, tensor in tiny.processor.encode_video(clip).items()}
+    for name, expected in zip(("video_features", "context_features"), half.encode_video(**pixels), strict=True):
+        assert torch.equal(seen[0][name], expected)
+
+
+def test_an_answer_ends_with_its_turn_whatever_the_checkpoint_says(model, tiny, monkeypatch):
+    end = tiny.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    seen = []
+    monkeypatch.setattr(model, "generate", lambda **inputs: seen.append(inputs) or torch.tensor([[0]] * 3))
+    answers(model, tiny)
+    assert end in seen[0]["eos_token_id"]
+
+
 def test_a_file_that_is_not_there_is_named(model, tiny):
     with pytest.raises(InputError, match=r"gone\.mp4: there is no such clip"):
         predict_clip(model, tiny.processor, "gone.mp4", "Go.", max_new_tokens=8)
