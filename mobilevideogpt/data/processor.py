@@ -1,4 +1,4 @@
-"""Text and clips to what the model takes, and back to where both came from."""
+"""Text and clips to what the model takes."""
 
 from pathlib import Path
 
@@ -50,8 +50,9 @@ class MobileVideoGPTProcessor:
         return cls(Qwen2Tokenizer.from_pretrained(folder_or_repo, **kwargs), **settings)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the tokenizer and the settings."""
+        """Write the tokenizer, for transformers 4 (on which the original code runs) too, and the settings."""
         self.tokenizer.save_pretrained(folder)
+        self.tokenizer.backend_tokenizer.model.save(str(folder))  # vocab.json and merges.txt
         settings = {
             "processor_class": type(self).__name__,
             "min_frames": self.min_frames,

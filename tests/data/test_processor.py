@@ -67,6 +67,12 @@ def test_a_saved_processor_gives_the_same_ids(processor, tmp_path):
     assert MobileVideoGPTProcessor.from_pretrained(tmp_path, min_frames=16).min_frames == 16
 
 
+def test_a_saved_tokenizer_has_the_files_that_the_original_code_reads(processor, folder, tmp_path):
+    processor.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "vocab.json").read_text()) == json.loads((folder / "vocab.json").read_text())
+    assert (tmp_path / "merges.txt").read_text() == (folder / "merges.txt").read_text()
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_fills_each_row_on_the_side_asked_for(processor, side):
     rows = [
