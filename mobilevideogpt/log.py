@@ -10,6 +10,7 @@ from mobilevideogpt.errors import InputError
 def log_to(path: str | Path) -> None:
     """Send records of INFO and above to ``path``, warnings to the terminal too, and end on errors in plain words.
 
+    What libraries say through Python's `warnings`, of one another mostly, goes to the log alone.
     An `InputError` that nobody catches is printed without its traceback; both go to the log.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -18,6 +19,7 @@ def log_to(path: str | Path) -> None:
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.WARNING)
     terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    terminal.addFilter(lambda record: record.name != "py.warnings")
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
     logging.captureWarnings(True)
 

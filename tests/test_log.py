@@ -1,0 +1,23 @@
+import subprocess
+import sys
+
+SCRIPT = """
+import logging, sys, warnings
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.log import log_to
+
+log_to(sys.argv[1])
+logging.getLogger("ours").info("a record")
+logging.getLogger("ours").warning("a warning")
+warnings.warn("old name", FutureWarning)
+raise InputError("clips.json: record 3 is empty")
+"""
+
+
+def test_libraries_warnings_go_to_the_log_alone_ours_and_errors_to_the_terminal_too(tmp_path):
+    log = tmp_path / "logs/rule.log"
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(log)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr == "WARNING: a warning\nERROR: clips.json: record 3 is empty\n"
+    for text in ("a record", "a warning", "old name", "record 3 is empty"):
+        assert text in log.read_text()
