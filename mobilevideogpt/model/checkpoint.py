@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import pickle
 import re
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     elif (folder / "model.safetensors").is_file():
         names = ["model.safetensors"]
     else:
-        raise InputError(f"{folder}: holds neither model.safetensors nor model.safetensors.index.json")
+        raise InputError(f"{folder}: holds neither model.safetensors nor model.safetensors.index.json; fetch it again")
     tensors = {}
     for name in names:
         if not (folder / name).is_file():
@@ -140,6 +141,18 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         # Copies: what is mapped from the file is badly aligned, which changes last digits, and changes with the file.
         tensors |= {k: t.clone() for k, t in load_file(folder / name).items()}
     return tensors
+
+
+def _load_pickled(path: Path) -> dict:
+    """Read a file of `torch.save`; one that would have to run code is refused."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{path}: holds no plain tensors, or is damaged ({reason}); fetch it again, or, if you trust its source, "
+            "save its state dict alone with torch.save and give that file"
+        ) from error
 
 
 def _replace(tensors: dict[str, Tensor], prefix: str, own: dict[str, Tensor]) -> None:
@@ -157,7 +170,7 @@ def _video_tensors(source: str | Path, hub: dict) -> dict[str, Tensor]:
         path = Path(hf_hub_download(parts[1], parts[2] or VIDEO_FILE, **hub))
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; video_encoder is VideoMamba's .pth or its hub id")
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = _load_pickled(path)
     for wrapper in ("model", "module"):
         if wrapper in content:
             content = content[wrapper]
@@ -174,7 +187,7 @@ def _image_tensors(source: str | Path, hub: dict) -> tuple[dict[str, Tensor], di
     """CLIP's vision tensors of a vision or a two-tower folder, and the number of heads, which no tensor shows."""
     folder = _folder(source, hub, (*WEIGHT_FILES, "pytorch_model.bin"))
     if (folder / "pytorch_model.bin").is_file() and not list(folder.glob("*.safetensors")):
-        tensors = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        tensors = _load_pickled(folder / "pytorch_model.bin")
     else:
         tensors = _tensors(folder)
     if "embeddings.class_embedding" in tensors:  # as transformers 5 names them when it saves the vision tower alone

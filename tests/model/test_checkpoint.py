@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -149,6 +150,12 @@ def test_encoders_come_from_their_own_files_where_the_checkpoint_has_none(folder
 def test_an_encoder_that_is_not_there_is_named(folder, argument):
     with pytest.raises(InputError, match="no/such/place"):
         load(folder, **{argument: "/no/such/place"})
+
+
+def test_an_encoder_file_that_would_run_code_is_refused(folder, tmp_path):
+    torch.save({"model": {}, "arguments": Path("x")}, tmp_path / "mamba.pth")
+    with pytest.raises(InputError, match=r"mamba\.pth: holds no plain tensors.*state dict alone"):
+        load(folder, video_encoder=tmp_path / "mamba.pth")
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
