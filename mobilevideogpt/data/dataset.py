@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mobilevideogpt.data.features import FeatureStore
+from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.data.records import prompt_and_response
 from mobilevideogpt.errors import InputError
 
@@ -28,7 +29,6 @@ class AnnotatedVideos(Dataset):
         max_text_tokens: Text beyond this many tokens, the video's not counted, is cut off at its end.
 
     Attributes:
-        lengths: Tokens of each item, for grouping by length.
         truncated: How many answers were cut.
 
     Raises:
@@ -63,14 +63,13 @@ class AnnotatedVideos(Dataset):
             if len(text["input_ids"]) > limit:
                 self.truncated += 1
                 text = {name: ids[:limit] for name, ids in text.items()}
-            if all(label == -100 for label in text["labels"][prompt_lengths[prompt] :]):
+            if all(label == IGNORED for label in text["labels"][prompt_lengths[prompt] :]):
                 raise InputError(
                     f"{record['video']}: no token of its answer is left within {max_text_tokens} text tokens "
                     f"(its prompt takes {prompt_lengths[prompt] - processor.num_visual_tokens}); "
                     "raise finetune.max_text_tokens or shorten annotations.prompt"
                 )
             self._texts.append({name: torch.tensor(text[name]) for name in ("input_ids", "labels")})
-        self.lengths = [len(text["input_ids"]) for text in self._texts]
         if self.truncated:
             log.warning(
                 "%d of %d texts are longer than %d tokens and were cut; raise finetune.max_text_tokens to keep all",

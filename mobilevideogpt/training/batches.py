@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-IGNORED = -100
+from mobilevideogpt.data.prompts import IGNORED
 
 
 class NumberedClips(Dataset):

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
+from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import replacing_folder, write_json
 from mobilevideogpt.model.adapter import PROJECTORS
@@ -286,7 +287,7 @@ class FinetuneTrainer(Trainer):
         for batch in batches(self.eval_dataset, collate, sampler, self.settings.num_workers, False):
             batch.pop("numbers")
             batch = self._prepare_inputs(batch)
-            tokens = (batch["labels"][:, 1:] != -100).sum()
+            tokens = (batch["labels"][:, 1:] != IGNORED).sum()
             loss = model(**batch, num_items_in_batch=tokens.clamp(min=1)).loss
             sums += torch.stack([loss.double() * tokens, tokens.double()])
         if self.args.world_size > 1:
