@@ -166,9 +166,8 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         past = 0 if past_key_values is None else past_key_values.get_seq_length()
         if inputs_embeds is None:
             if past and video_features is None and pixel_values_videos is None:
-                inputs_embeds = self.get_input_embeddings()(
-                    input_ids
-                )  # a generated placeholder is a word like any other
+                # a generated placeholder is a word like any other
+                inputs_embeds = self.get_input_embeddings()(input_ids)
             else:
                 pixels = (pixel_values_videos, pixel_values_context)
                 inputs_embeds = self.embed(input_ids, video_features, context_features, *pixels)
