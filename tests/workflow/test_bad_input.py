@@ -1,0 +1,210 @@
+"""What is wrong in the input ends the run with one message in plain words, and leaves nothing half-written."""
+
+import json
+
+import pytest
+
+
+def write(path: str, text: str):
+    def change(project):
+        (project / path).write_text(text)
+
+    return change
+
+
+def remove(path: str):
+    return lambda project: (project / path).unlink()
+
+
+def add_to_manifest(clip: str):
+    def change(project):
+        clips = project.json("dataset/manifest.json")
+        (project / "dataset/manifest.json").write_text(json.dumps({**clips, clip: "squats"}))
+
+    return change
+
+
+def drop_label(project):
+    labels = project.json("dataset/fine_grained_labels.json")
+    (project / "dataset/fine_grained_labels.json").write_text(json.dumps(labels[1:]))
+
+
+def empty_label(project):
+    labels = project.json("dataset/fine_grained_labels.json")
+    labels[0] |= {"labels": [], "labels_descriptive": []}
+    (project / "dataset/fine_grained_labels.json").write_text(json.dumps(labels))
+
+
+def label_without_path(project):
+    labels = project.json("dataset/fine_grained_labels.json")
+    del labels[2]["video_path"]
+    (project / "dataset/fine_grained_labels.json").write_text(json.dumps(labels))
+
+
+def truncate_clip(project):
+    clip = project / "dataset/squats/0002.mp4"
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+
+
+def keep_two_clips(project):
+    clips = project.json("dataset/manifest.json")
+    (project / "dataset/manifest.json").write_text(json.dumps({clip: "squats" for clip in list(clips)[:2]}))
+
+
+def text_for_a_number(project):
+    project.edit("config.yaml", "learning_rate: 0.001", "learning_rate: fast")
+
+
+def mistyped_key(project):
+    project.edit("config.yaml", "learning_rate: 0.001", "learning_rat: 0.001")
+
+
+MANIFEST, LABELS = "dataset/manifest.json", "dataset/fine_grained_labels.json"
+CASES = {
+    # name: (change, target, what the message holds, what must not be made)
+    "manifest malformed": (write(MANIFEST, '{"a": '), "all", (MANIFEST, "not valid JSON", "`snakemake manifest`"), ""),
+    "manifest is a list": (write(MANIFEST, "[1]"), "all", (MANIFEST, "not an object of clips"), ""),
+    "manifest empty": (write(MANIFEST, "{}"), "all", (MANIFEST, "no clip is left", "add entries"), ""),
+    "manifest missing": (remove(MANIFEST), "all", (MANIFEST, "`snakemake manifest`"), ""),
+    "path leaves": (add_to_manifest("../x/0001.mp4"), "all", (MANIFEST, "../x/0001.mp4", "copy the clip there"), ""),
+    "braces in a path": (
+        add_to_manifest("dataset/squats/{a}.mp4"),
+        "all",
+        (MANIFEST, "{a}.mp4", "rename the clip"),
+        "",
+    ),
+    "labels missing": (remove(LABELS), "annotations", ("no labels", LABELS, "add one of them"), "results/annotations"),
+    "labels malformed": (
+        write(LABELS, "[{"),
+        "annotations",
+        (LABELS, "not valid JSON", "write it anew"),
+        "results/annotations",
+    ),
+    "record without path": (
+        label_without_path,
+        "annotations",
+        (f"{LABELS}, record 3", "no video_path", "expected"),
+        "results/annotations",
+    ),
+    "clip without label": (
+        drop_label,
+        "annotations",
+        ("dataset/squats/0001.mp4 (no record)", "label file", "dataset.exclude"),
+        "results/annotations",
+    ),
+    "label without text": (
+        empty_label,
+        "annotations",
+        ("dataset/squats/0001.mp4", f"{LABELS}, record 1 is empty", "dataset.exclude"),
+        "results/annotations",
+    ),
+    "truncated clip": (
+        truncate_clip,
+        "finetune",
+        ("dataset/squats/0002.mp4", "dataset.exclude", "1 of 8 clips cannot be used"),
+        "results/features",
+    ),
+    "empty split": (
+        keep_two_clips,
+        "annotations",
+        ("annotations.split", "leave none for it", "add clips"),
+        "results/annotations",
+    ),
+    "excluded clip unknown": (
+        lambda project: project.configure(dataset={"exclude": ["squats/7777.mp4"]}),
+        "all",
+        ("dataset.exclude", "squats/7777.mp4", "correct or remove it"),
+        "",
+    ),
+    "prompt with another placeholder": (
+        lambda project: project.configure(annotations={"prompt": "What does {person} do?"}),
+        "annotations",
+        ("annotations.prompt", "{person}", "only {exercise}"),
+        "results/annotations",
+    ),
+    "text for a number": (text_for_a_number, "all", ("finetune.learning_rate", "'fast'", "Peak learning rate"), ""),
+    "key mistyped": (mistyped_key, "all", ("finetune", "'learning_rat'", "did you mean 'learning_rate'"), ""),
+    "split of another sum": (
+        lambda project: project.configure(annotations={"split": {"train": 0.9, "val": 0.2, "test": 0.2}}),
+        "all",
+        ("annotations.split", "add up to 1.3", "config.yaml"),
+        "",
+    ),
+    "batch that processes cannot share": (
+        lambda project: project.configure(finetune={"processes": 3}),
+        "finetune",
+        ("finetune.batch_size", "3 processes", "choose a multiple"),
+        "results/preflight",
+    ),
+    "no GPU and none allowed": (
+        lambda project: project.configure(preflight={"allow_cpu": False}),
+        "finetune",
+        ("would not run on this machine", "preflight.allow_cpu"),
+        "results/preflight",
+    ),
+    "run named like a folder": (
+        lambda project: project.configure(run="features"),
+        "all",
+        ("run: features", "choose another"),
+        "",
+    ),
+    "run named with a slash": (
+        lambda project: project.configure(run="a/b"),
+        "all",
+        ("run: 'a/b'", "Letters, digits"),
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_message_names_file_record_and_remedy(name, fresh):
+    change, target, words, absent = CASES[name]
+    change(fresh)
+    before = fresh.files()
+    outcome = fresh.snakemake("--cores", "1", target)
+    assert outcome.status != 0
+    for word in words:
+        assert word in outcome.text, f"{word!r} is not in the message"
+    assert "Traceback" not in outcome.text
+    assert not list((fresh / ".snakemake/locks").glob("*")), "the next run finds a lock"
+    made = fresh.files() - before
+    assert not [path for path in made if "/." in path], "temporary files stay"
+    assert not [path for path in made if path.startswith(absent or "results/")], "something is half-written"
+
+
+@pytest.mark.parametrize("name", ["manifest malformed", "manifest missing", "path leaves", "labels missing"])
+def test_bad_data_after_a_finished_run_is_not_taken_for_up_to_date(name, trained):
+    change, _, words, _ = CASES[name]
+    change(trained)
+    outcome = trained.snakemake("--cores", "1")
+    assert outcome.status != 0
+    assert all(word in outcome.text for word in words)
+    assert "Traceback" not in outcome.text
+
+
+def test_numbers_that_yaml_reads_as_text_are_taken(fresh):
+    fresh.edit("config.yaml", "learning_rate: 0.001", "learning_rate: 1e-3")
+    assert fresh.snakemake("-n").status == 0
+
+
+def test_a_foreign_annotation_file_is_set_aside_and_never_used(fresh):
+    foreign = '[{"video": "dataset/squats/0001.mp4", "conversations": []}]'
+    (fresh / "dataset/qved_train.json").write_text(foreign)
+    outcome = fresh.run("annotations")
+    assert (fresh / "dataset/qved_train.json.set-aside-1").read_text() == foreign
+    assert "set aside as dataset/qved_train.json.set-aside-1" in outcome.text
+    assert fresh.json("dataset/qved_train.json") == fresh.json("results/annotations/qved_train.json")
+    assert fresh.snakemake("--cores", "1", "annotations").is_settled
+    fresh.configure(annotations={"seed": 1})
+    fresh.run("annotations")
+    assert not (fresh / "dataset/qved_train.json.set-aside-2").exists(), "its own files are not foreign"
+
+
+def test_a_mended_clip_is_taken_up_by_the_same_command(fresh):
+    clip = fresh / "dataset/squats/0002.mp4"
+    whole = clip.read_bytes()
+    truncate_clip(fresh)
+    assert fresh.snakemake("--cores", "1", "features").status != 0
+    clip.write_bytes(whole)
+    assert fresh.run("features").finished == {"probe_clip", "check_clips", "features"}

@@ -1,0 +1,86 @@
+import os
+import signal
+from shutil import copytree
+
+import pytest
+
+SMALL_STEPS = {"epochs": 6, "save_steps": 2}  # 12 steps
+
+
+def interrupt(project, *arguments):
+    """Start the fine-tuning and send what Ctrl-C sends, to the group, when it has saved something."""
+    process = project.start("--cores", "1", "finetune", *arguments)
+    try:
+        project.wait_for("results/tiny/checkpoint-4/trainer_state.json", process)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode != 0
+    assert "Traceback" not in err, err
+    assert not (project / "results/tiny/train.json").exists()
+    assert not [name for name in project.files() if "/.checkpoint" in name or "/.adapter" in name]
+    return err
+
+
+@pytest.fixture(scope="module")
+def interrupted(whole_run, tmp_path_factory):
+    """A project whose second fine-tuning, with more epochs, was stopped in the middle."""
+    project = type(whole_run[0])(copytree(whole_run[0].folder, tmp_path_factory.mktemp("interrupted") / "project"))
+    project.configure(finetune=SMALL_STEPS)
+    interrupt(project)
+    return project
+
+
+@pytest.fixture
+def project(interrupted, tmp_path):
+    return type(interrupted)(copytree(interrupted.folder, tmp_path / "project"))
+
+
+def test_after_ctrl_c_the_same_command_goes_on_and_ends(project):
+    outcome = project.run("finetune")
+    assert outcome.finished == {"finetune"}
+    record = project.json("results/tiny/train.json")
+    assert record["resumed_from"] >= 4
+    assert record["steps"] == 12
+    assert project.snakemake("--cores", "1", "finetune").is_settled
+
+
+def test_after_ctrl_c_another_learning_rate_trains_from_the_start(project):
+    project.configure(finetune={"learning_rate": 5e-4})
+    assert project.run("finetune").finished == {"finetune"}
+    record = project.json("results/tiny/train.json")
+    assert record["resumed_from"] is None
+    assert record["learning_rates"]["lora"]["peak"] == 5e-4
+    assert list((project / "results/tiny/superseded").glob("*/checkpoint-*"))
+    assert "not resumed" in (project / "results/tiny/logs/finetune.log").read_text()
+
+
+def test_after_kill_9_of_everything_the_same_command_goes_on(project):
+    process = project.start("--cores", "1", "finetune")
+    before = max(int(path.name.split("-")[1]) for path in (project / "results/tiny").glob("checkpoint-*"))
+    project.wait_for(f"results/tiny/checkpoint-{before + 2 - before % 2}/trainer_state.json", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    outcome = project.snakemake("--cores", "1", "finetune")
+    if outcome.status:  # Snakemake's own lock, which only it may leave
+        assert "--unlock" in outcome.text, outcome.text
+        assert project.snakemake("--unlock").status == 0
+        outcome = project.snakemake("--cores", "1", "finetune")
+    assert outcome.status == 0, outcome.text
+    assert project.json("results/tiny/train.json")["resumed_from"] > before
+
+
+def test_two_processes_train_together_under_deepspeed(trained):
+    outcome = trained.run(
+        "finetune", "--config", "run=zero2", "finetune={deepspeed: zero2, processes: 2}"
+    )  # other settings come from config.yaml
+    assert outcome.finished == {"preflight", "finetune"}
+    record = trained.json("results/zero2/train.json")
+    assert record["world_size"] == 2 and record["deepspeed"] == "zero2"
+    one, two = trained.json("results/tiny/train.json")["losses"], record["losses"]
+    assert two["val_last"] < two["val_first"]
+    assert two["val_first"] == pytest.approx(one["val_first"], rel=1e-3), "the same model on the same clips"
+    assert two["val_last"] == pytest.approx(one["val_last"], rel=0.05)
+    assert (trained / "results/zero2/adapter/adapter_model.safetensors").is_file()
