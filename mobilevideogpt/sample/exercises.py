@@ -1,4 +1,4 @@
-"""The six exercises of the sample, each done well or with one of two visible faults."""
+"""The six exercises of the sample, each done well or with one of its visible faults."""
 
 import numpy as np
 
@@ -14,6 +14,7 @@ ADVICE = {
     "not going low enough": "Lower the chest further.",
     "not going deep enough": "Go deeper.",
     "not jumping high enough": "Jump higher.",
+    "arms not swinging": "Swing both arms overhead.",
     "knees falling in": "Push the knees outward.",
     "leaning to the side": "Stand straight, do not lean.",
     "elbow too low": "Raise the elbow overhead.",
@@ -91,7 +92,7 @@ def pushups_on_knees(take: Take) -> Pose:
 
 
 def squat_jump(take: Take) -> Pose:
-    """A squat, then a jump straight up with the arms overhead."""
+    """A squat, then a jump straight up with the arms overhead; not swinging, the hands stay on the hips."""
     deep = take.range("not going deep enough", (30, 42), (95, 112))
     high = take.range("not jumping high enough", (0.025, 0.045), (0.24, 0.34))
     p = take.phase
@@ -102,7 +103,8 @@ def squat_jump(take: Take) -> Pose:
     arm = keys(p, (0, 20), (0.36, -45), (0.44, -45), (0.64, 165), (0.78, 165))
     pose = stand(take, knee, stance=0.14, pole=0.25, up=up, toes=toes, pitch=knee * 0.42)
     pose.neck_pitch = -pose.pitch * 0.4
-    pose.arms = [Swing(flex=arm + pose.pitch * 0.4, abduct=10, bend=15) for _ in SIDES]
+    swinging = [Swing(flex=arm + pose.pitch * 0.4, abduct=10, bend=15) for _ in SIDES]
+    pose.arms = on_hips(take.body) if take.fault == "arms not swinging" else swinging
     return pose
 
 
@@ -154,7 +156,9 @@ EXERCISES = {
     "pushups_on_knees": Movement(
         pushups_on_knees, ("hips sagging", "not going low enough"), (60, 112), (1.7, 2.6), (0.45, 1.0)
     ),
-    "squat_jump": Movement(squat_jump, ("not going deep enough", "not jumping high enough"), (15, 65), (1.7, 2.3)),
+    "squat_jump": Movement(
+        squat_jump, ("arms not swinging", "not going deep enough", "not jumping high enough"), (15, 65), (1.7, 2.3)
+    ),
     "squats": Movement(squats, ("not going deep enough", "knees falling in"), (12, 50), (1.8, 2.8)),
     "tricep_stretch": Movement(
         tricep_stretch, ("leaning to the side", "elbow too low"), (0, 45), (2.0, 3.0), (1.0, 1.5)

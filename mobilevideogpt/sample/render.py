@@ -27,7 +27,6 @@ ADVICE = {**MOVEMENT_ADVICE, **EXERCISE_ADVICE}
 
 # The fault that the sample's clips of an exercise can show (more than one: shown in turn).
 SAMPLE_FAULT = {name: EXERCISES[name].faults[:1] for name in NAMES} | {
-    "squat_jump": ("not jumping high enough",),
     "squats": ("not going deep enough", "knees falling in"),
 }
 # Which of five clips are done well; the others show a fault.
@@ -151,7 +150,7 @@ def sample_specs(seed: int = 0, clips_per_exercise: int = 5) -> dict[str, ClipSp
     return specs
 
 
-def write_sample(folder: str | Path, seed: int = 0, clips_per_exercise: int = 5, split: str = "train", report=None):
+def write_sample(folder: str | Path, seed: int = 0, clips_per_exercise: int = 5, split: str = "train"):
     """Write clips, ``fine_grained_labels.json`` and, last, ``manifest.json`` into ``folder``.
 
     Args:
@@ -159,15 +158,12 @@ def write_sample(folder: str | Path, seed: int = 0, clips_per_exercise: int = 5,
         seed: Another seed gives other people, rooms and movements.
         clips_per_exercise: How many clips of each exercise.
         split: What the labels' field ``split`` says.
-        report: Called with (clips done, clips in all) after each clip.
     """
     folder = Path(folder)
     (folder / "manifest.json").unlink(missing_ok=True)  # it says that the rest is complete
     specs = sample_specs(seed, clips_per_exercise)
-    for done, (path, spec) in enumerate(specs.items(), start=1):
+    for path, spec in specs.items():
         write_clip(spec, folder / path)
-        if report:
-            report(done, len(specs))
     labels = [
         {"video_path": path, "labels": [spec.label], "labels_descriptive": [spec.descriptive_label], "split": split}
         for path, spec in specs.items()

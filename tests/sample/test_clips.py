@@ -69,6 +69,7 @@ def lifted_leg_bend(j) -> float:
         ("pushups_on_knees", "not going low enough", lambda j: -j[:, J["chest"], 2].min()),
         ("squat_jump", "not going deep enough", deepest_knees),
         ("squat_jump", "not jumping high enough", jump),
+        ("squat_jump", "arms not swinging", lambda j: (j[:, J["left_wrist"], 2] - j[:, J["head"], 2]).max()),
         ("squats", "not going deep enough", deepest_knees),
         ("squats", "knees falling in", lambda j: (width(j, "knee") / width(j, "ankle")).min()),
         ("tricep_stretch", "leaning to the side", lambda j: -trunk_lean(j, 1)),
@@ -81,10 +82,10 @@ def test_good_and_faulty_clips_do_not_overlap_in_what_the_fault_is_about(exercis
     assert good.min() - faulty.max() > 0.25 * (good.mean() - faulty.mean())
 
 
-def test_every_exercise_has_two_faults_and_short_advice():
+def test_every_exercise_has_two_faults_or_more_and_short_advice():
     assert tuple(EXERCISES) == names.EXERCISES
     for exercise in EXERCISES.values():
-        assert len(exercise.faults) == 2
+        assert len(exercise.faults) >= 2
     for fault, advice in render.ADVICE.items():
         assert len(advice.split()) <= 10, fault
 
@@ -186,10 +187,8 @@ def test_unknown_movements_and_variations_are_named():
 
 
 def test_the_sample_holds_clips_labels_and_a_manifest(tmp_path):
-    progress = []
-    write_sample(tmp_path, seed=5, clips_per_exercise=2, split="test", report=lambda *step: progress.append(step))
+    write_sample(tmp_path, seed=5, clips_per_exercise=2, split="test")
     paths = names.clip_names(2)
-    assert progress[-1] == (12, 12)
     assert json.loads((tmp_path / "manifest.json").read_text()) == {path: path.split("/")[0] for path in paths}
     records = json.loads((tmp_path / "fine_grained_labels.json").read_text())
     assert [record["video_path"] for record in records] == paths
