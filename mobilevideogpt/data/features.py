@@ -21,6 +21,8 @@ from mobilevideogpt.files import json_digest, replacing
 
 log = logging.getLogger(__name__)
 NAMES = ("video_features", "context_features")
+# Plain `snakemake features` looks at the index only, not at each clip's file.
+RECOMPUTE = "`snakemake features --forcerun features`"
 
 
 def feature_key(clip_digest: str, encoder_digest: str, settings: Mapping) -> str:
@@ -60,13 +62,13 @@ class FeatureStore:
             InputError: If the file is missing or damaged.
         """
         path = self.path(key)
-        remedy = "delete it and run the same command again; it is then computed anew"
+        remedy = f"{RECOMPUTE} computes it anew"
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
                 expected = (file.metadata() or {}).get("sha256")
         except FileNotFoundError:
-            raise InputError(f"{path}: these features are missing; run `snakemake features`") from None
+            raise InputError(f"{path}: these features are missing; run {RECOMPUTE}") from None
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path}: damaged ({error}); {remedy}") from None
         if _digest(tensors) != expected:

@@ -103,7 +103,7 @@ def test_a_damaged_file_is_noticed_when_read_and_computed_anew(store, damage, ca
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes({"cut": data[:-10], "flipped": data, "emptied": b""}[damage])
-    with pytest.raises(InputError, match="delete it and run the same command again"):
+    with pytest.raises(InputError, match="`snakemake features --forcerun features` computes it anew"):
         store.read(keys["3.mp4"])
     with caplog.at_level(logging.WARNING):
         assert extract(store, {"3.mp4": "c"})[1] == 1
@@ -112,7 +112,10 @@ def test_a_damaged_file_is_noticed_when_read_and_computed_anew(store, damage, ca
 
 
 def test_missing_features_name_the_command_that_makes_them(store):
-    with pytest.raises(InputError, match=r"ab/abc\.safetensors: these features are missing; run `snakemake features`"):
+    with pytest.raises(
+        InputError,
+        match=r"ab/abc\.safetensors: these features are missing; run `snakemake features --forcerun features`",
+    ):
         store.read("abc")
 
 

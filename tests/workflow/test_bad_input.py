@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from mobilevideogpt.data.features import FeatureStore
+
 
 def write(path: str, text: str):
     def change(project):
@@ -199,6 +201,22 @@ def test_a_foreign_annotation_file_is_set_aside_and_never_used(fresh):
     fresh.configure(annotations={"seed": 1})
     fresh.run("annotations")
     assert not (fresh / "dataset/qved_train.json.set-aside-2").exists(), "its own files are not foreign"
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut"])
+def test_a_lost_feature_file_is_named_and_the_remedy_brings_it_back(damage, trained):
+    clip, key = next(iter(trained.json("results/features/train.json").items()))
+    file = trained / f"results/features/{key[:2]}/{key}.safetensors"
+    if damage == "deleted":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-100])
+    trained.configure(finetune={"learning_rate": 5e-4})
+    outcome = trained.snakemake("--cores", "1", "finetune")
+    assert outcome.status != 0 and "Traceback" not in outcome.text
+    assert (clip in outcome.text or key in outcome.text) and "`snakemake features --forcerun features`" in outcome.text
+    assert trained.run("features", "--forcerun", "features").finished == {"features"}
+    assert FeatureStore(trained / "results/features").read(key)
 
 
 def test_a_mended_clip_is_taken_up_by_the_same_command(fresh):
