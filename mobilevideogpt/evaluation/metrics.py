@@ -1,9 +1,9 @@
 """Scores of generated feedback. An answer reads ``"<exercise> - <feedback>"``; names may hold hyphens themselves."""
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 
+import pandas as pd
 from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import f1_score
 
@@ -19,10 +19,6 @@ def split_answer(text: str) -> tuple[str, str]:
     """The exercise and the feedback of an answer, both normalised; without ``" - "`` all of it is the exercise."""
     exercise, _, feedback = text.partition(" - ")
     return normalise(exercise), normalise(feedback)
-
-
-def _share(hits: Sequence[bool]) -> float | None:
-    return sum(hits) / len(hits) if hits else None
 
 
 def score(references: Sequence[str], predictions: Sequence[str], shown: Sequence[str] | None = None) -> dict:
@@ -47,30 +43,33 @@ def score(references: Sequence[str], predictions: Sequence[str], shown: Sequence
         raise InputError("there is no answer to score; give the test split at least one clip (annotations.split.test)")
     right = [split_answer(text) for text in references]
     given = [split_answer(text) for text in predictions]
-    named = [r[0] == g[0] for r, g in zip(right, given, strict=True)]
-    # None where the reference says nothing after the exercise, so that silence is not counted as right
-    advised = [r[1] == g[1] if r[1] else None for r, g in zip(right, given, strict=True)]
-    groups = defaultdict(list)
-    for i, (exercise, _) in enumerate(right):
-        groups[exercise].append(i)
+    table = pd.DataFrame(
+        {
+            "exercise": [r[0] for r in right],
+            "named": [r[0] == g[0] for r, g in zip(right, given, strict=True)],
+            # missing where the reference says nothing after the exercise, so that silence is not counted as right
+            "advised": [float(r[1] == g[1]) if r[1] else None for r, g in zip(right, given, strict=True)],
+        }
+    ).astype({"advised": float})
 
-    def accuracies(rows: Sequence[int]) -> dict:
-        feedback = [advised[i] for i in rows if advised[i] is not None]
+    def accuracies(rows: pd.DataFrame) -> dict:
+        feedback = rows["advised"].dropna()
         return {
             "n": len(rows),
-            "exercise_accuracy": _share([named[i] for i in rows]),
+            "exercise_accuracy": float(rows["named"].mean()),
             "n_feedback": len(feedback),
-            "feedback_accuracy": _share(feedback),
+            "feedback_accuracy": float(feedback.mean()) if len(feedback) else None,
         }
 
+    per_exercise = {str(exercise): accuracies(rows) for exercise, rows in table.groupby("exercise")}
     names = [[pair[0] for pair in pairs] for pairs in (right, given)]
     scorer = RougeScorer(["rougeL"])
     rouge = [scorer.score(r, p)["rougeL"].fmeasure for r, p in zip(references, predictions, strict=True)]
-    scores = accuracies(range(len(right))) | {
+    scores = accuracies(table) | {
         "rougeL": sum(rouge) / len(rouge),
-        "exercise_macro_f1": float(f1_score(*names, labels=sorted(groups), average="macro", zero_division=0)),
+        "exercise_macro_f1": float(f1_score(*names, labels=list(per_exercise), average="macro", zero_division=0)),
     }
     if shown is not None:
-        seen = [split_answer(text)[0] for text in shown]
-        scores["shown_exercise_accuracy"] = _share([s == g[0] for s, g in zip(seen, given, strict=True)])
-    return scores | {"per_exercise": {exercise: accuracies(groups[exercise]) for exercise in sorted(groups)}}
+        hits = [split_answer(text)[0] == g[0] for text, g in zip(shown, given, strict=True)]
+        scores["shown_exercise_accuracy"] = sum(hits) / len(hits)
+    return scores | {"per_exercise": per_exercise}
