@@ -21,6 +21,7 @@ LIBRARIES = {
     "decord": "decord2",
     "deepspeed": "deepspeed",
     "numpy": "numpy",
+    "pandas": "pandas",
     "peft": "peft",
     "rouge_score": "rouge-score",
     "sklearn": "scikit-learn",
