@@ -1,7 +1,8 @@
 """The sample's tiny base checkpoint: the real architecture in small, taught on movements that the sample does not hold.
 
-`make base` makes it again and writes `mobilevideogpt/sample/base`: 18 minutes on an H100, days on a CPU. (The one that
-is there was made in two stretches of 9 minutes, of which the first had no lessons of text alone.)
+`make base` makes an equivalent one and writes it to `mobilevideogpt/sample/base`: some 20 minutes on an H100, days on a
+CPU. The one that is there took three stretches on an H100: 9 minutes of everything but text alone, 9 minutes with it,
+and, with the weights carried over to a larger vocabulary, 4 minutes of ``--language-only``.
 
 It sees rendered movements outside the six exercises, named ones with their own labels and random ones with a
 description, and never a label of the six. Text without video (prose that every Python carries, and repeating after the
@@ -325,7 +326,7 @@ def pretrain(
         model = new_model(processor)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in TOKENIZER_FILES if start != folder else ():
+        for name in TOKENIZER_FILES if start.resolve() != folder.resolve() else ():
             shutil.copyfile(start / name, folder / name)
         processor = MobileVideoGPTProcessor.from_pretrained(start)
         model = MobileVideoGPTForConditionalGeneration.from_pretrained(start, dtype=torch.float32)

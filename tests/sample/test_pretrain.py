@@ -1,8 +1,11 @@
 """The tiny base checkpoint: what it is, and that its lessons keep clear of the sample."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
@@ -75,3 +78,14 @@ def test_pretraining_runs_from_nothing_and_goes_on_from_its_result(tmp_path):
     assert any("image_vision_tower" in name for name in moved)
     assert any("A_b_log" in name for name in moved)
     assert sum(tensor.numel() for tensor in first.values()) < 5e6
+
+
+def test_the_language_alone_is_taught_in_place(tmp_path):
+    folder = shutil.copytree(BASE, tmp_path / "base")
+    before = load_file(folder / "model.safetensors")
+    again = folder / ".." / "base"  # the same folder, spelled in another way
+    pretrain(folder, steps=1, batch_size=1, minutes=10, workers=0, seed=0, start=again, language_only=True)
+    after = load_file(folder / "model.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {"model.embed_tokens.weight", "model.mm_projector.mlp.mlp.0.weight"} <= moved
+    assert not [name for name in moved if "vision_tower" in name]
