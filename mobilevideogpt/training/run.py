@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import platform
+import re
 import resource
 import shutil
 import socket
@@ -28,6 +29,7 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, replacing_folder, write_json, write_text
 from mobilevideogpt.model.adapter import add_lora
+from mobilevideogpt.model.configuration import DTYPES
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.training.arguments import Launch, TrainingSettings, plan_launch, training_arguments
 from mobilevideogpt.training.launch import prepare_deepspeed
@@ -46,7 +48,6 @@ from mobilevideogpt.training.trainer import (
 logger = logging.getLogger(__name__)
 
 RECORD = "train.json"  # in the adapter's folder: what its training returned
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 FULL_BELOW = 64 * 2**20  # bytes; no checkpoint of the 0.5B model fits
 STEPS_TO_MOVE = 3  # LoRA's B starts at zero, so A gets its first gradient in the second step with a learning rate
 
@@ -356,6 +357,9 @@ def peak_memory_bytes() -> int:
     """Return the most GPU memory that torch reserved in this process, or without a GPU the most main memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_reserved()
+    status = Path("/proc/self/status")  # on Linux getrusage starts from the peak of the process that started this one
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
+        return int(found[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
