@@ -9,9 +9,8 @@ from tqdm import tqdm
 from mobilevideogpt.data.features import FeatureStore, encode
 from mobilevideogpt.data.records import prompt_and_response
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.model.configuration import DTYPES
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def load_for_inference(

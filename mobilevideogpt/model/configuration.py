@@ -2,9 +2,11 @@
 
 from typing import ClassVar
 
+import torch
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, CLIPVisionConfig, Qwen2Config
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}  # by the name of a precision
 FRAMES_PER_CHUNK = 8  # of which half go to the video encoder
 VIDEO_SIDE = 7  # tokens along each edge of a pooled video frame, and of a chunk after the projector
 CONTEXT_SIDE = 12  # tokens along each edge of a context image after the projector

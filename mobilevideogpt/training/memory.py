@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.configuration import DTYPES, MobileVideoGPTConfig
 from mobilevideogpt.training.arguments import TrainingSettings
 
-BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 FIXED_GPU = 0.6e9  # CUDA context and libraries' workspaces
 FIXED_CPU = 0.6e9  # Python with torch and transformers
 ZERO_BUCKETS = 2 * 50_000_000 * 4  # reduce and gather buckets of config/zero*.json, float32
@@ -41,7 +40,7 @@ def predicted_bytes(
     names += ("vocab_size", "num_frames", "video_hidden_size", "image_hidden_size")
     c = SimpleNamespace(**{name: config.get(name) or getattr(default, name) for name in names})
     b, h, i, layers, r = (
-        BYTES[settings.precision],
+        DTYPES[settings.precision].itemsize,
         c.hidden_size,
         c.intermediate_size,
         c.num_hidden_layers,
