@@ -82,7 +82,7 @@ class Project:
             "--val": self.folder / "val.json",
             "--features-index": self.folder / "index.json",
             "--features": self.folder / "features",
-            "--base": self.base,
+            "--base": self.folder / "base.json",
             "--run-folder": run_folder,
             "--output": run_folder / "train.json",
             "--log": run_folder.with_suffix(".log"),
@@ -151,7 +151,8 @@ def project(tmp_path_factory) -> Project:
         turns = [{"from": "human", "value": "<video>\nWhat is wrong?"}, {"from": "gpt", "value": answer}]
         records.append({"video": clip, "conversations": turns})
     project = Project(folder, records[:5], records[5:], features)
-    for name, value in (("train", project.train), ("val", project.val), ("index", features)):
+    base = {"base": str(project.base), "video_encoder": None, "image_encoder": None, "files": {}}
+    for name, value in (("train", project.train), ("val", project.val), ("index", features), ("base", base)):
         (folder / f"{name}.json").write_text(json.dumps(value))
     return project
 
