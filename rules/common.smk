@@ -165,12 +165,22 @@ def annotations_of(split):
 
 def features_of(split):
     """Return a function that picks the features of a split's clips, once they are computed (likewise)."""
-    return lambda wildcards: checkpoints.features.get().output[split]
+    return lambda wildcards: after_annotations(checkpoints.features).output[split]
 
 
 def passed_preflight(wildcards):
     """Return the file that says that the preflight found all well (likewise)."""
-    return checkpoints.preflight.get().output.passed
+    return after_annotations(checkpoints.preflight).output.passed
+
+
+def after_annotations(checkpoint):
+    """Ask for the annotations first: Snakemake sees that a checkpoint need not run only where it is asked for anew.
+
+    Else a job below, which waits for the annotations and for a checkpoint that stands below them, would not run for
+    reasons of its own.
+    """
+    checkpoints.annotations.get()
+    return checkpoint.get()
 
 
 def is_local(value):

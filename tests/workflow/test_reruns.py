@@ -56,6 +56,11 @@ def reformat_manifest(project):
     )
 
 
+def reformat_and_learn_otherwise(project):
+    reformat_manifest(project)
+    project.configure(finetune={"learning_rate": 5e-4})
+
+
 def add_label_of_no_clip(project):
     labels = project.json("dataset/fine_grained_labels.json")
     labels.append({"video_path": "elsewhere/9999.mp4", "labels": ["squats - no obvious issue"]})
@@ -106,6 +111,7 @@ TABLE = [
     Row("seed of the split", set_to(annotations={"seed": 1}), {"annotations", "features", "preflight", *TRAINING}),
     # Data.
     Row("manifest reformatted", reformat_manifest, {"annotations"}, real=True),
+    Row("manifest reformatted and learning rate", reformat_and_learn_otherwise, {"annotations", *TRAINING}, real=True),
     Row("label of no clip added", add_label_of_no_clip, {"annotations", "report"}, real=True),
     Row("label of a test clip", relabel_test_clip, {"annotations", "features", *AFTER_TRAINING}, real=True),
     Row("training clip replaced", replace_clip("train"), {*CHECK, "features", *TRAINING}, real=True),
