@@ -8,7 +8,8 @@ from functools import cache, wraps
 from pathlib import Path
 
 import yaml
-from snakemake.exceptions import WorkflowError
+from snakemake.exceptions import IncompleteCheckpointException, WorkflowError
+from snakemake.io import checkpoint_target
 from snakemake.logging import logger
 
 from mobilevideogpt.data.manifest import read_manifest
@@ -174,12 +175,16 @@ def passed_preflight(wildcards):
 
 
 def after_annotations(checkpoint):
-    """Ask for the annotations first: Snakemake sees that a checkpoint need not run only where it is asked for anew.
+    """Return a checkpoint that stands below the annotations; until these are written, name another of its outputs.
 
-    Else a job below, which waits for the annotations and for a checkpoint that stands below them, would not run for
-    reasons of its own.
+    Snakemake finds that a checkpoint need not run only where a job asks for a file that it has not asked for before.
+    Else a job below both would not run for reasons of its own where only the annotations ran.
     """
-    checkpoints.annotations.get()
+    try:
+        checkpoints.annotations.get()
+    except IncompleteCheckpointException:
+        outputs, _ = checkpoint.rule.expand_output({})
+        raise IncompleteCheckpointException(checkpoint.rule, checkpoint_target(outputs[-1])) from None
     return checkpoint.get()
 
 

@@ -83,7 +83,7 @@ def test_the_graph_is_alone_on_standard_output(state, arguments, request):
     element = re.compile(r"\s*(digraph .*\{|graph\[.*;|node\[.*;|edge\[.*;|\d+\[.*;|\d+ -> \d+|\}|)$")
     assert [line for line in outcome.out.splitlines() if not element.match(line.rstrip())] == []
     rules = set(re.findall(r'label = "(\w+)', outcome.out))
-    assert {"finetune", "features", "annotations"} <= rules
+    assert {"finetune", "features", "preflight", "annotations"} <= rules
     assert ("report" in rules) == ("finetune" not in arguments)
 
 
