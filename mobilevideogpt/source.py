@@ -6,9 +6,14 @@ parameter. Standard library only: it is computed each time the workflow is read.
 
 import ast
 import hashlib
+import json
+import os
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+from mobilevideogpt.files import write_json
 
 PACKAGE = "mobilevideogpt"
 # Import name -> distribution, for the libraries that shape results. Those that only present them (matplotlib, tqdm,
@@ -43,17 +48,45 @@ def source_digest(*files: str | Path, root: str | Path = ".") -> str:
         The digest, hexadecimal.
     """
     root = Path(root).resolve()
+    memory = _Memory(root)
     pending, seen, libraries = [root / file for file in files], {}, set()
     while pending:
         file = pending.pop()
         if file in seen:
             continue
-        seen[file], modules, imported = _read(file, root)
-        pending.extend(modules)
-        libraries |= imported & LIBRARIES.keys()
+        seen[file], names = memory.read(file)
+        pending.extend(path for name in names for path in _files_of(name, root))
+        libraries |= {name.partition(".")[0] for name in names} & LIBRARIES.keys()
+    memory.keep()
     parts = [f"{file.relative_to(root).as_posix()} {digest}" for file, digest in seen.items()]
     parts += [f"{LIBRARIES[name]} {_version(LIBRARIES[name])}" for name in libraries]
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+class _Memory:
+    """Digests and imports of files as they were read last, by date and size, where Snakemake keeps its own notes."""
+
+    def __init__(self, root: Path):
+        self.root, self.path = root, root / ".snakemake" / "source_digests.json"
+        try:
+            self.known = json.loads(self.path.read_text())
+        except (OSError, ValueError):  # none yet, or half-written by a kill
+            self.known = {}
+        self.changed = False
+
+    def read(self, file: Path) -> tuple[str, list[str]]:
+        """Return a file's digest and the names that it imports."""
+        status = file.stat()
+        name, stamp = str(file.relative_to(self.root)), [sys.version, status.st_mtime_ns, status.st_size]
+        if self.known.get(name, [None])[0] != stamp:
+            self.known[name] = [stamp, *_read(file)]
+            self.changed = True
+        return tuple(self.known[name][1:])
+
+    def keep(self) -> None:
+        """Write down what is new; not where Snakemake has no folder, or may not write."""
+        if self.changed and self.path.parent.is_dir() and os.access(self.path.parent, os.W_OK):
+            write_json(self.known, self.path)
 
 
 @cache
@@ -64,12 +97,10 @@ def _version(distribution: str) -> str:
         return "absent"
 
 
-@cache
-def _read(file: Path, root: Path) -> tuple[str, tuple[Path, ...], frozenset[str]]:
-    """Return a file's digest, the files of the package that it imports, and the top-level names of all its imports."""
+def _read(file: Path) -> tuple[str, list[str]]:
     content = file.read_bytes()
     if file.suffix != ".py":
-        return hashlib.sha256(content).hexdigest(), (), frozenset()
+        return hashlib.sha256(content).hexdigest(), []
     tree = ast.parse(content, filename=str(file))
     names = set()
     for node in ast.walk(tree):
@@ -79,13 +110,7 @@ def _read(file: Path, root: Path) -> tuple[str, tuple[Path, ...], frozenset[str]
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             _drop_docstring(node)
-    files = {path for name in names for path in _files_of(name, root)}
-    text = ast.unparse(tree)
-    return (
-        hashlib.sha256(text.encode()).hexdigest(),
-        tuple(sorted(files)),
-        frozenset(n.partition(".")[0] for n in names),
-    )
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), sorted(names)
 
 
 def _drop_docstring(node: ast.AST) -> None:
@@ -94,6 +119,7 @@ def _drop_docstring(node: ast.AST) -> None:
             node.body = rest
 
 
+@cache
 def _files_of(name: str, root: Path) -> list[Path]:
     """Return the files that importing ``name`` runs: its own and the ``__init__.py`` of each package above it."""
     parts = name.split(".")

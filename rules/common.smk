@@ -22,7 +22,7 @@ shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")  # `python` i
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # "Loading weights" of files on the disk
 
 STARTED = time.time()
-SCHEMA = yaml.safe_load(Path("config/schema.yaml").read_text())
+SCHEMA = yaml.load(Path("config/schema.yaml").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # C is fast
 MANIFEST = Path("dataset/manifest.json")
 LABEL_FILES = [
     Path("dataset/ground_truth.json"),

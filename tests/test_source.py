@@ -19,9 +19,6 @@ def project(tmp_path):
 
 
 def digest(project):
-    import mobilevideogpt.source as source
-
-    source._read.cache_clear()
     return source_digest("script.py", root=project)
 
 
@@ -57,7 +54,16 @@ def test_a_data_file_counts_by_its_bytes(project):
     (project / "page.html").write_text("a")
     first = source_digest("script.py", "page.html", root=project)
     (project / "page.html").write_text("b")
-    import mobilevideogpt.source as source
-
-    source._read.cache_clear()
     assert source_digest("script.py", "page.html", root=project) != first
+
+
+def test_what_is_remembered_between_runs_changes_no_digest(project):
+    first = digest(project)
+    (project / ".snakemake").mkdir()
+    assert digest(project) == digest(project) == first
+    assert (project / ".snakemake/source_digests.json").exists()
+    (project / "mobilevideogpt" / "files.py").write_text("import json\n\ndef write(x):\n    return json.dumps((x,))\n")
+    changed = digest(project)
+    assert changed != first
+    (project / ".snakemake/source_digests.json").write_text("{half")
+    assert digest(project) == changed
