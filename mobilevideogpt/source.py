@@ -70,7 +70,7 @@ class _Memory:
         self.root, self.path = root, root / ".snakemake" / "source_digests.json"
         try:
             self.known = json.loads(self.path.read_text())
-        except (OSError, ValueError):  # none yet, or half-written by a kill
+        except (OSError, ValueError):  # none yet, or spoiled: all are read anew
             self.known = {}
         self.changed = False
 
