@@ -1,0 +1,157 @@
+"""Seconds and memory of generation at full size, beside plain Qwen2 that is given as many input embeddings.
+
+    python benchmarks/generation.py            # on the GPU if there is one, else smaller and slower on the CPU
+
+Random weights in bfloat16, which both sides share; one clip's cached features and a question on our side, ready-made
+embeddings on the other. Greedy, a fixed number of new tokens; both run in turn, and medians are printed.
+"""
+
+import argparse
+import gc
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM, StoppingCriteria, StoppingCriteriaList
+
+from mobilevideogpt import MobileVideoGPTConfig, MobileVideoGPTForConditionalGeneration
+
+TEXT_TOKENS = 40
+
+
+def plain_twin(model: MobileVideoGPTForConditionalGeneration) -> Qwen2ForCausalLM:
+    """Return transformers' own Qwen2 over the language model's very tensors."""
+    with torch.device("meta"):
+        names = Qwen2Config().to_dict().keys() - {"architectures", "model_type", "dtype"}
+        plain = Qwen2ForCausalLM(Qwen2Config(**{k: v for k, v in model.config.to_dict().items() if k in names}))
+    state = model.state_dict()
+    plain.load_state_dict({k: state[k] for k in plain.state_dict()}, assign=True)
+    plain.tie_weights()
+    plain.model.rotary_emb = model.model.rotary_emb  # its frequencies are in no state dict
+    plain.set_attn_implementation(model.config._attn_implementation)
+    return plain.eval()
+
+
+class PeakMemory:
+    """Peak memory of a block, in bytes, on the GPU beyond what was allocated before; on the CPU of the process."""
+
+    def __init__(self, device: str):
+        self.on_gpu = device == "cuda"
+
+    def __enter__(self):
+        gc.collect()
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+            self.before = self._status("VmRSS")
+        return self
+
+    def __exit__(self, *_):
+        self.peak = torch.cuda.max_memory_allocated() if self.on_gpu else self._status("VmHWM")
+
+    @staticmethod
+    def _status(name: str) -> int:
+        text = Path("/proc/self/status").read_text()
+        return int(text.partition(f"{name}:")[2].split()[0]) * 1024
+
+
+class Clock(StoppingCriteria):
+    """Notes the seconds at which each new token is there, and never stops generation."""
+
+    def __init__(self):
+        synchronize()
+        self.started = time.perf_counter()
+        self.seconds = []
+
+    def __call__(self, input_ids, scores, **kwargs):
+        synchronize()
+        self.seconds.append(time.perf_counter() - self.started)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def synchronize() -> None:
+    """Wait for the GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--new-tokens", type=int, default=64 if gpu else 16)
+    parser.add_argument("--frames", type=int, default=16 if gpu else 8, help="of the clip; 16 as released")
+    parser.add_argument("--runs", type=int, default=20 if gpu else 3)
+    parser.add_argument("--batch", type=int, default=1, help="clips at once")
+    options = parser.parse_args()
+    device = "cuda" if gpu else "cpu"
+    torch.manual_seed(0)
+
+    config = MobileVideoGPTConfig(num_frames=options.frames)
+    with torch.device(device):
+        model = MobileVideoGPTForConditionalGeneration(config).eval()
+        ids = torch.randint(1000, 100000, (options.batch, TEXT_TOKENS))
+        video = torch.randn(options.batch, options.frames // 8, 196, config.video_hidden_size)
+        context = torch.randn(options.batch, options.frames, 196, config.image_hidden_size)
+    for part in (model.lm_head, model.model.layers, model.model.norm, *projectors(model)):
+        part.bfloat16()  # the encoders, unused here, stay in float32 as `from_pretrained` leaves them
+    plain = plain_twin(model)
+    placeholders = torch.full((options.batch, config.num_visual_tokens), config.video_token_id, device=device)
+    ids = torch.cat([ids[:, :14], placeholders, ids[:, 14:]], dim=1)
+    settings = {
+        "attention_mask": torch.ones_like(ids),
+        "do_sample": False,
+        "max_new_tokens": options.new_tokens,
+        "min_new_tokens": options.new_tokens,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": config.bos_token_id,
+    }
+    with torch.no_grad():
+        embeds = model.embed(ids, video, context)
+
+    sides = {
+        "ours": lambda **o: model.generate(ids, video, context, **settings, **o),
+        "plain Qwen2": lambda **o: plain.generate(inputs_embeds=embeds, **settings, **o),
+    }
+    first, rest, peak, tokens = ({name: [] for name in sides} for _ in range(4))
+    for run in range(1 + options.runs):  # the first warms up
+        for name, generate in reversed(sides.items()) if run % 2 else sides.items():
+            with PeakMemory(device) as memory:
+                clock = Clock()
+                tokens[name] = generate(stopping_criteria=StoppingCriteriaList([clock]))
+            first[name].append(clock.seconds[0])
+            rest[name].append(clock.seconds[-1] - clock.seconds[0])
+            peak[name].append((memory.peak, memory.peak - memory.before))
+    if not torch.equal(*tokens.values()):
+        raise SystemExit("both sides should generate the same tokens, but do not")
+
+    where = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads"
+    print(
+        f"{where}, torch {torch.__version__}; {options.batch} x {ids.shape[1]} input tokens, {options.new_tokens} new, "
+        f"bfloat16, {config.num_hidden_layers} layers, sdpa; medians of {options.runs}"
+    )
+    print(f"{'':12} {'first token':>12} {'decoding':>12} {'all tokens':>11} {'peak memory':>12} {'above before':>13}")
+    values = {}
+    for name in sides:
+        pairs = zip(first[name][1:], rest[name][1:], strict=True)
+        values[name] = list(zip(*((f, r, f + r) for f, r in pairs), strict=True))
+        start, decoding, whole = map(statistics.median, values[name])
+        rate = options.batch * (options.new_tokens - 1) / decoding
+        total, above = (max(sizes) / 2**30 for sizes in zip(*peak[name], strict=True))
+        print(f"{name:12} {start * 1e3:9.1f} ms {rate:8.1f} /s {whole:9.3f} s {total:8.2f} GiB {above:9.2f} GiB")
+    ratios = []  # of runs side by side, so that what else the machine does weighs less
+    for ours, theirs in zip(*values.values(), strict=True):
+        ratios.append(statistics.median(t / o for o, t in zip(ours, theirs, strict=True)))
+    print(f"{'speed, ratio':12} {ratios[0]:12.3f} {ratios[1]:12.3f} {ratios[2]:11.3f}   (goal: at least 0.95)")
+
+
+def projectors(model: MobileVideoGPTForConditionalGeneration) -> tuple:
+    """What turns features into tokens."""
+    return model.model.embed_tokens, model.model.mm_projector, model.model.image_mm_projector
+
+
+if __name__ == "__main__":
+    main()
