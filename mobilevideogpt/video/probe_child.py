@@ -1,60 +1,171 @@
-"""Decode every frame of a video and print what was found as JSON: the child that `integrity.probe` can kill.
+"""Decode every frame of videos and say what was found: the process that `integrity` hands clips to, and may kill.
 
-FFmpeg's own error messages go to standard error; the parent takes any as damage, as ``ffmpeg -v error -f null`` would.
+Reads a path a line (JSON) from standard input. Answers each on standard output with the file's digest, then with what
+decoding found, a line each. FFmpeg's own error messages go to standard error; the parent takes any as damage, as
+``ffmpeg -v error -f null`` would. Ends when standard input does, be it in the middle of a clip: its parent is gone.
 """
 
 import json
+import os
+import queue
+import signal
 import sys
+import threading
+
+import av
+import av.logging
+import numpy as np
+import psutil
+
+from mobilevideogpt.files import file_digest
+from mobilevideogpt.video.decoding import holds_frame, open_video, picture_stream, turn
+
+THUMBNAILS = 16  # kept of a clip; at most twice as many while its length is not known
+THUMBNAIL_WIDTH = 160  # pixels
+HDR = (16, 18)  # transfer characteristics PQ and HLG, ISO 23091-2
 
 
-def main(path: str, memory_bytes: int) -> None:
-    """Decode ``path`` under a limit of address space, and print the record's fields."""
+def main(timeout_seconds: float, memory_bytes: int) -> None:
+    """Serve until standard input ends.
+
+    Args:
+        timeout_seconds: A clip that takes longer ends the process, though nobody be there to kill it.
+        memory_bytes: Address space that a clip may take, where the system has such a limit.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.restore_default_callback()
+    _limit_memory(memory_bytes)
+    paths = queue.SimpleQueue()
+    threading.Thread(target=_read_paths, args=(paths,), daemon=True).start()
+    _say({"ready": True})
+    while True:
+        path = paths.get()
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, timeout_seconds + 5)  # not handled, so that it kills
+        _say({"digest": file_digest(path), "bytes": os.path.getsize(path)})
+        _say(look(path))
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _read_paths(paths: queue.SimpleQueue) -> None:
+    for line in sys.stdin:
+        paths.put(json.loads(line))
+    os._exit(1)
+
+
+def _say(what: dict) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def _limit_memory(memory_bytes: int) -> None:
     try:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        limit = psutil.Process().memory_info().vms + memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     except (ImportError, ValueError, OSError):
-        pass  # no such limit on this system; the time limit holds
-    import av
+        pass  # no such limit on this system; the parent watches, too
 
-    av.logging.set_level(av.logging.ERROR)
-    av.logging.restore_default_callback()
+
+def look(path: str) -> dict:
+    """Decode ``path`` in full; an error is a finding."""
     found = {"frames": 0, "corrupt": 0, "errors": []}
     try:
-        # a file is data: a playlist in disguise may open no other file and no connection
-        with av.open(path, options={"protocol_whitelist": "file"}) as container:
-            if container.streams.video:
-                decode(container, found)
+        with open_video(path) as container:
+            if stream := picture_stream(container):
+                decode(container, stream, found)
     except (av.error.FFmpegError, MemoryError, ValueError) as error:
         found["errors"].append(getattr(error, "strerror", None) or repr(error))
-    print(json.dumps(found))
+    return found
 
 
-def decode(container, found: dict) -> None:
-    """Count the frames of the first video stream into ``found``."""
-    import av
-
-    stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1  # a job has one core
-    rate = stream.average_rate
+def decode(container, stream: av.VideoStream, found: dict) -> None:
+    """Decode all frames of a stream and add to ``found`` what they are."""
+    context, rate, aspect = stream.codec_context, stream.average_rate, stream.sample_aspect_ratio
     found |= {
-        "codec": stream.codec_context.codec.canonical_name,
-        "width": stream.codec_context.width,
-        "height": stream.codec_context.height,
+        "container": container.format.name,
+        "codec": context.codec.canonical_name,
+        "width": context.width,
+        "height": context.height,
+        "pixel_aspect": float(aspect) if aspect else 1.0,
         "frames_declared": stream.frames or None,
         "fps": float(rate) if rate else None,
         "seconds": container.duration / av.time_base if container.duration else None,
         "rotation": 0,
+        "oblique": False,
+        "interlaced": False,
+        "hdr": False,
+        "size": False,
+        "hidden": 0,
+        "expected": 0,
     }
+    thumbnails = Thumbnails()
     for packet in container.demux(stream):
+        found["expected"] += holds_frame(packet)
+        found["hidden"] += bool(packet.is_discard)
         try:
             for frame in packet.decode():
-                found["rotation"] = found["rotation"] or frame.rotation
-                found["frames"] += 1
+                if not found["frames"]:
+                    found["rotation"] = frame.rotation
+                    found["oblique"] = bool(frame.rotation) and turn(frame) == (1, 0, 0, 1)
+                    found["hdr"] = int(frame.color_trc) in HDR
+                    found |= {"width": frame.width, "height": frame.height}
+                found["size"] |= (frame.width, frame.height) != (found["width"], found["height"])
+                found["interlaced"] |= bool(frame.interlaced_frame)
                 found["corrupt"] += bool(frame.is_corrupt)
+                found["frames"] += 1
+                thumbnails.offer(frame)
         except (av.error.FFmpegError, MemoryError) as error:
             found["errors"].append(getattr(error, "strerror", None) or repr(error))
+    found |= quality(thumbnails.pictures)
+
+
+class Thumbnails:
+    """Small grey copies of frames spread evenly over a clip whose length is not known beforehand."""
+
+    def __init__(self):
+        self.pictures: list[np.ndarray] = []  # (h, w) uint8, all of one size
+        self._step, self._seen = 1, 0
+        self._size = (0, 0)
+
+    def offer(self, frame: av.VideoFrame) -> None:
+        """Keep a copy of the frame, if it is one's turn."""
+        if self._seen == 0:
+            width = min(frame.width, THUMBNAIL_WIDTH)
+            self._size = width, max(1, round(frame.height * width / frame.width))
+        if self._seen % self._step == 0:
+            width, height = self._size
+            av.logging.set_level(av.logging.PANIC)  # what the conversion says is no damage
+            self.pictures.append(frame.to_ndarray(format="gray", width=width, height=height))
+            av.logging.set_level(av.logging.ERROR)
+            if len(self.pictures) == 2 * THUMBNAILS:
+                del self.pictures[1::2]
+                self._step *= 2
+        self._seen += 1
+
+
+def quality(pictures: list[np.ndarray]) -> dict[str, float | None]:
+    """Measure thumbnails ``(h, w)`` uint8; what they are too few or too small for is None.
+
+    Returns:
+        ``brightness``, mean luma from 0 to 255; ``sharpness``, mean variance of the Laplacian, the usual measure of
+        focus (Pech-Pacheco et al., 2000); ``motion``, mean absolute difference of a thumbnail and the next.
+    """
+    found = dict.fromkeys(("brightness", "sharpness", "motion"))
+    if not pictures:
+        return found
+    grey = np.stack(pictures).astype(np.float32)  # (n, h, w)
+    found["brightness"] = float(grey.mean())
+    if len(grey) > 1:
+        found["motion"] = float(np.abs(np.diff(grey, axis=0)).mean())
+    if min(grey.shape[1:]) > 2:
+        inner = grey[:, 1:-1, 1:-1]
+        laplacian = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
+        found["sharpness"] = float(laplacian.var((1, 2)).mean())
+    return {name: value if value is None else round(value, 3) for name, value in found.items()}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(float(sys.argv[1]), int(sys.argv[2]))
