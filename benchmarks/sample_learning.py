@@ -18,7 +18,7 @@ import yaml
 
 from mobilevideogpt.data.annotations import build_annotations
 from mobilevideogpt.data.features import FeatureStore, extract_features
-from mobilevideogpt.data.labels import read_labels
+from mobilevideogpt.data.labels import join_records, read_records
 from mobilevideogpt.data.manifest import read_manifest
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.data.records import read_annotations
@@ -39,9 +39,9 @@ def annotate(folder: Path, seed: int, clips_per_exercise: int, config: dict, spl
     if not (folder / "manifest.json").exists():
         write_sample(folder, seed=seed, clips_per_exercise=clips_per_exercise)
     clips = read_manifest(folder / "manifest.json", str(folder))
-    records = read_labels(folder / "fine_grained_labels.json", str(folder))
+    matched = join_records(clips, read_records(folder / "fine_grained_labels.json", str(folder)))
     settings = config["annotations"]
-    return build_annotations(clips, records, prompt_template=settings["prompt"], split=split, seed=settings["seed"])
+    return build_annotations(clips, matched, prompt_template=settings["prompt"], split=split, seed=settings["seed"])
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,17 +76,30 @@ def write_json(value: object, path: str | Path) -> None:
     write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", path)
 
 
-def read_json(path: str | Path, remedy: str = "correct it by hand or write it anew") -> object:
+def read_json(
+    path: str | Path,
+    remedy: str = "correct it by hand or write it anew",
+    object_pairs_hook: Callable[[list[tuple[str, object]]], object] | None = None,
+) -> object:
     """Read a JSON file, with or without a byte-order mark.
 
+    Args:
+        path: The file.
+        remedy: What to do about one that cannot be read; ends the message.
+        object_pairs_hook: As that of `json.loads`.
+
     Raises:
-        InputError: If the file is missing or is not JSON; the message ends with ``remedy``.
+        InputError: If the file is missing, cannot be read or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=object_pairs_hook)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; {remedy}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); make it a readable file") from None
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise InputError(f"{path}: not valid JSON ({error}); {remedy}") from None
 
 

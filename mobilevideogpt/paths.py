@@ -9,7 +9,8 @@ from mobilevideogpt.errors import InputError
 
 # Braces are Snakemake's wildcards, angle brackets its path variables, a double quote breaks the graph that it draws;
 # control characters and lone surrogates cannot be shown.
-_UNUSABLE = re.compile(r"[{}<>\"\x00-\x1f\x7f\ud800-\udfff]")
+UNUSABLE = re.compile(r"[{}<>\"\x00-\x1f\x7f\ud800-\udfff]")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")  # what the decoder is tested with
 _IRREGULAR = re.compile(r"\\|//|(?:^|/)\.{1,2}(?:/|$)|^/|^[A-Za-z]:")
 _AUGMENTED = re.compile(r"(.+)_\d{1,2}$")
 
@@ -38,7 +39,7 @@ def relative_path(text: str, data_root: str, where: str) -> str:
         if path.startswith(prefix):
             path = path[len(prefix) :]
             break
-    if _UNUSABLE.search(path):
+    if UNUSABLE.search(path):
         raise InputError(
             f'{where}: {text!r} holds one of {{ }} < > " or a control character, which the workflow cannot carry; '
             "rename the clip"

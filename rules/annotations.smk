@@ -1,3 +1,9 @@
+# The copies in dataset/ are no outputs, which Snakemake would delete. Where one is gone or not ours, the rule is to run
+# again, so what says that they are in place goes, too.
+if not is_published(("train", "val", "test"), DATA, f"{RESULTS}/annotations/copies.json"):
+    Path(RESULTS, "annotations/published.txt").unlink(missing_ok=True)
+
+
 checkpoint annotations:
     """Join clips and labels, split them, and write the conversations that are trained and tested on."""
     input:
@@ -7,13 +13,17 @@ checkpoint annotations:
         train="<results>/annotations/qved_train.json",
         val="<results>/annotations/qved_val.json",
         test="<results>/annotations/qved_test.json",
+        ground_truth="<results>/annotations/ground_truth.json",
         summary="<results>/annotations/summary.json",
+        published="<results>/annotations/published.txt",
     log:
         "<results>/logs/annotations.log",
     conda:
         "../environment.yml"
     params:
         data_root=folder_of(1, "input"),
+        memory=f"{RESULTS}/annotations/copies.json",
+        source=lookup(within=config, dpath="annotations/source"),
         exclude=lookup(within=config, dpath="dataset/exclude"),
         prompt=literal(config["annotations"]["prompt"]),
         split=lookup(within=config, dpath="annotations/split"),

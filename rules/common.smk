@@ -12,8 +12,11 @@ from snakemake.exceptions import IncompleteCheckpointException, WorkflowError
 from snakemake.io import checkpoint_target
 from snakemake.logging import logger
 
+from mobilevideogpt.data.labels import ANSWER_FILES
 from mobilevideogpt.data.manifest import read_manifest
+from mobilevideogpt.data.publishing import is_published
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.paths import VIDEO_SUFFIXES
 from mobilevideogpt.sample.names import clip_names
 from mobilevideogpt.settings import differing, flatten, merge, validated
 from mobilevideogpt.source import source_digest
@@ -24,10 +27,6 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # "Loading weights" 
 STARTED = time.time()
 SCHEMA = yaml.load(Path("config/schema.yaml").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # C is fast
 MANIFEST = Path("dataset/manifest.json")
-LABEL_FILES = [
-    Path("dataset/ground_truth.json"),
-    Path("dataset/fine_grained_labels.json"),
-]
 # What stands beside the runs below results/.
 NOT_A_RUN = {
     "annotations",
@@ -56,7 +55,8 @@ def source_hash(*files):
 def resolve_source(asked):
     """Return whose clips are used: qved, hub or sample."""
     if asked == "auto":
-        own = MANIFEST.exists() or any(path.exists() for path in LABEL_FILES) or own_clips()
+        answers = (Path("dataset", name) for names in ANSWER_FILES.values() for name in names)
+        own = MANIFEST.exists() or any(path.exists() for path in answers) or own_clips()
         return "qved" if own else "sample"
     if asked == "qved" and not MANIFEST.exists() and not own_clips():
         raise InputError(f"dataset.source is qved, but there is no {MANIFEST}; add it, or use dataset.source: sample")
@@ -65,7 +65,7 @@ def resolve_source(asked):
 
 def own_clips():
     folders = (path for path in Path("dataset").glob("*/") if path.name not in {"sample", "hub"})
-    return any(clip for folder in folders for clip in folder.glob("*.mp4"))
+    return any(file.suffix.lower() in VIDEO_SUFFIXES for folder in folders for file in folder.glob("*"))
 
 
 def layered(config, source):
@@ -99,6 +99,7 @@ config, SOURCE, RELEASED = resolved_settings()
 DATA = "dataset" if SOURCE == "qved" else f"dataset/{SOURCE}"
 RESULTS = "results" if SOURCE == "qved" else f"results/{SOURCE}"
 RUN = f"{RESULTS}/{config['run']}"
+ANSWERS = [Path(DATA, name) for name in ANSWER_FILES[config["annotations"]["source"]]]  # the first that is there counts
 
 if SOURCE == "sample":
     changed = (f"{name}={value}" for name, value in flatten(differing(config, validated({}, SCHEMA))))
@@ -148,14 +149,16 @@ def clip_file(wildcards):
 
 @ending_all
 def labels_file(wildcards):
-    """Return the label file: the user's selection if there is one, else the whole one."""
+    """Return the file with the answers: the user's selection if there is one, else the whole one."""
+    source = config["annotations"]["source"]
+    if SOURCE == "sample" and source == "labels":
+        return f"{DATA}/fine_grained_labels.json"  # a rule makes it
     if SOURCE == "hub":
         checkpoints.download_clips.get()  # the labels come along
-    if SOURCE != "qved":
-        return f"{DATA}/fine_grained_labels.json"
-    found = [path for path in LABEL_FILES if path.exists()]
+    found = [path for path in ANSWERS if path.exists()]
     if not found:
-        raise InputError(f"no labels: neither {LABEL_FILES[0]} nor {LABEL_FILES[1]} is there; add one of them")
+        names = " or ".join(map(str, ANSWERS))
+        raise InputError(f"no {source}: there is no {names}; add it, or choose another annotations.source")
     return str(found[0])
 
 

@@ -6,7 +6,7 @@ rule manifest:
         "../environment.yml"
     params:
         data_root="dataset",
-        labels=[str(path) for path in LABEL_FILES],
+        labels=[f"dataset/{name}" for name in ANSWER_FILES["labels"]],
     message:
         "Writing dataset/manifest.json"
     script:
@@ -26,6 +26,7 @@ checkpoint download_clips:
         revision=lookup(within=config, dpath="dataset/hub_revision"),
         per_exercise=lookup(within=config, dpath="dataset/hub_clips_per_exercise"),
         seed=lookup(within=config, dpath="annotations/seed"),
+        source=lookup(within=config, dpath="annotations/source"),
     message:
         "Downloading clips from {params.repo}"
     script:

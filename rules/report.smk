@@ -5,7 +5,7 @@ rule report:
         metrics="<run>/metrics.json",
         predictions="<run>/predictions.jsonl",
         integrity="<results>/verify/report.json",
-        annotations="<results>/annotations/summary.json",
+        annotations=annotations_of("summary"),
         preflight="<results>/preflight.json",
     output:
         page="<run>/report.html",

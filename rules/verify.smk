@@ -52,7 +52,7 @@ rule verify:
         results=folder_of(2, "input"),
         source=SOURCE,
         exclude=lookup(within=config, dpath="dataset/exclude"),
-        label_files=[str(path) for path in LABEL_FILES] if SOURCE == "qved" else [],
+        label_files=[str(path) for path in ANSWERS] if SOURCE == "qved" else [],
         min_free_disk_gb=lookup(within=config, dpath="preflight/min_free_disk_gb"),
     message:
         "Verifying data, environment and machine"

@@ -1,21 +1,17 @@
 """Annotation files: a prompt and an answer a clip, in the conversation layout of LLaVA. Standard library only."""
 
-import hashlib
-import json
 import logging
-import os
 import string
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
-from mobilevideogpt.data.labels import LabelRecord, join_labels
-from mobilevideogpt.data.manifest import Clip
+from mobilevideogpt.data.labels import Matched
+from mobilevideogpt.data.manifest import Clip, Findings
 from mobilevideogpt.data.splits import SPLITS, assign_splits
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import file_digest, read_json, write_json, write_text
 
 log = logging.getLogger(__name__)
+LISTED = 1000  # clips or records listed for each reason; all are counted
 
 
 def build_prompt(template: str, exercise: str) -> str:
@@ -41,87 +37,75 @@ def build_prompt(template: str, exercise: str) -> str:
 
 def build_annotations(
     clips: Iterable[Clip],
-    records: Iterable[LabelRecord],
+    matched: Matched,
     *,
     prompt_template: str,
     split: Mapping[str, float],
     seed: int,
 ) -> dict[str, list[dict]]:
-    """Make the annotation records of each split, sorted by clip.
+    """Make the annotation records of each split, sorted by clip, one for each question about a clip.
 
     Args:
-        clips: The clips to use, all of them.
-        records: Label records; those without a clip are counted in the log.
-        prompt_template: See `build_prompt`.
+        clips: The clips to use; those without a record are left out.
+        matched: The clips' records.
+        prompt_template: See `build_prompt`; the prompt of a clip about which the data set asks nothing itself.
         split: Fractions ``train``, ``val`` and ``test``.
         seed: Seed of the split.
 
     Raises:
-        InputError: See `join_labels`, `assign_splits` and `build_prompt`.
+        InputError: See `assign_splits` and `build_prompt`.
     """
-    clips = sorted(clips, key=lambda clip: clip.path)
-    matched = join_labels(clips, records).by_clip
-    if own := Counter(record.split for record in matched.values() if record.split):
+    clips = sorted((clip for clip in clips if clip.path in matched.by_clip), key=lambda clip: clip.path)
+    if own := Counter(record.split for record in matched.by_clip.values() if record.split):
         log.info("the label file's own split (%s) is not used; the fractions of `split` are", dict(own))
-    splits = assign_splits(clips, {path: record.text for path, record in matched.items()}, split, seed)
+    labels = {path: record.text for path, record in matched.by_clip.items()}
+    splits = assign_splits(clips, labels, split, seed).by_clip
     annotations = {name: [] for name in SPLITS}
     for clip in clips:
-        turns = [
-            {"from": "human", "value": build_prompt(prompt_template, clip.exercise)},
-            {"from": "gpt", "value": matched[clip.path].answer},
-        ]
+        prompt = build_prompt(prompt_template, clip.exercise)
         name = splits[clip.path]
-        annotations[name].append({"video": clip.path, "conversations": turns, "split": name})
+        for question, answer in matched.by_clip[clip.path].turns:
+            turns = [
+                {"from": "human", "value": prompt if question is None else f"<video>\n{question}"},
+                {"from": "gpt", "value": answer},
+            ]
+            annotations[name].append({"video": clip.path, "conversations": turns, "split": name})
     return annotations
 
 
-def summarise(clips: Iterable[Clip], records: Iterable[LabelRecord], annotations: Mapping[str, list[dict]]) -> dict:
-    """Count what went where: ``splits``, ``exercises`` (a row of splits each), ``labels`` (how they were joined)."""
-    clips = list(clips)
+def ground_truth(matched: Matched) -> list[dict]:
+    """The records of the clips in use, as they stand in their file but for ``video_path``, which is the clip's."""
+    return [{**record.raw, "video_path": path} for path, record in sorted(matched.by_clip.items())]
+
+
+def summarise(
+    clips: Iterable[Clip], matched: Matched, annotations: Mapping[str, list[dict]], findings: Findings
+) -> dict:
+    """Count what went where, and list what was passed over or guessed.
+
+    Args:
+        clips: The clips of the manifest.
+        matched: Their records.
+        annotations: The annotations.
+        findings: Those of reading the manifest and the records.
+
+    Returns:
+        ``clips`` (of the manifest), ``joined_by_path`` (number), ``splits`` (annotations of each), ``exercises`` (a row
+        of clips in each split for each), ``findings``: ``reason``, ``count`` and ``items`` (the first `LISTED`) each.
+    """
     exercise = {clip.path: clip.exercise for clip in clips}
     table: dict[str, dict[str, int]] = {name: dict.fromkeys(SPLITS, 0) for name in sorted(set(exercise.values()))}
     for split, rows in annotations.items():
-        for row in rows:
-            table[exercise[row["video"]]][split] += 1
+        for video in {row["video"] for row in rows}:
+            table[exercise[video]][split] += 1
     return {
+        "clips": len(exercise),
+        "joined_by_path": matched.by_path,
         "splits": {split: len(rows) for split, rows in annotations.items()},
         "exercises": table,
-        "labels": dict(sorted(join_labels(clips, records).counts.items())),
+        "findings": [
+            {"reason": reason, "count": len(items), "items": items[:LISTED]}
+            for reason, items in [*findings.items(), *matched.findings.items()]
+            if items
+        ],
     }
-
-
-def publish(annotations: Mapping[str, list[dict]], data_root: str | Path, published: str | Path) -> list[str]:
-    """Copy the annotations to ``<data_root>/qved_{train,val,test}.json``, where a person looks for them.
-
-    A file there that this function did not write is the user's: it is renamed to ``….set-aside-1`` (2, 3, ...), never
-    overwritten.
-
-    Args:
-        annotations: Records of each split.
-        data_root: The data set's folder.
-        published: JSON file that remembers the digests of what was written.
-
-    Returns:
-        The new names of files that were set aside; a warning is logged for each.
-    """
-    ours = read_json(published, remedy="delete it") if os.path.exists(published) else {}
-    aside = []
-    for split, records in annotations.items():
-        path = Path(data_root) / f"qved_{split}.json"
-        text = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        known = ours.get(path.name, [])
-        found = file_digest(path) if path.is_file() else None
-        if found == digest:
-            continue
-        if os.path.lexists(path) and found not in known:
-            number = 1
-            while os.path.lexists(name := f"{path}.set-aside-{number}"):
-                number += 1
-            os.rename(path, name)
-            log.warning("%s was not written by this workflow; it is set aside as %s and not used", path, name)
-            aside.append(name)
-        ours[path.name] = [*known[-1:], digest]  # recorded first: a kill in between must not disown the old file
-        write_json(ours, published)
-        write_text(text, path)
-    return aside

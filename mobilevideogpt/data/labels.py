@@ -1,38 +1,64 @@
-"""Label records, and which clip each belongs to. Standard library only."""
+"""What the data set says of each clip: labels, free feedback, or questions with answers. Standard library only."""
 
 import logging
 import posixpath
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mobilevideogpt.data.manifest import Clip
+from mobilevideogpt.data.manifest import Clip, Findings
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
-from mobilevideogpt.paths import join_key, relative_path, source_of
+from mobilevideogpt.paths import VIDEO_SUFFIXES, join_key, relative_path, source_of
 
 log = logging.getLogger(__name__)
-_EXPECTED = 'expected {"video_path": "./0001.mp4", "labels": ["squats - good form"], ...}'
+
+# Where the answers of each `annotations.source` may stand; the first that is there counts. QEVD's names, and those of
+# selections from them.
+ANSWER_FILES = {
+    "labels": ("ground_truth.json", "fine_grained_labels.json"),
+    "feedbacks": ("feedbacks.json", "feedbacks_short_clips.json"),
+    "questions": ("questions.json",),
+}
+_EXPECTED = {
+    "labels": '{"video_path": "./0001.mp4", "labels": ["squats - good form"], ...}',
+    "feedbacks": '{"video_path": "./0001.mp4", "feedbacks": ["Go deeper."], ...}',
+    "questions": '{"video_path": "./0001.mp4", "high_level": {"query": ["..."], "response": ["..."]}, ...}',
+}
+_LEVELS = ("high_level", "fine_grain")  # of the questions
+
+WITHOUT_CLIP = "records that speak of no clip of the manifest"
+BY_NAME = "clips joined to their record by name, not by path"
+FROM_RECORDING = "augmented clips that take the record of their recording"
+DUPLICATES = "records that say the same as another"
+WITHOUT_ANSWER = "clips left out, for which there is no answer"
+OTHER_EXERCISE = "clips whose label begins with another exercise than the manifest's"
+FROM_LABELS = "clips whose answer is the bare label, without a description"
+HALF_QUESTIONS = "questions left out, without a question or without an answer"
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRecord:
-    """What a label file says of one clip.
+    """What a file says of one clip.
 
     Attributes:
         path: Relative to the data set's folder; may lack the exercise's folder, or the suffix.
-        labels: ``<exercise> - <variation>`` each.
+        labels: ``<exercise> - <variation>`` each; of source ``labels``.
         labels_descriptive: The same in sentences; may be empty.
         split: The data set's own ``train`` or ``test``, if it says.
         origin: File and record, for messages.
+        dialogue: Questions, None for that of `annotations.prompt`, and answers; of the other sources.
+        raw: The record as it stands in the file.
     """
 
     path: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     labels_descriptive: tuple[str, ...] = ()
     split: str | None = None
     origin: str = ""
+    dialogue: tuple[tuple[str | None, str], ...] = ()
+    raw: Mapping = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -40,52 +66,119 @@ class LabelRecord:
         return "; ".join(self.labels or self.labels_descriptive)
 
     @property
-    def answer(self) -> str:
-        """What the model should answer: ``labels_descriptive``, else ``labels``, several joined with ``"; "``."""
-        return "; ".join(self.labels_descriptive or self.labels)
+    def turns(self) -> tuple[tuple[str | None, str], ...]:
+        """Questions and answers; of labels the descriptive ones, else the bare ones, several joined with ``"; "``."""
+        answer = "; ".join(self.labels_descriptive or self.labels)
+        return self.dialogue or (((None, answer),) if answer else ())
 
 
-def read_labels(path: str | Path, data_root: str) -> list[LabelRecord]:
-    """Read a label file in the layout of ``fine_grained_labels.json``: a list of records, or an object keyed by clip.
+def read_records(
+    path: str | Path, data_root: str, source: str = "labels", findings: Findings | None = None
+) -> list[LabelRecord]:
+    """Read a file of QEVD: a list of records, or an object keyed by clip.
+
+    Args:
+        path: The file.
+        data_root: The data set's folder, relative to the project.
+        source: Its kind. ``labels``: as ``fine_grained_labels.json``. ``feedbacks``: as
+            ``feedbacks_short_clips.json``; several feedbacks of a clip make one answer. ``questions``: as
+            ``questions.json``; each question with its answer is a conversation of its own.
+        findings: Gets what was left out.
 
     Raises:
         InputError: If the file is missing or malformed; the message names the record.
     """
-    content = read_json(path, remedy="put the label file there, or write it anew as JSON")
+    expected = f"expected {_EXPECTED[source]}"
+    findings = Findings(list) if findings is None else findings
+    content = read_json(path, "put the file there, or write it anew as JSON", object_pairs_hook=_unambiguous)
     if isinstance(content, dict):
         entries = [(f"{path}, record {key!r}", key, value) for key, value in content.items()]
     elif isinstance(content, list):
         entries = [(f"{path}, record {i}", None, value) for i, value in enumerate(content, 1)]
     else:
-        raise InputError(f"{path}: holds a {type(content).__name__}; {_EXPECTED} in a list")
+        raise InputError(f"{path}: holds a {type(content).__name__}; {expected} in a list")
     if not entries:
-        raise InputError(f"{path}: holds no record; {_EXPECTED} in a list")
-    return [_record(where, key, value, data_root) for where, key, value in entries]
+        raise InputError(f"{path}: holds no record; {expected} in a list")
+    records = []
+    for where, key, value in entries:
+        if key is not None and not isinstance(value, dict):
+            value = {source: value}
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: is a {type(value).__name__}; {expected}")
+        name = value.get("video_path") or key
+        if not isinstance(name, str):
+            raise InputError(f"{where}: has no video_path; {expected}")
+        split = value.get("split")
+        try:
+            records.append(
+                LabelRecord(
+                    relative_path(name, data_root, where),
+                    split=split if isinstance(split, str) else None,
+                    origin=where,
+                    raw=value,
+                    **_SAID[source](value, where, findings),
+                )
+            )
+        except _Unexpected as error:
+            raise InputError(f"{where}: {error}; {expected}") from None
+    return records
 
 
-def _record(where: str, key: str | None, value: object, data_root: str) -> LabelRecord:
-    if key is not None and not isinstance(value, dict):
-        value = {"labels": value}
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: is a {type(value).__name__}; {_EXPECTED}")
-    name = value.get("video_path") or key
-    if not isinstance(name, str):
-        raise InputError(f"{where}: has no video_path; {_EXPECTED}")
-    split = value.get("split")
-    return LabelRecord(
-        relative_path(name, data_root, where),
-        _texts(value.get("labels"), "labels", where),
-        _texts(value.get("labels_descriptive"), "labels_descriptive", where),
-        split if isinstance(split, str) else None,
-        where,
-    )
+def _unambiguous(pairs: list[tuple[str, object]]) -> dict:
+    record = dict(pairs)
+    if len(record) < len(pairs) and any(record[key] != value for key, value in pairs):
+        twice = next(key for key, value in pairs if record[key] != value)
+        raise ValueError(f"{twice!r} stands twice in one object, with values that differ")
+    return record
 
 
-def _texts(value: object, name: str, where: str) -> tuple[str, ...]:
+class _Unexpected(ValueError):
+    """What is wrong about a record."""
+
+
+def _labels(value: dict, where: str, findings: Findings) -> dict:
+    return {name: _texts(value.get(name), name) for name in ("labels", "labels_descriptive")}
+
+
+def _feedbacks(value: dict, where: str, findings: Findings) -> dict:
+    name = "feedbacks" if "feedbacks" in value else "feedback"
+    answer = " ".join(_texts(value.get(name), name))
+    return {"dialogue": ((None, answer),) if answer else ()}
+
+
+def _questions(value: dict, where: str, findings: Findings) -> dict:
+    dialogue = {}
+    for level in _LEVELS:
+        group = value.get(level)
+        if group is None:
+            continue
+        if not isinstance(group, dict):
+            raise _Unexpected(f"{level} is a {type(group).__name__}")
+        asked, answered = (_texts(group.get(name), f"{level}.{name}", True) for name in ("query", "response"))
+        if len(asked) != len(answered):
+            raise _Unexpected(f"{level} holds {len(asked)} queries and {len(answered)} responses")
+        for question, answer in zip(asked, answered, strict=True):
+            if question and answer:
+                dialogue[question, answer] = None  # once, where both levels ask the same
+            else:
+                findings[HALF_QUESTIONS].append(f"{where}, {level}")
+    return {"dialogue": tuple(dialogue)}
+
+
+_SAID = {"labels": _labels, "feedbacks": _feedbacks, "questions": _questions}
+
+
+def _texts(value: object, name: str, keep_empty: bool = False) -> tuple[str, ...]:
     values = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
-        raise InputError(f"{where}: {name} is neither a text nor a list of texts; {_EXPECTED}")
-    return tuple(stripped for text in values if (stripped := text.strip()))
+        raise _Unexpected(f"{name} is neither a text nor a list of texts")
+    for text in values:
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise _Unexpected(f"{name} holds half a character ({text!r})")
+        if "<video>" in text:
+            raise _Unexpected(f"{name} holds <video>, which stands for the clip")
+    texts = (text.strip() for text in values)
+    return tuple(texts) if keep_empty else tuple(filter(None, texts))
 
 
 @dataclass
@@ -95,12 +188,14 @@ class Matched:
     Attributes:
         by_clip: Clip path (relative to the project) to its record.
         missing: Paths of clips that no record speaks of.
-        counts: How often each way of matching was used, and ``labels_without_clip``.
+        by_path: How many clips were matched by path.
+        findings: What was passed over or guessed: clips or records, by reason.
     """
 
     by_clip: dict[str, LabelRecord] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    counts: Counter = field(default_factory=Counter)
+    by_path: int = 0
+    findings: Findings = field(default_factory=lambda: Findings(list))
 
 
 def match_records(clips: Iterable[Clip], records: Iterable[LabelRecord]) -> Matched:
@@ -109,26 +204,26 @@ def match_records(clips: Iterable[Clip], records: Iterable[LabelRecord]) -> Matc
     A record whose folder is that of other clips is never taken by name.
 
     Raises:
-        InputError: If a name fits several clips or several records that differ, or equal paths have unequal labels.
+        InputError: If a name fits several clips or several records that differ, or equal paths have unequal records.
     """
     clips = list(clips)
     by_stem, folders, stem_clips = defaultdict(list), set(), defaultdict(list)
     for clip in clips:
         folders.add(join_key(posixpath.dirname(clip.path)))
         stem_clips[_stem(clip.path)].append(clip)
-    total = 0
+    matched, used = Matched(), set()
     for record in records:
-        total += 1
         stem = _stem(record.path)
         if stem in stem_clips:
             by_stem[stem].append(record)
-    matched, used = Matched(), set()
+        else:
+            matched.findings[WITHOUT_CLIP].append(record.origin)
     rest = []
     for clip in clips:
         exact = [r for r in by_stem[_stem(clip.path)] if _is_path_of(r.path, clip.path)]
         if exact:
-            matched.by_clip[clip.path] = _only(exact, clip, matched.counts)
-            matched.counts["by_path"] += 1
+            matched.by_clip[clip.path] = _only(exact, clip, matched.findings)
+            matched.by_path += 1
             used.update(map(id, exact))
         else:
             rest.append(clip)
@@ -139,8 +234,8 @@ def match_records(clips: Iterable[Clip], records: Iterable[LabelRecord]) -> Matc
         if len(namesakes := stem_clips[_stem(clip.path)]) > 1:
             both = " and ".join(namesake.path for namesake in namesakes)
             raise InputError(f"{fits[0].origin}: {fits[0].path!r} fits {both}; write the exercise's folder in front")
-        matched.by_clip[clip.path] = _only(fits, clip, matched.counts)
-        matched.counts["by_name"] += 1
+        matched.by_clip[clip.path] = _only(fits, clip, matched.findings)
+        matched.findings[BY_NAME].append(clip.path)
         used.update(map(id, fits))
     paths = {clip.path for clip in clips}
     for clip in rest:
@@ -149,16 +244,17 @@ def match_records(clips: Iterable[Clip], records: Iterable[LabelRecord]) -> Matc
         source = source_of(clip.path, paths)
         if source in matched.by_clip:
             matched.by_clip[clip.path] = matched.by_clip[source]
-            matched.counts["augmented_from_recording"] += 1
+            matched.findings[FROM_RECORDING].append(clip.path)
         else:
             matched.missing.append(clip.path)
-    matched.counts["labels_without_clip"] = total - len(used)
+    unused = (r.origin for fits in by_stem.values() for r in fits if id(r) not in used)
+    matched.findings[WITHOUT_CLIP].extend(unused)
     return matched
 
 
 def _key(path: str) -> str:
-    key = join_key(path)
-    return key[:-4] if key[-4:].lower() == ".mp4" else key
+    stem, suffix = posixpath.splitext(join_key(path))
+    return stem if suffix.lower() in VIDEO_SUFFIXES else stem + suffix
 
 
 def _stem(path: str) -> str:
@@ -174,39 +270,63 @@ def _in_folder_of_clips(record: str, folders: set[str]) -> bool:
     return bool(folder) and any(known.endswith("/" + folder) for known in folders)
 
 
-def _only(records: list[LabelRecord], clip: Clip, counts: Counter) -> LabelRecord:
+def _only(records: list[LabelRecord], clip: Clip, findings: Findings) -> LabelRecord:
     first = records[0]
     for other in records[1:]:
-        if (other.labels, other.labels_descriptive) != (first.labels, first.labels_descriptive):
+        if (other.labels, other.turns) != (first.labels, first.turns):
             raise InputError(
                 f"{clip.path}: {first.origin} ({first.path!r}) and {other.origin} ({other.path!r}) "
                 "label it differently; delete one"
             )
-        counts["duplicate_records"] += 1
+        findings[DUPLICATES].append(other.origin)
     return first
 
 
-def join_labels(clips: Iterable[Clip], records: Iterable[LabelRecord]) -> Matched:
+def join_records(clips: Iterable[Clip], records: Iterable[LabelRecord], source: str = "labels") -> Matched:
     """Match every clip with a record that says something, and log how.
 
+    Labels are there for every clip, or something is wrong. Free feedback is not (most clips of QEVD have none): with
+    the other sources, a clip without an answer is left out and listed.
+
     Raises:
-        InputError: If a clip has no label; the message lists the first ten.
+        InputError: If a clip has no label, the message lists the first ten; or if no clip has an answer.
     """
+    clips = list(clips)
     matched = match_records(clips, records)
-    missing = [(path, "no record") for path in matched.missing]
-    missing += [(path, f"{record.origin} is empty") for path, record in matched.by_clip.items() if not record.answer]
-    if missing:
-        listed = ", ".join(f"{path} ({why})" for path, why in missing[:10]) + (", ..." if len(missing) > 10 else "")
+    silent = {path: f"{record.origin} is empty" for path, record in matched.by_clip.items() if not record.turns}
+    lacking = [f"{path} (no record)" for path in matched.missing] + [f"{p} ({why})" for p, why in silent.items()]
+    if lacking and (source == "labels" or len(lacking) == len(clips)):
+        listed = ", ".join(lacking[:10]) + (", ..." if len(lacking) > 10 else "")
+        what = "label" if source == "labels" else "answer"
         raise InputError(
-            f"{len(missing)} of {len(missing) + len(matched.by_clip)} clips have no label: {listed}; "
-            "add a record for each to the label file, or list the clip in dataset.exclude"
+            f"{len(lacking)} of {len(clips)} clips have no {what}: {listed}; "
+            f"add a record for each to the file of annotations.source {source}, or list the clip in dataset.exclude"
         )
-    for record in matched.by_clip.values():
-        matched.counts["answer_from_labels_descriptive" if record.labels_descriptive else "answer_from_labels"] += 1
-    if matched.counts["augmented_from_recording"]:
+    for path in silent:
+        del matched.by_clip[path]
+    findings = matched.findings
+    findings[WITHOUT_ANSWER] = lacking
+    for clip in clips:
+        record = matched.by_clip.get(clip.path)
+        if record and record.labels:
+            if not record.labels_descriptive:
+                findings[FROM_LABELS].append(clip.path)
+            if not any(_same_name(label.partition(" - ")[0], clip.exercise) for label in record.labels):
+                findings[OTHER_EXERCISE].append(f"{clip.path} ({record.labels[0]})")
+    if findings[FROM_RECORDING]:
         log.warning(
             "%d augmented clips take the label of their recording; a mirrored one may name the wrong side",
-            matched.counts["augmented_from_recording"],
+            len(findings[FROM_RECORDING]),
         )
-    log.info("labels joined: %s", dict(matched.counts))
+    if findings[OTHER_EXERCISE]:
+        log.warning("%d %s: %s, ...", len(findings[OTHER_EXERCISE]), OTHER_EXERCISE, findings[OTHER_EXERCISE][0])
+    log.info("%d clips, %d joined by path", len(clips), matched.by_path)
+    for reason, items in findings.items():
+        if items:
+            log.info("%d %s: %s%s", len(items), reason, ", ".join(items[:10]), ", ..." * (len(items) > 10))
     return matched
+
+
+def _same_name(a: str, b: str) -> bool:
+    a, b = ("".join(filter(str.isalnum, name)).casefold() for name in (a, b))
+    return a == b

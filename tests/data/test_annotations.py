@@ -4,20 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from mobilevideogpt.data.annotations import build_annotations, build_prompt, publish, summarise
-from mobilevideogpt.data.labels import LabelRecord
-from mobilevideogpt.data.manifest import Clip
+from mobilevideogpt.data.annotations import LISTED, build_annotations, build_prompt, ground_truth, summarise
+from mobilevideogpt.data.labels import LabelRecord, join_records, read_records
+from mobilevideogpt.data.manifest import Clip, Findings
 from mobilevideogpt.data.records import read_annotations
 from mobilevideogpt.errors import InputError
 
 TEMPLATE = "Analyze this {exercise} video and provide corrective feedback."
 CLIPS = [Clip(f"dataset/tricep_stretch/{i}.mp4", "tricep_stretch") for i in range(5)]
-RECORDS = [LabelRecord(f"{i}.mp4", (f"tricep stretch - {i}",), split="train") for i in range(6)]
+RECORDS = [
+    LabelRecord(f"{i}.mp4", (f"tricep stretch - {i}",), split="train", origin=f"labels.json, record {i}")
+    for i in range(6)
+]
 
 
 def built(**changes):
     settings = {"prompt_template": TEMPLATE, "split": {"train": 0.6, "val": 0.2, "test": 0.2}, "seed": 42} | changes
-    return build_annotations(CLIPS, RECORDS, **settings)
+    return build_annotations(CLIPS, join_records(CLIPS, RECORDS), **settings)
 
 
 def test_a_record_holds_the_video_the_question_and_the_answer(caplog):
@@ -42,10 +45,59 @@ def test_all_clips_can_go_to_train():
     assert annotations["val"] == annotations["test"] == []
 
 
-def test_the_summary_counts_splits_exercises_and_joins():
-    summary = summarise(CLIPS, RECORDS, built())
+def test_the_summary_counts_what_went_where_and_lists_what_was_passed_over():
+    findings = Findings(list, {"clips left out by dataset.exclude": ["x.mp4"] * (LISTED + 1)})
+    summary = summarise(CLIPS, join_records(CLIPS, RECORDS), built(), findings)
+    assert (summary["clips"], summary["joined_by_path"]) == (5, 0)
+    assert summary["splits"] == {"train": 3, "val": 1, "test": 1}
     assert summary["exercises"] == {"tricep_stretch": {"train": 3, "val": 1, "test": 1}}
-    assert summary["labels"] == {"answer_from_labels": 5, "by_name": 5, "labels_without_clip": 1}
+    listed = {finding["reason"]: finding for finding in summary["findings"]}
+    assert len(listed) == len(summary["findings"]) == 4
+    left_out = listed["clips left out by dataset.exclude"]
+    assert (left_out["count"], len(left_out["items"])) == (LISTED + 1, LISTED)
+    assert listed["records that speak of no clip of the manifest"]["items"] == ["labels.json, record 5"]
+
+
+def test_each_question_makes_a_record_of_its_own_and_a_clip_stays_in_one_split(write):
+    path = write(
+        "dataset/questions.json",
+        [
+            {
+                "video_path": f"{i}.mp4",
+                "high_level": {"query": ["Which {exercise}?"], "response": ["Tricep stretch."]},
+                "fine_grain": {"query": ["Arm straight?"], "response": [f"No, {i}."]},
+            }
+            for i in range(4)
+        ],
+    )
+    matched = join_records(CLIPS, read_records(path, "dataset", "questions"), "questions")
+    split = {"train": 0.5, "val": 0.25, "test": 0.25}
+    annotations = build_annotations(CLIPS, matched, prompt_template=TEMPLATE, split=split, seed=1)
+    assert {name: len(rows) for name, rows in annotations.items()} == {"train": 4, "val": 2, "test": 2}
+    first, second = annotations["test"]
+    assert first["video"] == second["video"]
+    assert [turn["value"] for turn in first["conversations"]] == ["<video>\nWhich {exercise}?", "Tricep stretch."]
+    assert second["conversations"][0]["value"] == "<video>\nArm straight?"
+    write("dataset/qved_test.json", annotations["test"])
+    assert read_annotations("dataset/qved_test.json") == annotations["test"]
+    assert summarise(CLIPS, matched, annotations, Findings(list))["exercises"] == {
+        "tricep_stretch": {"train": 2, "val": 1, "test": 1}
+    }
+
+
+def test_the_ground_truth_holds_the_records_of_the_clips_and_reads_back_the_same(write):
+    raw = [
+        {"video_path": f"./{i}.mp4", "labels": [f"tricep stretch - {i}"], "labels_descriptive": [], "split": "train"}
+        for i in range(9)
+    ]
+    matched = join_records(CLIPS, read_records(write("dataset/all.json", raw), "dataset"))
+    path = write("results/ground_truth.json", ground_truth(matched))
+    assert json.loads(Path(path).read_text()) == [
+        {**record, "video_path": clip.path} for record, clip in zip(raw, CLIPS, strict=False)
+    ]
+    again = join_records(CLIPS, read_records(path, "dataset"))
+    assert again.by_path == len(CLIPS)
+    assert {p: r.turns for p, r in again.by_clip.items()} == {p: r.turns for p, r in matched.by_clip.items()}
 
 
 @pytest.mark.parametrize(
@@ -78,35 +130,6 @@ def test_a_template_that_cannot_be_filled_is_refused(template, parts):
         build_prompt(template, "squats")
     for part in parts:
         assert part in str(error.value)
-
-
-def test_published_files_are_ours_to_replace(project):
-    publish(built(), "dataset", "results/published.json")
-    publish(built(seed=1, prompt_template="What now?"), "dataset", "results/published.json")
-    assert len(read_annotations("dataset/qved_train.json")) == 3
-    assert sorted(path.name for path in Path("dataset").iterdir()) == [
-        "qved_test.json",
-        "qved_train.json",
-        "qved_val.json",
-    ]
-
-
-def test_a_users_file_is_set_aside_and_never_overwritten(write, caplog):
-    write("dataset/qved_train.json", "mine")
-    write("dataset/qved_train.json.set-aside-1", "older")
-    aside = publish(built(), "dataset", "results/published.json")
-    assert aside == ["dataset/qved_train.json.set-aside-2"]
-    assert Path(aside[0]).read_text() == "mine"
-    assert Path("dataset/qved_train.json.set-aside-1").read_text() == "older"
-    assert "not written by this workflow" in caplog.text
-    Path("dataset/qved_val.json").write_text("edited by hand")
-    assert publish(built(), "dataset", "results/published.json") == ["dataset/qved_val.json.set-aside-1"]
-
-
-def test_a_lost_memory_sets_aside_only_what_differs(project):
-    publish(built(), "dataset", "results/published.json")
-    Path("results/published.json").unlink()
-    assert publish(built(), "dataset", "results/published.json") == []
 
 
 GOOD = {"video": "a.mp4", "conversations": [{"from": "human", "value": "<video>\nQ"}, {"from": "gpt", "value": "A"}]}
