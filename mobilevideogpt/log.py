@@ -1,10 +1,16 @@
-"""Where a script's records and tracebacks go."""
+"""Where a script's records and tracebacks go, and how far it is."""
 
+import io
 import logging
 import sys
+import time
 from pathlib import Path
 
+from tqdm import tqdm
+
 from mobilevideogpt.errors import InputError
+
+SECONDS_A_LINE = 30
 
 
 def log_to(path: str | Path) -> None:
@@ -32,3 +38,25 @@ def log_to(path: str | Path) -> None:
             logging.critical("unexpected error", exc_info=(kind, error, traceback))
 
     sys.excepthook = report
+
+
+class Progress(tqdm):
+    """A bar on a terminal; elsewhere, and in the log, a line every 30 seconds: what is done, and the time left."""
+
+    def __init__(self, *args, **kwargs):
+        self.on_terminal = sys.stderr.isatty()
+        self.next_line = time.monotonic() + SECONDS_A_LINE
+        if not self.on_terminal:
+            line = "{desc}: {n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {elapsed} so far, {remaining} left"
+            kwargs |= {"file": io.StringIO(), "bar_format": line, "leave": False}
+        super().__init__(*args, mininterval=0.1 if self.on_terminal else 1, **kwargs)
+
+    def display(self, msg=None, pos=None):
+        """Show the bar; log and, where no bar can be seen, print a line if one is due."""
+        if self.on_terminal:
+            super().display(msg, pos)
+        if msg is None and time.monotonic() >= self.next_line:
+            self.next_line = time.monotonic() + SECONDS_A_LINE
+            logging.getLogger(__name__).info("%s", self)
+            if not self.on_terminal:
+                print(self, file=sys.stderr, flush=True)

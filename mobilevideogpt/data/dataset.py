@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mobilevideogpt.data.features import RECOMPUTE, FeatureStore
+from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.data.records import prompt_and_response
 from mobilevideogpt.errors import InputError
@@ -46,7 +46,7 @@ class AnnotatedVideos(Dataset):
         lacking = [record["video"] for record in annotations if features.get(record["video"]) not in store]
         if lacking:
             listed = ", ".join(lacking[:10]) + (", ..." if len(lacking) > 10 else "")
-            raise InputError(f"{store.folder}: {len(lacking)} clips have no features: {listed}; run {RECOMPUTE}")
+            raise store.lacks(f"{store.folder}: {len(lacking)} clips have no features: {listed}")
         self.store = store
         self.keys = [features[record["video"]] for record in annotations]
         self.truncated = 0

@@ -5,8 +5,9 @@ import logging
 import math
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -14,15 +15,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, replacing
+from mobilevideogpt.log import Progress
 
 log = logging.getLogger(__name__)
 NAMES = ("video_features", "context_features")
-# Plain `snakemake features` looks at the index only, not at each clip's file.
-RECOMPUTE = "`snakemake features --forcerun features`"
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+WRITERS = 4  # threads
 
 
 def feature_key(clip_digest: str, encoder_digest: str, settings: Mapping) -> str:
@@ -37,7 +38,11 @@ def feature_key(clip_digest: str, encoder_digest: str, settings: Mapping) -> str
 
 
 class FeatureStore:
-    """Features in ``<folder>/<first two digits>/<key>.safetensors``, each file written whole and checked when read."""
+    """Features in ``<folder>/<first two digits>/<key>.safetensors``, each file written whole and checked when read.
+
+    What is found lost or damaged is deleted together with the lists ``<folder>/*.json`` of what is there, so that the
+    next run makes the lists anew, and with them what is lacking.
+    """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -62,30 +67,36 @@ class FeatureStore:
             InputError: If the file is missing or damaged.
         """
         path = self.path(key)
-        remedy = f"{RECOMPUTE} computes it anew"
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
                 expected = (file.metadata() or {}).get("sha256")
         except FileNotFoundError:
-            raise InputError(f"{path}: these features are missing; run {RECOMPUTE}") from None
+            raise self.lacks(f"{path}: these features are missing") from None
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{path}: damaged ({error}); {remedy}") from None
+            raise self.lacks(f"{path}: damaged ({error})", key) from None
         if _digest(tensors) != expected:
-            raise InputError(f"{path}: its content is not what was written; {remedy}")
+            raise self.lacks(f"{path}: its content is not what was written", key)
         return tensors
 
+    def lacks(self, what: str, key: str | None = None) -> InputError:
+        """Delete ``key`` and the lists of what is there, and return the error to raise."""
+        for path in [*self.folder.glob("*.json"), *([self.path(key)] if key else [])]:
+            path.unlink(missing_ok=True)
+        return InputError(f"{what}; the same command again computes what is lacking")
+
     def holds(self, key: str) -> bool:
-        """Whether ``key`` is there and intact; what is damaged is logged and deleted."""
-        if key not in self:
-            return False
+        """Whether the file of ``key`` is there in its full length; one that is cut short is logged and deleted."""
+        path = self.path(key)
         try:
-            self.read(key)
-        except InputError as error:
-            log.warning("%s (done)", error)
-            self.path(key).unlink()
+            with safe_open(path, framework="pt"):  # compares the length with the header's; the rest is left to `read`
+                return True
+        except FileNotFoundError:
             return False
-        return True
+        except (SafetensorError, OSError) as error:
+            log.warning("%s: damaged (%s); computed anew", path, error)
+            path.unlink()
+            return False
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
@@ -105,9 +116,13 @@ def extract_features(
     settings: Mapping,
     batch_size: int,
     device: str | torch.device = "cpu",
+    workers: int | None = None,
     progress: bool = True,
 ) -> dict[str, str]:
-    """Compute the features that ``store`` lacks; threads decode the next clips while the encoders run.
+    """Compute the features that ``store`` lacks; threads decode the next clips and write the last ones meanwhile.
+
+    Decoders, resizers and the disk wait outside of Python's lock, so that threads suffice and nothing is copied
+    between processes.
 
     Args:
         model: Has ``encode_video(pixel_values_videos=, pixel_values_context=)``, for ``(B, 16, 3, 224, 224)`` each.
@@ -116,9 +131,10 @@ def extract_features(
         store: Where features are kept.
         encoder_digest: Digest of the encoders' weights.
         settings: What else belongs to the key; ``dtype`` (float16, bfloat16, float32) is what the features are kept in.
-        batch_size: Clips encoded at a time.
+        batch_size: Clips encoded at a time; half as many, and so on, where the device's memory does not suffice.
         device: Where the encoders run; the model is moved there.
-        progress: Show a bar if standard error is a terminal.
+        workers: Clips decoded at a time; by default one a core.
+        progress: Tell how far it is.
 
     Returns:
         Path to key of each clip.
@@ -126,45 +142,65 @@ def extract_features(
     Raises:
         InputError: If a clip cannot be decoded, the features do not fit the disk, or overflow ``dtype``.
     """
-    dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}[settings["dtype"]]
+    dtype = DTYPES[settings["dtype"]]
     keys = {path: feature_key(digest, encoder_digest, settings) for path, digest in clips.items()}
     unique = {key: path for path, key in sorted(keys.items(), reverse=True)}  # of equal clips the first
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        held = pool.map(store.holds, unique)
-        missing = sorted(path for (_, path), there in zip(unique.items(), held, strict=True) if not there)
-        log.info("features: %d clips, %d of other content, %d to compute", len(keys), len(unique), len(missing))
-        if not missing:
-            return keys
-        model = model.to(device).eval()
-        pixels = _ahead(pool, processor.encode_video, missing, 2 * batch_size)
-        bar = tqdm(total=len(missing), desc="features", unit="clip", disable=None if progress else True)
+    missing = sorted(path for key, path in unique.items() if not store.holds(key))
+    log.info("features: %d clips, %d of other content, %d to compute", len(keys), len(unique), len(missing))
+    if not missing:
+        return keys
+    _check_space(store.folder, model.config.feature_shapes, dtype, len(missing))
+    device = torch.device(device)
+    model = model.to(device).eval()
+
+    def read(path: str) -> dict[str, Tensor]:
+        pixels = processor.encode_video(path)
+        return {name: t.pin_memory() for name, t in pixels.items()} if device.type == "cuda" else pixels
+
+    def write(path: str, features: dict[str, Tensor]) -> None:
+        if not all(torch.isfinite(tensor).all() for tensor in features.values()):
+            raise InputError(
+                f"{path}: its features are not finite as {settings['dtype']}; set features.dtype to bfloat16 or float32"
+            )
+        store.write(keys[path], features)
+
+    workers = workers or os.cpu_count() or 1
+    readers, writers = ThreadPoolExecutor(workers), ThreadPoolExecutor(WRITERS)
+    bar = Progress(total=len(missing), desc="features", unit="clip", disable=not progress)
+    with bar, writers:  # what is encoded is written, whatever comes
         try:
-            for start in range(0, len(missing), batch_size):
-                batch = missing[start : start + batch_size]
-                features = encode(model, list(islice(pixels, len(batch))), device, dtype)
-                if start == 0:
-                    _check_space(store.folder, features, len(batch), len(missing))
-                for i, path in enumerate(batch):
-                    tensors = {name: features[name][i] for name in NAMES}
-                    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-                        raise InputError(
-                            f"{path}: its features are not finite as {settings['dtype']}; "
-                            "set features.dtype to bfloat16 or float32"
-                        )
-                    store.write(keys[path], tensors)
-                bar.update(len(batch))
+            pixels = _ahead(readers, read, missing, batch_size + workers)
+            done, batch, writing = 0, [], deque()
+            while done < len(missing):
+                batch += islice(pixels, max(0, batch_size - len(batch)))
+                try:
+                    features = encode(model, batch[:batch_size], device, dtype)
+                except torch.OutOfMemoryError:
+                    if batch_size == 1:
+                        raise
+                    batch_size //= 2
+                    log.warning("features: too little memory on the device; %d clips at a time from here", batch_size)
+                    torch.cuda.empty_cache()
+                    continue
+                rows = [dict(zip(features, row, strict=True)) for row in zip(*features.values(), strict=True)]
+                writing += [writers.submit(write, *pair) for pair in zip(missing[done:], rows, strict=False)]
+                while len(writing) > 2 * batch_size:
+                    writing.popleft().result()
+                done, batch = done + len(rows), batch[batch_size:]
+                bar.update(len(rows))
+            for future in writing:
+                future.result()
         finally:
-            bar.close()
-            pool.shutdown(wait=False, cancel_futures=True)
+            readers.shutdown(cancel_futures=True)
     return keys
 
 
 def _ahead(pool: ThreadPoolExecutor, function, items: list, depth: int) -> Iterator:
     """Yield ``function(item)`` in order, computed up to ``depth`` items ahead."""
     upcoming = iter(items)
-    waiting: list[Future] = [pool.submit(function, item) for item in islice(upcoming, depth)]
+    waiting = deque(pool.submit(function, item) for item in islice(upcoming, depth))
     while waiting:
-        result = waiting.pop(0).result()
+        result = waiting.popleft().result()
         waiting += [pool.submit(function, item) for item in islice(upcoming, 1)]
         yield result
 
@@ -172,19 +208,21 @@ def _ahead(pool: ThreadPoolExecutor, function, items: list, depth: int) -> Itera
 @torch.inference_mode()
 def encode(model, pixels: list[Mapping[str, Tensor]], device, dtype: torch.dtype) -> dict[str, Tensor]:
     """Features, on the CPU in ``dtype``, of clips from a processor's ``encode_video``; ``model`` is on ``device``."""
-    names = ("pixel_values_videos", "pixel_values_context")
-    inputs = {name: torch.stack([clip[name] for clip in pixels]).to(device) for name in names}  # (B, 16, 3, 224, 224)
+    inputs = {  # (B, 16, 3, 224, 224)
+        name: torch.stack([clip[name].to(device, non_blocking=True) for clip in pixels])
+        for name in ("pixel_values_videos", "pixel_values_context")
+    }
     return {name: tensor.to(dtype).cpu() for name, tensor in zip(NAMES, model.encode_video(**inputs), strict=True)}
 
 
-def _check_space(folder: Path, features: Mapping[str, Tensor], batch: int, clips: int) -> None:
-    """Refuse to go on if all features, at the size of the first batch's, do not fit; nothing is written yet."""
-    a_clip = sum(math.ceil(tensor.nbytes / batch) for tensor in features.values()) + 4096  # a header and a block
+def _check_space(folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, clips: int) -> None:
+    """Refuse to begin if the features do not fit the disk."""
+    a_clip = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize + 4096  # a header and a block
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     log.info("features take %.2f GB, %.2f GB are free", a_clip * clips / 1e9, free / 1e9)
     if a_clip * clips > free:
         raise InputError(
             f"{folder}: the features of {clips} clips take {a_clip * clips / 1e9:.2f} GB, but {free / 1e9:.2f} GB are "
-            "free; free some, or make the folder a link to a larger disk"
+            "free; free some, make the folder a link to a larger disk, or set features.cache: false"
         )

@@ -69,6 +69,15 @@ class MobileVideoGPTConfig(Qwen2Config):
         return self.num_frames * CONTEXT_SIDE**2 + self.num_frames // FRAMES_PER_CHUNK * VIDEO_SIDE**2
 
     @property
+    def feature_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """Shapes of what the encoders say of one clip: ``(chunks, tokens, width)`` and ``(frames, tokens, width)``."""
+        chunks = self.num_frames // FRAMES_PER_CHUNK
+        return {
+            "video_features": (chunks, self.video_num_frames // chunks * VIDEO_SIDE**2, self.video_hidden_size),
+            "context_features": (self.num_frames, (self.image_size // self.patch_size) ** 2, self.image_hidden_size),
+        }
+
+    @property
     def clip_config(self) -> CLIPVisionConfig:
         """The context encoder as transformers describes it."""
         config = CLIPVisionConfig(

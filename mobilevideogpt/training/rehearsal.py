@@ -24,16 +24,8 @@ def random_batch(config, n: int, text_tokens: int, device: str) -> dict[str, tor
     input_ids[:, : config.num_visual_tokens] = config.video_token_id
     labels = torch.full_like(input_ids, -100)
     labels[:, -answer:] = input_ids[:, -answer:]
-    chunks, kept = config.num_frames // 8, config.video_num_frames // (config.num_frames // 8)
-    batch = {
-        "input_ids": input_ids,
-        "labels": labels,
-        "attention_mask": torch.ones_like(input_ids),
-        "video_features": torch.randn(n, chunks, kept * 49, config.video_hidden_size),
-        "context_features": torch.randn(
-            n, config.num_frames, (config.image_size // config.patch_size) ** 2, config.image_hidden_size
-        ),
-    }
+    batch = {"input_ids": input_ids, "labels": labels, "attention_mask": torch.ones_like(input_ids)}
+    batch |= {name: torch.randn(n, *shape) for name, shape in config.feature_shapes.items()}
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 

@@ -18,13 +18,17 @@ SETTINGS = {"dtype": "float16", "frames": 16}
 
 
 class Encoders(torch.nn.Module):
-    """Keeps to the model's interface; counts the clips that it sees."""
+    """Keeps to the model's interface; counts the clips that it sees, and takes no more than ``room`` at a time."""
 
-    def __init__(self, scale=1.0):
+    config = SimpleNamespace(feature_shapes={"video_features": (2, 4, 3), "context_features": (16, 4, 5)})
+
+    def __init__(self, scale=1.0, room=100):
         super().__init__()
-        self.scale, self.seen = scale, 0
+        self.scale, self.room, self.seen = scale, room, 0
 
     def encode_video(self, pixel_values_videos, pixel_values_context):
+        if len(pixel_values_videos) > self.room:
+            raise torch.OutOfMemoryError
         self.seen += len(pixel_values_videos)
         mean = pixel_values_videos.mean((1, 2, 3, 4)) * self.scale  # (B,)
         return mean[:, None, None, None].expand(-1, 2, 4, 3), mean[:, None, None, None].expand(-1, 16, 4, 5)
@@ -97,26 +101,42 @@ def test_clips_of_equal_content_share_their_features(store):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
-def test_a_damaged_file_is_noticed_when_read_and_computed_anew(store, damage, caplog):
+def test_a_damaged_file_is_noticed_when_read_and_computed_anew(store, damage):
     keys, _ = extract(store, {"3.mp4": "c"})
+    index = store.folder / "train.json"
+    index.write_text("{}")
     path = store.path(keys["3.mp4"])
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes({"cut": data[:-10], "flipped": data, "emptied": b""}[damage])
-    with pytest.raises(InputError, match="`snakemake features --forcerun features` computes it anew"):
+    with pytest.raises(InputError, match=f"{path}.*the same command again computes what is lacking"):
         store.read(keys["3.mp4"])
-    with caplog.at_level(logging.WARNING):
-        assert extract(store, {"3.mp4": "c"})[1] == 1
-    assert str(path) in caplog.text
+    assert not path.exists() and not index.exists()  # so that the same command does
+    assert extract(store, {"3.mp4": "c"})[1] == 1
     assert store.read(keys["3.mp4"])["video_features"].max() == 3
 
 
-def test_missing_features_name_the_command_that_makes_them(store):
-    with pytest.raises(
-        InputError,
-        match=r"ab/abc\.safetensors: these features are missing; run `snakemake features --forcerun features`",
-    ):
+def test_a_file_that_is_cut_short_is_computed_anew_without_being_read(store, caplog):
+    keys, _ = extract(store, {"3.mp4": "c", "4.mp4": "d"})
+    path = store.path(keys["3.mp4"])
+    path.write_bytes(path.read_bytes()[:-1])
+    with caplog.at_level(logging.WARNING):
+        assert extract(store, {"3.mp4": "c", "4.mp4": "d"})[1] == 1
+    assert f"{path}: damaged" in caplog.text
+
+
+def test_missing_features_are_named(store):
+    with pytest.raises(InputError, match=r"ab/abc\.safetensors: these features are missing; the same command again"):
         store.read("abc")
+
+
+def test_too_large_a_batch_is_halved_until_it_fits_and_that_is_said(store, caplog):
+    keys, seen = extract(store, {f"{i}.mp4": str(i) for i in range(11)}, model=Encoders(room=2), batch_size=8)
+    assert seen == 11
+    assert "4 clips at a time" in caplog.text and "2 clips at a time" in caplog.text
+    assert all(store.read(key)["video_features"].max() == int(path.split(".")[0]) for path, key in keys.items())
+    with pytest.raises(torch.OutOfMemoryError):
+        extract(store, {"20.mp4": "20"}, model=Encoders(room=0))
 
 
 def test_a_clip_that_fails_keeps_what_came_before(store):
@@ -131,14 +151,30 @@ def test_too_little_space_is_an_error_before_anything_is_written(store, monkeypa
     usage = namedtuple("usage", "total used free")(10**6, 10**6, 5000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(InputError, match=r"the features of 3 clips take 0\.00 GB, but 0\.00 GB are free; free some"):
-        extract(store, {"1.mp4": "1", "2.mp4": "2", "3.mp4": "3"})
-    assert not list(store.folder.rglob("*.safetensors"))
+        extract(store, {"1.mp4": "1", "2.mp4": "2", "3.mp4": "3"}, model := Encoders())
+    assert model.seen == 0 and not list(store.folder.rglob("*.safetensors"))
 
 
 def test_features_that_overflow_the_number_format_are_refused(store):
     with pytest.raises(InputError, match=r"2\.mp4: its features are not finite as float16; set features\.dtype"):
         extract(store, {"2.mp4": "2"}, model=Encoders(scale=1e5))
     extract(store, {"2.mp4": "2"}, model=Encoders(scale=1e5), settings={"dtype": "bfloat16"})
+
+
+def test_the_predicted_size_is_that_on_the_disk(store, monkeypatch):
+    free = namedtuple("usage", "total used free")
+    encoders = Encoders()
+    encoders.config = MobileVideoGPTConfig(num_hidden_layers=1)
+    tensors = {name: torch.zeros(shape, dtype=torch.float16) for name, shape in encoders.config.feature_shapes.items()}
+    store.write("abc", tensors)
+    size = store.path("abc").stat().st_size
+    for there, fits in ((size + 4096, True), (size - 4096, False)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, there=there: free(there, 0, there))
+        if fits:
+            extract(store, {"1.mp4": "1"}, encoders)
+        else:
+            with pytest.raises(InputError, match=r"the features of 1 clips take 0\.01 GB"):
+                extract(store, {"2.mp4": "2"}, encoders)
 
 
 def test_stored_features_are_those_of_the_real_encoders(store, tmp_path):
