@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 import pytest
 
 from mobilevideogpt.data.manifest import Clip
-from mobilevideogpt.data.splits import SPLITS, assign_splits
+from mobilevideogpt.data.splits import SPLITS
+from mobilevideogpt.data.splits import assign_splits as assign
 from mobilevideogpt.errors import InputError
 
 DEFAULT = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -14,6 +15,10 @@ DEFAULT = {"train": 0.6, "val": 0.2, "test": 0.2}
 
 def clips(**sizes):
     return [Clip(f"dataset/{exercise}/{i}.mp4", exercise) for exercise, size in sizes.items() for i in range(size)]
+
+
+def assign_splits(*arguments, **options):
+    return assign(*arguments, **options).by_clip
 
 
 def table(splits):
@@ -95,7 +100,7 @@ def test_the_split_depends_on_the_seed_and_not_on_order_or_hashing():
     code = (
         "from mobilevideogpt.data.manifest import Clip; from mobilevideogpt.data.splits import assign_splits;"
         "c = [Clip(f'dataset/{e}/{i}.mp4', e) for e, n in (('a', 9), ('b', 7)) for i in range(n)];"
-        f"print(sorted(assign_splits(c, {{}}, {DEFAULT}, 5).items()))"
+        f"print(sorted(assign_splits(c, {{}}, {DEFAULT}, 5).by_clip.items()))"
     )
     for hash_seed in ("1", "2"):
         result = subprocess.run(
