@@ -22,6 +22,7 @@ from mobilevideogpt.data.labels import join_records, read_records
 from mobilevideogpt.data.manifest import read_manifest
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.data.records import read_annotations
+from mobilevideogpt.data.splits import assign_splits
 from mobilevideogpt.evaluation.run import evaluate
 from mobilevideogpt.files import file_digest, json_digest
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, encoder_state_digest
@@ -41,7 +42,8 @@ def annotate(folder: Path, seed: int, clips_per_exercise: int, config: dict, spl
     clips = read_manifest(folder / "manifest.json", str(folder))
     matched = join_records(clips, read_records(folder / "fine_grained_labels.json", str(folder)))
     settings = config["annotations"]
-    return build_annotations(clips, matched, prompt_template=settings["prompt"], split=split, seed=settings["seed"])
+    splits = assign_splits(clips, matched.by_clip, split, settings["seed"]).by_clip
+    return build_annotations(clips, matched, splits, prompt_template=settings["prompt"])
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ checkpoint annotations:
     input:
         manifest="<data>/manifest.json",
         labels=labels_file,
+        workers=if_there("fine_grained_labels_with_worker_ids.json"),
+        pins=if_there("splits.csv"),
     output:
         train="<results>/annotations/qved_train.json",
         val="<results>/annotations/qved_val.json",
@@ -27,9 +29,27 @@ checkpoint annotations:
         exclude=lookup(within=config, dpath="dataset/exclude"),
         prompt=literal(config["annotations"]["prompt"]),
         split=lookup(within=config, dpath="annotations/split"),
+        split_source=lookup(within=config, dpath="annotations/split_source"),
+        recording_pattern=literal(config["annotations"]["recording_pattern"]),
         seed=lookup(within=config, dpath="annotations/seed"),
         code=source_hash("workflow_scripts/annotations.py"),
     message:
         "Joining clips and labels, splitting them"
     script:
         "../workflow_scripts/annotations.py"
+
+
+rule pin_splits:
+    """Write the clips' splits to splits.csv beside the manifest, where it does not hold them yet."""
+    input:
+        annotations=[annotations_of(split) for split in ("train", "val", "test")],
+    log:
+        "<results>/logs/pin_splits.log",
+    conda:
+        "../environment.yml"
+    params:
+        data_root=DATA,
+    message:
+        "Writing {params.data_root}/splits.csv"
+    script:
+        "../workflow_scripts/pin_splits.py"

@@ -162,6 +162,12 @@ def labels_file(wildcards):
     return str(found[0])
 
 
+def if_there(name):
+    """Return a function that picks a file beside the manifest, if the user has it."""
+    path = f"{DATA}/{name}"
+    return lambda wildcards: path if Path(path).exists() else []
+
+
 def annotations_of(split):
     """Return a function that picks a split's annotations, once they are written (an early cut-off for what follows)."""
     return lambda wildcards: checkpoints.annotations.get().output[split]

@@ -1,16 +1,13 @@
 """Annotation files: a prompt and an answer a clip, in the conversation layout of LLaVA. Standard library only."""
 
-import logging
 import string
-from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from mobilevideogpt.data.labels import Matched
 from mobilevideogpt.data.manifest import Clip, Findings
-from mobilevideogpt.data.splits import SPLITS, assign_splits
+from mobilevideogpt.data.splits import SPLITS, Splits
 from mobilevideogpt.errors import InputError
 
-log = logging.getLogger(__name__)
 LISTED = 1000  # clips or records listed for each reason; all are counted
 
 
@@ -38,28 +35,22 @@ def build_prompt(template: str, exercise: str) -> str:
 def build_annotations(
     clips: Iterable[Clip],
     matched: Matched,
+    splits: Mapping[str, str],
     *,
     prompt_template: str,
-    split: Mapping[str, float],
-    seed: int,
 ) -> dict[str, list[dict]]:
     """Make the annotation records of each split, sorted by clip, one for each question about a clip.
 
     Args:
         clips: The clips to use; those without a record are left out.
         matched: The clips' records.
+        splits: Clip path to its split.
         prompt_template: See `build_prompt`; the prompt of a clip about which the data set asks nothing itself.
-        split: Fractions ``train``, ``val`` and ``test``.
-        seed: Seed of the split.
 
     Raises:
-        InputError: See `assign_splits` and `build_prompt`.
+        InputError: See `build_prompt`.
     """
     clips = sorted((clip for clip in clips if clip.path in matched.by_clip), key=lambda clip: clip.path)
-    if own := Counter(record.split for record in matched.by_clip.values() if record.split):
-        log.info("the label file's own split (%s) is not used; the fractions of `split` are", dict(own))
-    labels = {path: record.text for path, record in matched.by_clip.items()}
-    splits = assign_splits(clips, labels, split, seed).by_clip
     annotations = {name: [] for name in SPLITS}
     for clip in clips:
         prompt = build_prompt(prompt_template, clip.exercise)
@@ -79,19 +70,25 @@ def ground_truth(matched: Matched) -> list[dict]:
 
 
 def summarise(
-    clips: Iterable[Clip], matched: Matched, annotations: Mapping[str, list[dict]], findings: Findings
+    clips: Iterable[Clip],
+    matched: Matched,
+    splits: Splits,
+    annotations: Mapping[str, list[dict]],
+    findings: Findings,
 ) -> dict:
     """Count what went where, and list what was passed over or guessed.
 
     Args:
         clips: The clips of the manifest.
         matched: Their records.
+        splits: Their splits.
         annotations: The annotations.
         findings: Those of reading the manifest and the records.
 
     Returns:
         ``clips`` (of the manifest), ``joined_by_path`` (number), ``splits`` (annotations of each), ``exercises`` (a row
-        of clips in each split for each), ``findings``: ``reason``, ``count`` and ``items`` (the first `LISTED`) each.
+        of clips in each split for each), ``split`` (see `Splits`), ``findings``: ``reason``, ``count`` and ``items``
+        (the first `LISTED`) each.
     """
     exercise = {clip.path: clip.exercise for clip in clips}
     table: dict[str, dict[str, int]] = {name: dict.fromkeys(SPLITS, 0) for name in sorted(set(exercise.values()))}
@@ -103,6 +100,7 @@ def summarise(
         "joined_by_path": matched.by_path,
         "splits": {split: len(rows) for split, rows in annotations.items()},
         "exercises": table,
+        "split": splits.summary(),
         "findings": [
             {"reason": reason, "count": len(items), "items": items[:LISTED]}
             for reason, items in [*findings.items(), *matched.findings.items()]

@@ -7,9 +7,13 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from mobilevideogpt.data.labels import LabelRecord, match_records
+from mobilevideogpt.data.manifest import Clip
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.paths import source_of
+from mobilevideogpt.files import read_json
+from mobilevideogpt.paths import relative_path, source_of
 
 # QEVD names a recording by eight digits, unique in the whole data set; what follows them tells copies apart. Three
 # digits or more are no such mark, so that 20260101_093000, a phone's date and time, is a recording of its own.
@@ -74,3 +78,34 @@ def groups_of(recordings: Mapping[str, str], workers: Mapping[str, str]) -> list
     for path in sorted(recordings):
         members[root(("recording", recordings[path]))].append(path)
     return list(members.values())
+
+
+def read_workers(path: str | Path, clips: Iterable[Clip], data_root: str) -> dict[str, str]:
+    """Read who is seen in which clip, as in QEVD's ``fine_grained_labels_with_worker_ids.json``.
+
+    Records, ``{"video_path": ..., "worker_id": ...}``, are joined to clips as labels are; one without a worker says
+    nothing.
+
+    Returns:
+        Clip path to the worker, for the clips of which it is known.
+
+    Raises:
+        InputError: If the file is malformed, or a clip has two workers.
+    """
+    expected = 'expected a list of {"video_path": "./0001.mp4", "worker_id": 17}'
+    content = read_json(path, "write it anew as JSON, or take it away")
+    if not isinstance(content, list):
+        raise InputError(f"{path}: holds a {type(content).__name__}; {expected}")
+    records = []
+    for i, value in enumerate(content, 1):
+        where = f"{path}, record {i}"
+        if not isinstance(value, dict) or not isinstance(value.get("video_path"), str):
+            raise InputError(f"{where}: has no video_path; {expected}")
+        worker = value.get("worker_id")
+        if isinstance(worker, dict | list):
+            raise InputError(f"{where}: the worker_id is a {type(worker).__name__}; {expected}")
+        if worker not in (None, ""):
+            records.append(
+                LabelRecord(relative_path(value["video_path"], data_root, where), (str(worker),), origin=where)
+            )
+    return {clip: record.text for clip, record in match_records(clips, records).by_clip.items()}

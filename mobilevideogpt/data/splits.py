@@ -5,17 +5,22 @@ else one recording (`mobilevideogpt.data.groups`).
 """
 
 import hashlib
+import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mobilevideogpt.data.groups import RECORDING, groups_of, recordings_of
+from mobilevideogpt.data.labels import LabelRecord
 from mobilevideogpt.data.manifest import Clip
 from mobilevideogpt.data.pins import SPLITS
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.paths import join_key
 
+log = logging.getLogger(__name__)
+
+# How a label file may call its splits.
 _OWN = {name: "val" for name in ("val", "valid", "validation", "dev")} | {"train": "train", "test": "test"}
 
 
@@ -28,7 +33,7 @@ class Splits:
         source: ``labels`` where the label file's own split was obeyed, else ``fractions``.
         groups: How many groups there are.
         notices: What a user should know, in sentences.
-        leaks: Groups that are parted because they were settled so, in sentences.
+        leaks: Recordings or persons that are in several splits because it was settled so: clips, and where they are.
     """
 
     by_clip: dict[str, str] = field(default_factory=dict)
@@ -53,12 +58,11 @@ class _Group:
 
 def assign_splits(
     clips: Iterable[Clip],
-    labels: Mapping[str, str],
+    records: Mapping[str, LabelRecord],
     fractions: Mapping[str, float],
     seed: int,
     *,
     source: str = "auto",
-    own: Mapping[str, str] | None = None,
     workers: Mapping[str, str] | None = None,
     pins: Mapping[str, str] | None = None,
     recording_pattern: str = RECORDING,
@@ -70,29 +74,34 @@ def assign_splits(
     the exercise where its share allows; val and test are spread over the labels, and over the faults (after ``" - "``)
     of all exercises.
 
-    What is settled comes first: ``pins`` before ``own``. Other clips of a settled group follow it.
+    What is settled comes first: ``pins``, then the label file's own split. Other clips of a settled group follow it.
+    What a user should know is logged, too.
 
     Args:
-        clips: The clips.
-        labels: Clip path to what it shows, to spread over the splits.
+        clips: The clips; those without a record are left out.
+        records: Clip path to what the data set says of it: what it shows, and its own split.
         fractions: ``train``, ``val`` and ``test``, of sum 1.
         seed: Chooses among equal choices. Neither the clips' order nor PYTHONHASHSEED matters.
-        source: ``labels`` obeys ``own``, and carves validation out of train if there is none in it; ``fractions`` does
-            not; ``auto`` obeys it where it holds both train and test, unless all is asked to be trained on.
-        own: Clip path to what the label file calls its split.
+        source: ``labels`` obeys the label file's own split and carves validation out of train, if there is none in it;
+            ``fractions`` does not; ``auto`` obeys it where it holds both train and test, unless all clips are asked to
+            be trained on.
         workers: Clip path to the person seen in it, where that is known.
         pins: Clip path to the split that the user settled; may speak of clips that are no longer there.
         recording_pattern: See `recordings_of`.
 
     Raises:
-        InputError: If the fractions are none, a split that was asked for stays empty, or ``own`` cannot be obeyed.
+        InputError: If the fractions are none, a split that was asked for stays empty, or the label file's
+            own split is asked for and cannot be obeyed.
     """
     _check(fractions)
-    exercises = {clip.path: clip.exercise for clip in sorted(clips, key=lambda clip: clip.path)}
+    clips = sorted((clip for clip in clips if clip.path in records), key=lambda clip: clip.path)
+    exercises = {clip.path: clip.exercise for clip in clips}
     spelled = {join_key(path): path for path in exercises}
     pins = {spelled.get(path, path): split for path, split in (pins or {}).items()}
     result = Splits()
-    own = _own_split(exercises, own or {}, fractions, source, result)
+    labels = {path: record.text for path, record in records.items()}
+    said = {path: record.split for path in exercises if (record := records[path]).split}
+    own = _own_split(said, len(exercises), fractions, source, result)
     if result.source == "labels":
         carve = "val" not in own.values()
         kept = fractions["train"] + fractions["val"] * carve
@@ -106,7 +115,7 @@ def assign_splits(
         if len(parts) > 1:
             examples = (next(path for path in members if settled[path] == split) for split in parts)
             shown = " and ".join(f"{path} is {split}" for path, split in zip(examples, parts, strict=True))
-            result.leaks.append(f"of one recording or person, {shown}")
+            result.leaks.append(shown)
         result.groups += any(path in exercises for path in members)
         for split in parts or [None]:
             present = [path for path in members if path in exercises and settled.get(path) == split]
@@ -156,10 +165,10 @@ def _check(fractions: Mapping[str, float]) -> None:
 
 
 def _own_split(
-    exercises: Mapping[str, str], own: Mapping[str, str], fractions: Mapping[str, float], source: str, result: Splits
+    own: Mapping[str, str], n_clips: int, fractions: Mapping[str, float], source: str, result: Splits
 ) -> dict[str, str]:
     """Decide whether the label file's own split is obeyed; return it if so, else nothing."""
-    said = Counter(own[path] for path in exercises if own.get(path))
+    said = Counter(own.values())
     counted = ", ".join(f"{name} {count}" for name, count in sorted(said.items())) or "none"
     both = {"train", "test"} <= said.keys()
     if source == "fractions" or (source == "auto" and (not both or fractions["train"] == 1)):
@@ -175,7 +184,7 @@ def _own_split(
         return {}
     if not both:
         raise InputError(
-            f"annotations.split_source is labels, but the label file gives {len(exercises)} clips: {counted}; it "
+            f"annotations.split_source is labels, but the label file gives {n_clips} clips: {counted}; it "
             "must call some train and some test; set annotations.split_source to auto or fractions"
         )
     if unknown := sorted(name for name in said if name.lower() not in _OWN):
@@ -185,11 +194,11 @@ def _own_split(
         )
     result.source = "labels"
     result.notices.append(f"the label file's own split is obeyed ({counted})")
-    if without := len(exercises) - said.total():
+    if without := n_clips - len(own):
         result.notices.append(
             f"{without} clips that the label file gives no split are taken for training or validation"
         )
-    return {path: _OWN[own[path].lower()] for path in exercises if own.get(path)}
+    return {path: _OWN[name.lower()] for path, name in own.items()}
 
 
 def _settle(members: list[str], pins: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
@@ -370,6 +379,12 @@ def _report(result: Splits, table: _Table, pins: Mapping[str, str], exercises: M
                 f"{exercise} has {table.all_groups[exercise]} groups, but no clip in {' and '.join(lacking)}: "
                 "what is settled, or clips of one person in several exercises, leave none for it"
             )
+    for notice in result.notices:
+        log.info("%s", notice)
+    if result.leaks:
+        log.warning(
+            "%d groups are parted: %s; correct splits.csv or the labels", len(result.leaks), _some(result.leaks)
+        )
 
 
 def _some(items: list[str], limit: int = 3) -> str:

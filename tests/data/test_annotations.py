@@ -1,5 +1,4 @@
 import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from mobilevideogpt.data.annotations import LISTED, build_annotations, build_pro
 from mobilevideogpt.data.labels import LabelRecord, join_records, read_records
 from mobilevideogpt.data.manifest import Clip, Findings
 from mobilevideogpt.data.records import read_annotations
+from mobilevideogpt.data.splits import assign_splits
 from mobilevideogpt.errors import InputError
 
 TEMPLATE = "Analyze this {exercise} video and provide corrective feedback."
@@ -20,12 +20,13 @@ RECORDS = [
 
 def built(**changes):
     settings = {"prompt_template": TEMPLATE, "split": {"train": 0.6, "val": 0.2, "test": 0.2}, "seed": 42} | changes
-    return build_annotations(CLIPS, join_records(CLIPS, RECORDS), **settings)
+    matched = join_records(CLIPS, RECORDS)
+    splits = assign_splits(CLIPS, matched.by_clip, settings.pop("split"), settings.pop("seed"))
+    return build_annotations(CLIPS, matched, splits.by_clip, **settings)
 
 
-def test_a_record_holds_the_video_the_question_and_the_answer(caplog):
-    with caplog.at_level(logging.INFO):
-        annotations = built()
+def test_a_record_holds_the_video_the_question_and_the_answer():
+    annotations = built()
     assert {split: len(rows) for split, rows in annotations.items()} == {"train": 3, "val": 1, "test": 1}
     [row] = annotations["test"]
     assert row == {
@@ -36,7 +37,6 @@ def test_a_record_holds_the_video_the_question_and_the_answer(caplog):
         ],
         "split": "test",
     }
-    assert "is not used" in caplog.text  # the data set's own split
 
 
 def test_all_clips_can_go_to_train():
@@ -47,10 +47,15 @@ def test_all_clips_can_go_to_train():
 
 def test_the_summary_counts_what_went_where_and_lists_what_was_passed_over():
     findings = Findings(list, {"clips left out by dataset.exclude": ["x.mp4"] * (LISTED + 1)})
-    summary = summarise(CLIPS, join_records(CLIPS, RECORDS), built(), findings)
+    matched = join_records(CLIPS, RECORDS)
+    splits = assign_splits(CLIPS, matched.by_clip, {"train": 0.6, "val": 0.2, "test": 0.2}, 42)
+    annotations = build_annotations(CLIPS, matched, splits.by_clip, prompt_template=TEMPLATE)
+    summary = summarise(CLIPS, matched, splits, annotations, findings)
     assert (summary["clips"], summary["joined_by_path"]) == (5, 0)
     assert summary["splits"] == {"train": 3, "val": 1, "test": 1}
     assert summary["exercises"] == {"tricep_stretch": {"train": 3, "val": 1, "test": 1}}
+    assert (summary["split"]["source"], summary["split"]["groups"]) == ("fractions", 5)
+    assert "(train 5) is not used" in summary["split"]["notices"][0]
     listed = {finding["reason"]: finding for finding in summary["findings"]}
     assert len(listed) == len(summary["findings"]) == 4
     left_out = listed["clips left out by dataset.exclude"]
@@ -72,7 +77,8 @@ def test_each_question_makes_a_record_of_its_own_and_a_clip_stays_in_one_split(w
     )
     matched = join_records(CLIPS, read_records(path, "dataset", "questions"), "questions")
     split = {"train": 0.5, "val": 0.25, "test": 0.25}
-    annotations = build_annotations(CLIPS, matched, prompt_template=TEMPLATE, split=split, seed=1)
+    splits = assign_splits(CLIPS, matched.by_clip, split, 1)
+    annotations = build_annotations(CLIPS, matched, splits.by_clip, prompt_template=TEMPLATE)
     assert {name: len(rows) for name, rows in annotations.items()} == {"train": 4, "val": 2, "test": 2}
     first, second = annotations["test"]
     assert first["video"] == second["video"]
@@ -80,7 +86,7 @@ def test_each_question_makes_a_record_of_its_own_and_a_clip_stays_in_one_split(w
     assert second["conversations"][0]["value"] == "<video>\nArm straight?"
     write("dataset/qved_test.json", annotations["test"])
     assert read_annotations("dataset/qved_test.json") == annotations["test"]
-    assert summarise(CLIPS, matched, annotations, Findings(list))["exercises"] == {
+    assert summarise(CLIPS, matched, splits, annotations, Findings(list))["exercises"] == {
         "tricep_stretch": {"train": 2, "val": 1, "test": 1}
     }
 

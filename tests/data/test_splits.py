@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
+from mobilevideogpt.data.labels import LabelRecord
 from mobilevideogpt.data.manifest import Clip
 from mobilevideogpt.data.splits import SPLITS
 from mobilevideogpt.data.splits import assign_splits as assign
@@ -17,8 +18,14 @@ def clips(**sizes):
     return [Clip(f"dataset/{exercise}/{i}.mp4", exercise) for exercise, size in sizes.items() for i in range(size)]
 
 
-def assign_splits(*arguments, **options):
-    return assign(*arguments, **options).by_clip
+def said(clips, labels=(), own=()):
+    """What the data set says of each clip: its label, and its split."""
+    labels, own = dict(labels), dict(own)
+    return {c.path: LabelRecord(c.path, (labels.get(c.path, ""),), split=own.get(c.path)) for c in clips}
+
+
+def assign_splits(clips, labels, fractions, seed):
+    return assign(clips, said(clips, labels), fractions, seed).by_clip
 
 
 def table(splits):
@@ -98,9 +105,11 @@ def test_the_split_depends_on_the_seed_and_not_on_order_or_hashing():
     assert assign_splits(every, {}, DEFAULT, 5) == first
     assert any(assign_splits(every, {}, DEFAULT, seed) != first for seed in range(3))
     code = (
-        "from mobilevideogpt.data.manifest import Clip; from mobilevideogpt.data.splits import assign_splits;"
+        "from mobilevideogpt.data.labels import LabelRecord; from mobilevideogpt.data.manifest import Clip;"
+        "from mobilevideogpt.data.splits import assign_splits;"
         "c = [Clip(f'dataset/{e}/{i}.mp4', e) for e, n in (('a', 9), ('b', 7)) for i in range(n)];"
-        f"print(sorted(assign_splits(c, {{}}, {DEFAULT}, 5).by_clip.items()))"
+        "r = {x.path: LabelRecord(x.path) for x in c};"
+        f"print(sorted(assign_splits(c, r, {DEFAULT}, 5).by_clip.items()))"
     )
     for hash_seed in ("1", "2"):
         result = subprocess.run(

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from mobilevideogpt.data.annotations import build_annotations
-from mobilevideogpt.data.labels import LabelRecord
+from mobilevideogpt.data.labels import LabelRecord, join_records
 from mobilevideogpt.data.manifest import read_manifest
+from mobilevideogpt.data.splits import assign_splits
 from mobilevideogpt.data.verification import markdown, print_checks, summarise, verify_checks
 from mobilevideogpt.files import write_json
 
@@ -46,8 +47,9 @@ def checks(project, write):
     labels = write("dataset/ground_truth.json", [])
     write_json(summarise([GOOD | {"video": clip.path} for clip in clips]), "results/verify/report.json")
     records = [LabelRecord(clip.path.removeprefix("dataset/"), ("squats - a",)) for clip in clips]
-    split = {"train": 0.6, "val": 0.2, "test": 0.2}
-    for name, rows in build_annotations(clips, records, prompt_template="Q", split=split, seed=0).items():
+    matched = join_records(clips, records)
+    splits = assign_splits(clips, matched.by_clip, {"train": 0.6, "val": 0.2, "test": 0.2}, 0).by_clip
+    for name, rows in build_annotations(clips, matched, splits, prompt_template="Q").items():
         write_json(rows, f"results/annotations/qved_{name}.json")
     return lambda **changes: verify_checks(
         **{"data_root": "dataset", "results": "results", "label_files": [labels], **changes}
