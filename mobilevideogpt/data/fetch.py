@@ -41,13 +41,7 @@ def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Se
         commit = HfApi().model_info(repo_id, revision=revision).sha
         snapshot_download(repo_id, revision=commit, local_dir=folder, allow_patterns=patterns)
     except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        remedy = {
-            401: "check the name, or log in with `hf auth login`",
-            403: "ask for access on its page, then `hf auth login`",
-            404: "check the name and the revision",
-        }.get(status, "try again later")
-        raise InputError(f"{where}: the hub answers {status or 'with an error'}; {remedy}") from error
+        raise refusal(where, error) from error
     except HFValidationError as error:
         raise InputError(f"{repo_id!r} is no name of a repository ({error}); write it as owner/name") from None
     except (ConnectionError, TimeoutError, HTTPError, LocalEntryNotFoundError) as error:
@@ -62,6 +56,17 @@ def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Se
     if lacking := _lacking(_files(folder, patterns), patterns):
         raise InputError(f"{where}: the repository holds no {', '.join(lacking)}; check the name of the file")
     return describe_folder(folder, repo_id=repo_id, revision=revision, commit=commit, patterns=patterns)
+
+
+def refusal(where: str, error) -> InputError:
+    """What to do where the hub answers with an error (``HfHubHTTPError``)."""
+    status = getattr(error.response, "status_code", None)
+    remedy = {
+        401: "check the name, or log in with `hf auth login`",
+        403: "ask for access on its page, then `hf auth login`",
+        404: "check the name and the revision",
+    }.get(status, "try again later")
+    return InputError(f"{where}: the hub answers {status or 'with an error'}; {remedy}")
 
 
 def describe_folder(
