@@ -123,6 +123,7 @@ class _Worker:
 
     def __init__(self, timeout_seconds: float, memory_gb: float):
         self.timeout_seconds, self.memory_gb = timeout_seconds, memory_gb
+        self._too_large = f"takes more than {memory_gb:g} GB of memory to decode"
         self.path, self.closed = None, False
         self._said, self._ready = b"", False
         # FFmpeg's; its position is shared with the process
@@ -148,7 +149,7 @@ class _Worker:
             self._process.stdin.flush()
 
     def found(self, readable: bool) -> dict | None:
-        """Return what is known of the clip once that is all, else None; a worker that failed is then `closed`."""
+        """Return what is known of the clip once that is all, else None; a worker of no more use is then `closed`."""
         ended = False
         while readable and (chunk := self.stdout.read(65536)) is not None:
             if not chunk:
@@ -164,7 +165,11 @@ class _Worker:
             del said[0]
         if len(said) == 2:
             self.path = None
-            return said[0] | said[1] | {"messages": self._messages_of_the_clip()}
+            messages = self._messages_of_the_clip()
+            short = "short_of_memory" in said[1]
+            if short or self._rss() > self.memory_gb * 5e8:
+                self.kill()  # the next clip is not to suffer for this one
+            return said[0] | ({"killed": self._too_large} if short else said[1] | {"messages": messages})
         why = self._why_it_failed(ended)
         if why is None:
             return None
@@ -182,12 +187,13 @@ class _Worker:
             return f"crashed the decoder ({': '.join([how, *last])})"
         if time.monotonic() > self._deadline:
             return f"was not decoded within {self.timeout_seconds:g} s"
+        return self._too_large if self._rss() > self.memory_gb * 1e9 else None
+
+    def _rss(self) -> int:
         try:
-            if self._memory.memory_info().rss > self.memory_gb * 1e9:
-                return f"takes more than {self.memory_gb:g} GB of memory to decode"
+            return self._memory.memory_info().rss
         except psutil.NoSuchProcess:
-            pass  # the next look finds its output ended
-        return None
+            return 0  # the next look finds its output ended
 
     def _messages_of_the_clip(self) -> list[str]:
         self._messages.seek(0)

@@ -76,7 +76,9 @@ def look(path: str) -> dict:
         with open_video(path) as container:
             if stream := picture_stream(container):
                 decode(container, stream, found)
-    except (av.error.FFmpegError, MemoryError, ValueError) as error:
+    except MemoryError:  # FFmpeg's is one of these, too
+        return {"short_of_memory": True}
+    except (av.error.FFmpegError, ValueError) as error:
         found["errors"].append(getattr(error, "strerror", None) or repr(error))
     return found
 
@@ -117,7 +119,9 @@ def decode(container, stream: av.VideoStream, found: dict) -> None:
                 found["corrupt"] += bool(frame.is_corrupt)
                 found["frames"] += 1
                 thumbnails.offer(frame)
-        except (av.error.FFmpegError, MemoryError) as error:
+        except MemoryError:
+            raise
+        except av.error.FFmpegError as error:
             found["errors"].append(getattr(error, "strerror", None) or repr(error))
     found |= quality(thumbnails.pictures)
 
