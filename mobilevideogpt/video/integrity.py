@@ -48,7 +48,6 @@ def probe_many(
     workers: int,
     timeout_seconds: float = 60.0,
     memory_gb: float = 4.0,
-    thresholds: Mapping[str, tuple[float | None, float | None]] | None = None,
     data_root: str | Path | None = None,
     min_frames: int = 16,
 ) -> Iterator[tuple[str | Path, dict]]:
@@ -62,8 +61,6 @@ def probe_many(
         workers: Processes at a time, of one thread each.
         timeout_seconds: A clip that takes longer is an error.
         memory_gb: Gigabytes; a clip that takes more is an error.
-        thresholds: Least and most of ``brightness``, ``sharpness`` and ``motion`` (None: no bound); a clip that lies
-            outside is an error.
         data_root: If given, a link that leads out of this folder is an error.
         min_frames: Fewer are a warning: the model's empty places are filled with blank frames.
 
@@ -79,7 +76,7 @@ def probe_many(
     """
 
     def judged(path: str | Path, found: dict) -> tuple[str | Path, dict]:
-        return path, _record(str(path), found, thresholds or {}, min_frames)
+        return path, _record(str(path), found, min_frames)
 
     waiting, pool, exhausted = iter(paths), [], False
     with selectors.DefaultSelector() as selector:
@@ -234,13 +231,28 @@ def _not_a_file(path: str | Path, data_root: str | Path | None) -> str | None:
     return None
 
 
-def _record(path: str, found: dict, thresholds: Mapping, min_frames: int) -> dict:
+def out_of_bounds(record: Mapping, bounds: Mapping[str, tuple[float | None, float | None]]) -> list[str]:
+    """Say where a clip's quality leaves bounds; apart from `probe_many`, so that new bounds need no new decoding.
+
+    Args:
+        record: A record of `FIELDS`.
+        bounds: Least and most of measures named in `QUALITY`; None is no bound. What was not measured is not judged.
+    """
+    problems = []
+    for name, (least, most) in bounds.items():
+        value = record[name]
+        if value is not None and ((least is not None and value < least) or (most is not None and value > most)):
+            problems.append(f"{name} {value:g} is out of the bounds in integrity.{name}; film it anew, {_EXCLUDE}")
+    return problems
+
+
+def _record(path: str, found: dict, min_frames: int) -> dict:
     """The record of a clip, from what was found."""
     record = dict.fromkeys(FIELDS) | {name: found[name] for name in FIELDS if name in found}
     if "errors" in found:
         record["decode_errors"] = len(found["errors"]) + len(found["messages"]) + found["corrupt"]
     needs = _needs(found)
-    errors, warnings = _judge(path, found, needs, thresholds, min_frames)
+    errors, warnings = _judge(path, found, needs, min_frames)
     verdict = "error" if errors else "warning" if warnings else "ok"
     return record | {"video": path, "verdict": verdict, "problems": errors + warnings, "reencode": needs}
 
@@ -256,7 +268,7 @@ def _needs(found: dict) -> list[str]:
     return [need for need in NEEDS if wrong.get(need)]
 
 
-def _judge(path: str, found: dict, needs: list[str], thresholds: Mapping, min_frames: int) -> tuple[list, list]:
+def _judge(path: str, found: dict, needs: list[str], min_frames: int) -> tuple[list, list]:
     """Errors and warnings, each with its remedy."""
     if "blocked" in found:
         return [found["blocked"]], []
@@ -280,10 +292,6 @@ def _judge(path: str, found: dict, needs: list[str], thresholds: Mapping, min_fr
             f"has {frames} frame{'s' * (frames > 1)}, fewer than the {min_frames} that the model looks at; "
             f"the rest is blank to it; take a longer clip, {_EXCLUDE}"
         )
-    for name, (least, most) in thresholds.items():
-        value = found[name]
-        if value is not None and ((least is not None and value < least) or (most is not None and value > most)):
-            errors.append(f"{name} {value:g} is out of the bounds in integrity.{name}; film it anew, {_EXCLUDE}")
     for need in needs:
         # frames of several sizes make no batch; the rest can be trained on, and misleads
         (errors if need == "size" else warnings).append(f"{NEEDS[need].problem}; {reencode}, {_EXCLUDE}")

@@ -13,7 +13,7 @@ from corpus import FLIP_RATES, MATRICES, broken_clips, draw, good_clips, turned,
 
 from mobilevideogpt.video import integrity
 from mobilevideogpt.video.decoding import read_frames
-from mobilevideogpt.video.integrity import FIELDS, probe, probe_many
+from mobilevideogpt.video.integrity import FIELDS, out_of_bounds, probe, probe_many
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +125,11 @@ def test_quality_is_measured_and_judged_only_by_the_bounds_that_are_set(tmp_path
     assert [record["verdict"] for record in records] == ["ok", "ok"]
     assert all(100 < record["brightness"] < 156 and record["sharpness"] > 1000 for record in records)
     assert records[0]["motion"] > 10 and records[1]["motion"] < 1
+    assert out_of_bounds(records[1], {"motion": (None, None)}) == []
     bounds = {"motion": (1, None), "brightness": (None, 200)}
-    assert probe(moving, thresholds=bounds)["verdict"] == "ok"
-    record = probe(still, thresholds=bounds)
-    assert record["verdict"] == "error" and "integrity.motion" in record["problems"][0]
-    assert len(record["problems"]) == 1
+    assert out_of_bounds(records[0], bounds) == []
+    [problem] = out_of_bounds(records[1], bounds)
+    assert "integrity.motion" in problem and "dataset.exclude" in problem
 
 
 def test_a_link_out_of_the_data_set_is_an_error_and_one_within_is_not(good, tmp_path):
