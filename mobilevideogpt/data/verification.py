@@ -10,6 +10,7 @@ from typing import TextIO
 
 from packaging.requirements import Requirement
 
+from mobilevideogpt.data.duplicates import describe, near_duplicates
 from mobilevideogpt.data.manifest import Clip, read_manifest
 from mobilevideogpt.data.records import read_annotations
 from mobilevideogpt.errors import InputError
@@ -84,7 +85,7 @@ def verify_checks(
     except InputError as error:
         clips, checks = [], [_check("manifest", False, str(error), "see the message")]
     checks += [_labels(label_files), *_clips(clips, data_root), *_integrity(results)]
-    checks += [_annotations(results, clips), _packages(), _gpu(), _disk(results, min_free_disk_gb)]
+    checks += [_annotations(results, clips), *_leaks(results), _packages(), _gpu(), _disk(results, min_free_disk_gb)]
     return checks
 
 
@@ -134,6 +135,20 @@ def _annotations(results: str, clips: list[Clip]) -> dict:
     lost = [video for video in videos if video not in paths or not Path(video).exists()]
     detail = ", ".join(f"{name} {len(listed)}" for name, listed in counts.items())
     return _check("annotations", not lost, detail, f"no such clip: {_some(lost)}; run `snakemake annotations`")
+
+
+def _leaks(results: str) -> list[dict]:
+    """What is in two splits, as far as that can be told: a warning, since it may be meant so."""
+    try:
+        files = [f"{results}/annotations/qved_{split}.json" for split in ("train", "val", "test")]
+        splits = {row["video"]: row["split"] for file in files for row in read_annotations(file)}
+        split = read_json(f"{results}/annotations/summary.json")["split"]
+        hashes = read_json(f"{results}/verify/hashes.json")
+    except InputError:
+        return []  # not made yet; `_annotations` speaks of it
+    parted = [f"{len(split['leaks'])} groups are parted: {_some(split['leaks'])}"] if split["leaks"] else []
+    found = "; ".join([*parted, describe(near_duplicates(hashes, splits))])
+    return [_check("leaks between splits", True, f"{split['groups']} groups by {split['source']}; {found}")]
 
 
 def _packages(distribution: str = "mobilevideogpt") -> dict:

@@ -143,6 +143,7 @@ def write_report(
     preflight: dict,
     config: dict,
     splits: dict[str, int],
+    notes: Sequence[str] = (),
     project: str | Path = ".",
     max_clips: int = 60,
 ) -> None:
@@ -158,6 +159,7 @@ def write_report(
         preflight: What `mobilevideogpt.training.preflight` found: facts on the machine, and checks.
         config: The resolved configuration.
         splits: Clips in train, val and test.
+        notes: What is to be known of the splits, in sentences.
         project: Folder that the clips' paths start from.
         max_clips: Rows in the table of clips; beyond, those with a wrong answer come first.
 
@@ -193,6 +195,7 @@ def write_report(
             if curve
         ],
         splits=splits,
+        notes=notes,
         train=train,
         settings=config["finetune"],
         seconds=duration(train["this_run"]["seconds"]),

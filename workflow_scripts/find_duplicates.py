@@ -1,0 +1,15 @@
+"""Rule find_duplicates: look for clips that show the same take in different splits; a warning, no error."""
+
+import logging
+
+from mobilevideogpt.data.duplicates import describe, near_duplicates
+from mobilevideogpt.data.records import read_annotations
+from mobilevideogpt.files import read_json, write_json
+from mobilevideogpt.log import log_to
+
+log_to(snakemake.log[0])
+splits = {row["video"]: row["split"] for path in snakemake.input.annotations for row in read_annotations(path)}
+pairs = near_duplicates(read_json(snakemake.input.hashes), splits)
+if pairs:
+    logging.warning("%s", describe(pairs))
+write_json(pairs, snakemake.output.pairs)
