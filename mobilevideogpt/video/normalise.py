@@ -3,10 +3,14 @@
 FFmpeg's command may not be installed, so PyAV does the work; people are told the command.
 """
 
+import contextlib
 import json
 import math
 import shlex
+import signal
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +18,7 @@ import av
 from av.filter import Graph
 
 from mobilevideogpt.video.decoding import open_video, picture_stream, turn
+from mobilevideogpt.video.limits import limit_memory
 
 
 class Need(NamedTuple):
@@ -56,33 +61,54 @@ def command(path: str | Path, needs: list[str]) -> str:
     )
 
 
-def reencode(path: str | Path, target: str | Path, needs: list[str]) -> None:
+def child_command(
+    path: str | Path, target: str | Path, needs: list[str], mark: str, seconds: float, memory_bytes: int
+) -> list[str]:
+    """Command of a process that runs `reencode` under limits."""
+    given = [str(path), str(target), needs, mark]
+    return [sys.executable, "-m", __name__, json.dumps(given), str(math.ceil(seconds)), str(memory_bytes)]
+
+
+def reencode(path: str | Path, target: str | Path, needs: list[str], mark: str = "") -> None:
     """Encode a clip anew, without sound; the same bytes each time.
 
     Args:
         path: The clip.
-        target: The new file, .mp4.
+        target: The new file, MP4.
         needs: Keys of `NEEDS`.
+        mark: Kept in the file, as its comment.
 
     Raises:
         av.error.FFmpegError: If it does not decode.
     """
     with open_video(path) as source, av.open(str(target), "w", format="mp4") as sink:
+        sink.metadata["comment"] = mark
         stream = picture_stream(source)
-        graph = encoder = None
-        for frame in source.decode(stream):
-            if graph is None:
-                graph = _graph(stream, frame, needs)
-            graph.push(frame)
-            picture = graph.pull()
+        encoder = None
+        for picture in _filtered(source.decode(stream), stream, needs):
             if encoder is None:
                 encoder = sink.add_stream("libx264", rate=stream.average_rate, options={"crf": "18"})
                 encoder.width, encoder.height, encoder.pix_fmt = picture.width, picture.height, "yuv420p"
                 encoder.codec_context.time_base = stream.time_base
                 encoder.codec_context.thread_count = 1
+            picture.pict_type = 0  # the encoder's choice, not the old one's
             sink.mux(encoder.encode(picture))
         if encoder is not None:
             sink.mux(encoder.encode(None))
+
+
+def _filtered(frames: Iterable[av.VideoFrame], stream: av.VideoStream, needs: list[str]) -> Iterator[av.VideoFrame]:
+    """Send frames through the filters; some of these give a frame only when they have seen the next."""
+    graph = None
+    for frame in chain(frames, [None]):
+        if frame is not None and graph is None:
+            graph = _graph(stream, frame, needs)
+        if graph is None:
+            return
+        graph.push(frame)
+        with contextlib.suppress(BlockingIOError, EOFError):  # FFmpeg's errors are of these kinds, too
+            while True:
+                yield graph.pull()
 
 
 def _graph(stream: av.VideoStream, first: av.VideoFrame, needs: list[str]) -> Graph:
@@ -90,7 +116,8 @@ def _graph(stream: av.VideoStream, first: av.VideoFrame, needs: list[str]) -> Gr
     for need in needs:
         own, shared = NEEDS[need].own_filters, NEEDS[need].filters
         filters += (shared if own is None else own).split(",") if own or shared else []
-    filters = [f"scale={first.width}:{first.height}", *filters, _EVEN, "format=yuv420p"]
+    aspect = stream.sample_aspect_ratio or 1
+    filters = [f"scale={first.width}:{first.height}", f"setsar={aspect}", *filters, _EVEN, "format=yuv420p"]
     graph = Graph()
     nodes = [graph.add_buffer(template=stream)]
     for text in filters:
@@ -115,4 +142,7 @@ def _turning(frame: av.VideoFrame) -> list[str]:
 
 
 if __name__ == "__main__":
-    reencode(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+    if hasattr(signal, "alarm"):
+        signal.alarm(int(sys.argv[2]))  # not handled, so that it kills, though the parent be gone
+    limit_memory(int(sys.argv[3]))
+    reencode(*json.loads(sys.argv[1]))

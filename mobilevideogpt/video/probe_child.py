@@ -15,10 +15,11 @@ import threading
 import av
 import av.logging
 import numpy as np
-import psutil
 
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.video.decoding import holds_frame, open_video, picture_stream, turn
+from mobilevideogpt.video.fingerprint import frame_hashes
+from mobilevideogpt.video.limits import limit_memory
 
 THUMBNAILS = 16  # kept of a clip; at most twice as many while its length is not known
 THUMBNAIL_WIDTH = 160  # pixels
@@ -35,7 +36,7 @@ def main(timeout_seconds: float, memory_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     av.logging.set_level(av.logging.ERROR)
     av.logging.restore_default_callback()
-    _limit_memory(memory_bytes)
+    limit_memory(memory_bytes)
     paths = queue.SimpleQueue()
     threading.Thread(target=_read_paths, args=(paths,), daemon=True).start()
     _say({"ready": True})
@@ -57,16 +58,6 @@ def _read_paths(paths: queue.SimpleQueue) -> None:
 
 def _say(what: dict) -> None:
     print(json.dumps(what), flush=True)
-
-
-def _limit_memory(memory_bytes: int) -> None:
-    try:
-        import resource
-
-        limit = psutil.Process().memory_info().vms + memory_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    except (ImportError, ValueError, OSError):
-        pass  # no such limit on this system; the parent watches, too
 
 
 def look(path: str) -> dict:
@@ -124,6 +115,8 @@ def decode(container, stream: av.VideoStream, found: dict) -> None:
         except av.error.FFmpegError as error:
             found["errors"].append(getattr(error, "strerror", None) or repr(error))
     found |= quality(thumbnails.pictures)
+    found["hashes"] = frame_hashes(thumbnails.pictures)
+    found["hash_seconds"] = thumbnails.step / found["fps"] if found["fps"] else None
 
 
 class Thumbnails:
@@ -131,7 +124,7 @@ class Thumbnails:
 
     def __init__(self):
         self.pictures: list[np.ndarray] = []  # (h, w) uint8, all of one size
-        self._step, self._seen = 1, 0
+        self.step, self._seen = 1, 0  # frames from one picture to the next
         self._size = (0, 0)
 
     def offer(self, frame: av.VideoFrame) -> None:
@@ -139,14 +132,14 @@ class Thumbnails:
         if self._seen == 0:
             width = min(frame.width, THUMBNAIL_WIDTH)
             self._size = width, max(1, round(frame.height * width / frame.width))
-        if self._seen % self._step == 0:
+        if self._seen % self.step == 0:
             width, height = self._size
             av.logging.set_level(av.logging.PANIC)  # what the conversion says is no damage
             self.pictures.append(frame.to_ndarray(format="gray", width=width, height=height))
             av.logging.set_level(av.logging.ERROR)
             if len(self.pictures) == 2 * THUMBNAILS:
                 del self.pictures[1::2]
-                self._step *= 2
+                self.step *= 2
         self._seen += 1
 
 

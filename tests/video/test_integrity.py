@@ -166,7 +166,7 @@ def faulty(path):
             eaten.append(os.urandom(10_000_000))
     return look(path)
 probe_child.look = faulty
-probe_child._limit_memory = lambda memory_bytes: None  # as on macOS
+probe_child.limit_memory = lambda memory_bytes: None  # as on macOS
 probe_child.main(float(sys.argv[1]), int(sys.argv[2]))
 """
 
