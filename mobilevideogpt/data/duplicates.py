@@ -109,7 +109,7 @@ def _candidates(values: np.ndarray, owners: np.ndarray, sides: np.ndarray) -> np
             # what the mirrored first clip has in common is found from the other side, too
             wanted = (a & 1 == 0) & (sides[a >> 1] != sides[b >> 1])
             found.append((a[wanted] >> 1) << 25 | b[wanted])
-    pairs, counts = np.unique(np.concatenate(found), return_counts=True)
+    pairs, counts = np.unique(np.concatenate(found) if found else np.zeros(0, int), return_counts=True)
     pairs = pairs[counts > 1]
     return np.stack([pairs >> 25, pairs >> 1 & (1 << 24) - 1, pairs & 1], axis=1)
 

@@ -24,8 +24,9 @@ def frame_hashes(pictures: Iterable[np.ndarray]) -> list[str | None]:
     hashes = []
     for picture in pictures:
         height, width = picture.shape
-        amplitudes = _cosines(height) @ picture.astype(np.float32) @ _cosines(width).T  # (8, 8)
-        amplitudes[0, 0] = 0
+        contrast = picture - picture.mean(dtype=np.float32)
+        amplitudes = _cosines(height) @ contrast @ _cosines(width).T  # (8, 8)
+        amplitudes[0, 0] = 0  # but for rounding
         bits = np.packbits(amplitudes > 0)
         hashes.append(bits.tobytes().hex() if np.abs(amplitudes).max() >= FLAT else None)
     return hashes
