@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,6 +74,12 @@ def write_text(text: str, path: str | Path) -> None:
 def write_json(value: object, path: str | Path) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
     write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", path)
+
+
+def write_records(records: Iterable[object], path: str | Path) -> None:
+    """Write a JSON list, a record on each line, whole or not at all."""
+    lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
+    write_text(f"[\n{lines}\n]\n" if lines else "[]\n", path)
 
 
 def read_json(

@@ -1,5 +1,7 @@
 """Rule annotations: join clips and what is said of them, split them, and write the conversations."""
 
+import gc
+
 from mobilevideogpt.data.annotations import build_annotations, ground_truth, summarise
 from mobilevideogpt.data.groups import read_workers
 from mobilevideogpt.data.labels import join_records, read_records
@@ -7,17 +9,18 @@ from mobilevideogpt.data.manifest import Findings, read_manifest
 from mobilevideogpt.data.pins import read_pins
 from mobilevideogpt.data.publishing import publish
 from mobilevideogpt.data.splits import assign_splits
-from mobilevideogpt.files import write_json, write_text
+from mobilevideogpt.files import write_json, write_records, write_text
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])
+gc.disable()  # 300,000 records, none of them garbage, would be walked over and over
 params, given, output = snakemake.params, snakemake.input, snakemake.output
 findings = Findings(list)
 clips = read_manifest(given.manifest, params.data_root, params.exclude, findings)
 records = read_records(given.labels, params.data_root, params.source, findings)
 matched = join_records(clips, records, params.source)
 splits = assign_splits(
-    clips,
+    [clip for clip in clips if clip.path in matched.by_clip],
     matched.by_clip,
     params.split,
     params.seed,
@@ -28,8 +31,8 @@ splits = assign_splits(
 )
 annotations = build_annotations(clips, matched, splits.by_clip, prompt_template=params.prompt)
 for split, rows in annotations.items():
-    write_json(rows, output[split])
-write_json(ground_truth(matched), output.ground_truth)
+    write_records(rows, output[split])
+write_records(ground_truth(matched), output.ground_truth)
 write_json(summarise(clips, matched, splits, annotations, findings), output.summary)
-aside = publish(annotations, params.data_root, params.memory)
+aside = publish({split: output[split] for split in annotations}, params.data_root, params.memory)
 write_text("".join(f"set aside: {name}\n" for name in aside), output.published)

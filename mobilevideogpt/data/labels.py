@@ -1,7 +1,7 @@
 """What the data set says of each clip: labels, free feedback, or questions with answers. Standard library only."""
 
 import logging
-import posixpath
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +26,8 @@ _EXPECTED = {
     "feedbacks": '{"video_path": "./0001.mp4", "feedbacks": ["Go deeper."], ...}',
     "questions": '{"video_path": "./0001.mp4", "high_level": {"query": ["..."], "response": ["..."]}, ...}',
 }
+_SUFFIX = re.compile(f"({'|'.join(map(re.escape, VIDEO_SUFFIXES))})$", re.IGNORECASE)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LEVELS = ("high_level", "fine_grain")  # of the questions
 
 WITHOUT_CLIP = "records that speak of no clip of the manifest"
@@ -170,15 +172,19 @@ _SAID = {"labels": _labels, "feedbacks": _feedbacks, "questions": _questions}
 
 def _texts(value: object, name: str, keep_empty: bool = False) -> tuple[str, ...]:
     values = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
+    if not isinstance(values, list):
         raise _Unexpected(f"{name} is neither a text nor a list of texts")
+    texts = []
     for text in values:
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        if not isinstance(text, str):
+            raise _Unexpected(f"{name} is neither a text nor a list of texts")
+        if not text.isascii() and _SURROGATE.search(text):
             raise _Unexpected(f"{name} holds half a character ({text!r})")
         if "<video>" in text:
             raise _Unexpected(f"{name} holds <video>, which stands for the clip")
-    texts = (text.strip() for text in values)
-    return tuple(texts) if keep_empty else tuple(filter(None, texts))
+        if (stripped := text.strip()) or keep_empty:
+            texts.append(stripped)
+    return tuple(texts)
 
 
 @dataclass
@@ -206,76 +212,68 @@ def match_records(clips: Iterable[Clip], records: Iterable[LabelRecord]) -> Matc
     Raises:
         InputError: If a name fits several clips or several records that differ, or equal paths have unequal records.
     """
-    clips = list(clips)
-    by_stem, folders, stem_clips = defaultdict(list), set(), defaultdict(list)
+    stems: dict[str, list[tuple[str, str]]] = defaultdict(list)  # name -> key and path of each clip of that name
     for clip in clips:
-        folders.add(join_key(posixpath.dirname(clip.path)))
-        stem_clips[_stem(clip.path)].append(clip)
-    matched, used = Matched(), set()
+        key = _key(clip.path)
+        stems[key.rpartition("/")[2]].append((key, clip.path))
+    folders = {key.rpartition("/")[0] for named in stems.values() for key, _ in named}
+    matched = Matched()
+    speaking: dict[str, list[tuple[str, LabelRecord]]] = defaultdict(list)  # name -> key and record of each
     for record in records:
-        stem = _stem(record.path)
-        if stem in stem_clips:
-            by_stem[stem].append(record)
+        key = _key(record.path)
+        stem = key.rpartition("/")[2]
+        if stem in stems:
+            speaking[stem].append((key, record))
         else:
             matched.findings[WITHOUT_CLIP].append(record.origin)
-    rest = []
-    for clip in clips:
-        exact = [r for r in by_stem[_stem(clip.path)] if _is_path_of(r.path, clip.path)]
-        if exact:
-            matched.by_clip[clip.path] = _only(exact, clip, matched.findings)
-            matched.by_path += 1
-            used.update(map(id, exact))
-        else:
-            rest.append(clip)
-    for clip in rest:
-        fits = [r for r in by_stem[_stem(clip.path)] if id(r) not in used and not _in_folder_of_clips(r.path, folders)]
-        if not fits:
-            continue
-        if len(namesakes := stem_clips[_stem(clip.path)]) > 1:
-            both = " and ".join(namesake.path for namesake in namesakes)
-            raise InputError(f"{fits[0].origin}: {fits[0].path!r} fits {both}; write the exercise's folder in front")
-        matched.by_clip[clip.path] = _only(fits, clip, matched.findings)
-        matched.findings[BY_NAME].append(clip.path)
-        used.update(map(id, fits))
-    paths = {clip.path for clip in clips}
-    for clip in rest:
-        if clip.path in matched.by_clip:
-            continue
-        source = source_of(clip.path, paths)
+    for stem, said in speaking.items():
+        rest, used = [], set()
+        for key, path in stems[stem]:
+            exact = [record for name, record in said if "/" in name and key.endswith("/" + name)]
+            if exact:
+                matched.by_clip[path] = _only(exact, path, matched.findings)
+                matched.by_path += 1
+                used.update(map(id, exact))
+            else:
+                rest.append(path)
+        fits = [record for name, record in said if id(record) not in used and not _in_folder_of_clips(name, folders)]
+        if rest and fits:
+            if len(stems[stem]) > 1:
+                both = " and ".join(sorted(path for _, path in stems[stem]))
+                raise InputError(
+                    f"{fits[0].origin}: {fits[0].path!r} fits {both}; write the exercise's folder in front"
+                )
+            matched.by_clip[rest[0]] = _only(fits, rest[0], matched.findings)
+            matched.findings[BY_NAME] += rest
+            used.update(map(id, fits))
+        matched.findings[WITHOUT_CLIP] += [record.origin for _, record in said if id(record) not in used]
+    paths = {path for named in stems.values() for _, path in named}
+    for path in sorted(paths - matched.by_clip.keys()):
+        source = source_of(path, paths)
         if source in matched.by_clip:
-            matched.by_clip[clip.path] = matched.by_clip[source]
-            matched.findings[FROM_RECORDING].append(clip.path)
+            matched.by_clip[path] = matched.by_clip[source]
+            matched.findings[FROM_RECORDING].append(path)
         else:
-            matched.missing.append(clip.path)
-    unused = (r.origin for fits in by_stem.values() for r in fits if id(r) not in used)
-    matched.findings[WITHOUT_CLIP].extend(unused)
+            matched.missing.append(path)
     return matched
 
 
 def _key(path: str) -> str:
-    stem, suffix = posixpath.splitext(join_key(path))
-    return stem if suffix.lower() in VIDEO_SUFFIXES else stem + suffix
+    """The path without its suffix, in one Unicode form."""
+    return _SUFFIX.sub("", join_key(path))
 
 
-def _stem(path: str) -> str:
-    return posixpath.basename(_key(path))
-
-
-def _is_path_of(record: str, clip: str) -> bool:
-    return "/" in record and _key(clip).endswith("/" + _key(record))
-
-
-def _in_folder_of_clips(record: str, folders: set[str]) -> bool:
-    folder = join_key(posixpath.dirname(record))
+def _in_folder_of_clips(name: str, folders: set[str]) -> bool:
+    folder = name.rpartition("/")[0]
     return bool(folder) and any(known.endswith("/" + folder) for known in folders)
 
 
-def _only(records: list[LabelRecord], clip: Clip, findings: Findings) -> LabelRecord:
+def _only(records: list[LabelRecord], path: str, findings: Findings) -> LabelRecord:
     first = records[0]
     for other in records[1:]:
         if (other.labels, other.turns) != (first.labels, first.turns):
             raise InputError(
-                f"{clip.path}: {first.origin} ({first.path!r}) and {other.origin} ({other.path!r}) "
+                f"{path}: {first.origin} ({first.path!r}) and {other.origin} ({other.path!r}) "
                 "label it differently; delete one"
             )
         findings[DUPLICATES].append(other.origin)
@@ -328,5 +326,7 @@ def join_records(clips: Iterable[Clip], records: Iterable[LabelRecord], source: 
 
 
 def _same_name(a: str, b: str) -> bool:
+    if a.replace(" ", "_") == b:  # most are
+        return True
     a, b = ("".join(filter(str.isalnum, name)).casefold() for name in (a, b))
     return a == b

@@ -1,25 +1,24 @@
 """Copies of the annotations beside the data, where a person looks for them. Standard library only."""
 
-import hashlib
-import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mobilevideogpt.files import file_digest, read_json, write_json, write_text
+from mobilevideogpt.files import file_digest, read_json, replacing, write_json
 
 log = logging.getLogger(__name__)
 
 
-def publish(annotations: Mapping[str, list[dict]], data_root: str | Path, memory: str | Path) -> list[str]:
+def publish(files: Mapping[str, str | Path], data_root: str | Path, memory: str | Path) -> list[str]:
     """Copy the annotations to ``<data_root>/qved_{train,val,test}.json``.
 
     A file there that this function did not write is the user's: it is renamed to ``….set-aside-1`` (2, 3, ...), never
     overwritten.
 
     Args:
-        annotations: Records of each split.
+        files: Annotation file of each split.
         data_root: The data set's folder.
         memory: JSON file that remembers the digests of what was written.
 
@@ -28,10 +27,9 @@ def publish(annotations: Mapping[str, list[dict]], data_root: str | Path, memory
     """
     ours = _remembered(memory)
     aside = []
-    for split, records in annotations.items():
+    for split, file in files.items():
         path = Path(data_root) / f"qved_{split}.json"
-        text = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        digest = file_digest(file)
         known = ours.get(path.name, [])
         found = file_digest(path) if path.is_file() else None
         if os.path.lexists(path) and found not in [*known, digest]:
@@ -45,7 +43,8 @@ def publish(annotations: Mapping[str, list[dict]], data_root: str | Path, memory
             ours[path.name] = [*known[-1:], digest]  # recorded first: a kill in between must not disown the old file
             write_json(ours, memory)
         if found != digest:
-            write_text(text, path)
+            with replacing(path) as copy:
+                shutil.copyfile(file, copy)
     for other in sorted(Path(data_root).glob("qved_*.json")):
         if other.name not in ours:
             log.warning("%s was not written by this workflow and is not used", other)

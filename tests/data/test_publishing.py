@@ -3,12 +3,17 @@ from pathlib import Path
 import pytest
 
 from mobilevideogpt.data.publishing import is_published, publish
+from mobilevideogpt.files import write_records
 
 MEMORY = "results/copies.json"
 
 
-def rows(text):
-    return {split: [{"video": f"dataset/squats/{text}.mp4", "split": split}] for split in ("train", "val", "test")}
+def made(text):
+    """Annotation files, which differ for each text."""
+    files = {split: Path(f"results/qved_{split}.json") for split in ("train", "val", "test")}
+    for split, file in files.items():
+        write_records([{"video": f"dataset/squats/{text}.mp4", "split": split}], file)
+    return files
 
 
 def published():
@@ -17,9 +22,9 @@ def published():
 
 def test_published_files_are_ours_to_replace(project):
     assert not published()
-    publish(rows(1), "dataset", MEMORY)
+    publish(made(1), "dataset", MEMORY)
     assert published()
-    assert publish(rows(2), "dataset", MEMORY) == []
+    assert publish(made(2), "dataset", MEMORY) == []
     assert published()
     assert sorted(path.name for path in Path("dataset").iterdir()) == [
         "qved_test.json",
@@ -32,7 +37,7 @@ def test_a_users_file_is_set_aside_and_never_overwritten(write, caplog):
     write("dataset/qved_train.json", "mine")
     write("dataset/qved_train.json.set-aside-1", "older")
     write("dataset/qved_feedbacks_train.json", "another's")
-    aside = publish(rows(1), "dataset", MEMORY)
+    aside = publish(made(1), "dataset", MEMORY)
     assert aside == ["dataset/qved_train.json.set-aside-2"]
     assert Path(aside[0]).read_text() == "mine"
     assert Path("dataset/qved_train.json.set-aside-1").read_text() == "older"
@@ -43,39 +48,39 @@ def test_a_users_file_is_set_aside_and_never_overwritten(write, caplog):
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("edited")])
 def test_a_copy_that_is_gone_or_edited_is_noticed_and_made_anew(project, change):
-    publish(rows(1), "dataset", MEMORY)
+    publish(made(1), "dataset", MEMORY)
     change(Path("dataset/qved_val.json"))
     assert not published()
-    publish(rows(1), "dataset", MEMORY)
+    publish(made(1), "dataset", MEMORY)
     assert published()
 
 
 def test_a_link_in_the_place_of_a_copy_is_set_aside_and_what_it_points_to_stays(write):
     write("elsewhere.json", "mine")
     Path("dataset/qved_test.json").symlink_to(Path("elsewhere.json").resolve())
-    assert publish(rows(1), "dataset", MEMORY) == ["dataset/qved_test.json.set-aside-1"]
+    assert publish(made(1), "dataset", MEMORY) == ["dataset/qved_test.json.set-aside-1"]
     assert Path("elsewhere.json").read_text() == "mine"
     assert not Path("dataset/qved_test.json").is_symlink()
 
 
 def test_a_kill_between_remembering_and_writing_disowns_nothing(project, monkeypatch):
-    publish(rows(1), "dataset", MEMORY)
+    publish(made(1), "dataset", MEMORY)
 
     def killed(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mobilevideogpt.data.publishing.write_text", killed)
+        patch.setattr("mobilevideogpt.data.publishing.replacing", killed)
         with pytest.raises(KeyboardInterrupt):
-            publish(rows(2), "dataset", MEMORY)
+            publish(made(2), "dataset", MEMORY)
     assert not published()
-    assert publish(rows(2), "dataset", MEMORY) == []
+    assert publish(made(2), "dataset", MEMORY) == []
     assert published()
 
 
 def test_a_lost_memory_sets_aside_only_what_differs(project):
-    publish(rows(1), "dataset", MEMORY)
+    publish(made(1), "dataset", MEMORY)
     Path(MEMORY).unlink()
     assert not published()
-    assert publish(rows(1), "dataset", MEMORY) == []
+    assert publish(made(1), "dataset", MEMORY) == []
     assert published()
