@@ -12,7 +12,8 @@ from mobilevideogpt.errors import InputError
 UNUSABLE = re.compile(r"[{}<>\"\x00-\x1f\x7f\ud800-\udfff]")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")  # what the decoder is tested with
 _IRREGULAR = re.compile(r"\\|//|(?:^|/)\.{1,2}(?:/|$)|^/|^[A-Za-z]:")
-_AUGMENTED = re.compile(r"(.+)_\d{1,2}$")
+# How a copy is named after its clip: 0001_3, 0001_mirrored, 0001-trimmed.
+_COPY = re.compile(r"(.+)[_-](?:\d{1,2}|(?:mirror|h?flip|trim|crop|augment|re-?encod|resiz|normalis)\w*)$", re.I)
 
 
 def relative_path(text: str, data_root: str, where: str) -> str:
@@ -55,9 +56,9 @@ def join_key(path: str) -> str:
 
 
 def source_of(path: str, paths: set[str]) -> str:
-    """The recording that a clip derives from: ``<stem>`` for an augmented ``<stem>_<k>``, if ``paths`` has it."""
+    """The clip that a copy was made of, by its name, if ``paths`` has it; else the clip itself."""
     stem, suffix = posixpath.splitext(path)
-    while (match := _AUGMENTED.match(stem)) and match[1] + suffix in paths:
+    while (match := _COPY.match(stem)) and match[1] + suffix in paths:
         stem = match[1]
     return stem + suffix
 
