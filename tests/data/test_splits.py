@@ -1,6 +1,7 @@
 import random
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 
 import pytest
@@ -132,3 +133,197 @@ def test_fractions_that_cannot_be_met_are_refused_with_a_remedy(fractions, parts
         assign_splits(clips(a=2), {}, fractions, 0)
     for part in parts:
         assert part in str(error.value)
+
+
+def test_the_data_sets_own_split_is_obeyed_and_validation_carved_out_of_train():
+    every = clips(a=20, b=20)
+    own = {clip.path: "test" if int(clip.path[-5]) < 3 else "train" for clip in every}
+    for source in ("auto", "labels"):
+        splits = assign(every, said(every, own=own), DEFAULT, 1, source=source)
+        assert splits.source == "labels"
+        assert {path for path, split in splits.by_clip.items() if split == "test"} == {
+            path for path, split in own.items() if split == "test"
+        }
+        # 14 recordings of each exercise are left for train and val, 3 to 1
+        assert Counter(splits.by_clip.values()) == {"train": 21, "val": 7, "test": 12}
+        assert any("is obeyed (test 12, train 28)" in notice for notice in splits.notices)
+    free = assign(every, said(every, own=own), DEFAULT, 1, source="fractions")
+    assert free.source == "fractions" and table(free.by_clip) == {"a": (12, 4, 4), "b": (12, 4, 4)}
+    assert any("is not used" in notice for notice in free.notices)
+
+
+@pytest.mark.parametrize("own", ["train", "test", None])
+def test_a_split_of_one_value_or_none_gives_way_to_the_fractions_with_a_notice(own):
+    every = clips(a=10)
+    records = said(every, own={clip.path: own for clip in every})
+    splits = assign(every, records, DEFAULT, 1)
+    assert splits.source == "fractions" and table(splits.by_clip) == {"a": (6, 2, 2)}
+    assert [f"({own} 10) is not used" in notice for notice in splits.notices] == ([True] if own else [])
+    with pytest.raises(InputError, match=r"annotations.split_source is labels.*set annotations.split_source to auto"):
+        assign(every, records, DEFAULT, 1, source="labels")
+
+
+def test_validation_clips_of_the_data_set_are_kept_and_clips_without_a_split_are_no_test_clips():
+    every = clips(a=12)
+    names = ["train"] * 4 + ["test"] * 3 + ["validation"] * 2 + [None] * 3
+    own = dict(zip((clip.path for clip in every), names, strict=True))
+    splits = assign(every, said(every, own=own), DEFAULT, 1)
+    assert splits.source == "labels" and table(splits.by_clip) == {"a": (7, 2, 3)}
+    assert any(notice.startswith("3 clips that the label file gives no split") for notice in splits.notices)
+    own[every[-1].path] = "holdout"
+    with pytest.raises(InputError, match=r"'holdout' beside train and test.*annotations.split_source to fractions"):
+        assign(every, said(every, own=own), DEFAULT, 1)
+
+
+def test_all_is_trained_on_where_that_is_asked_for():
+    every = clips(a=4, b=1)
+    own = {clip.path: ("train", "test")[number % 2] for number, clip in enumerate(every)}
+    splits = assign(every, said(every, own=own), {"train": 1.0, "val": 0, "test": 0}, 1)
+    assert set(splits.by_clip.values()) == {"train"} and len(splits.by_clip) == 5
+    assert any("annotations.split.train is 1" in notice for notice in splits.notices)
+
+
+def test_pins_are_obeyed_before_all_else_and_their_group_follows():
+    every = clips(a=12, b=12)
+    own = {clip.path: "test" if clip.path.endswith("/0.mp4") else "train" for clip in every}
+    workers = {"dataset/a/1.mp4": "w", "dataset/b/1.mp4": "w", "dataset/a/2.mp4": "v", "dataset/b/2.mp4": "v"}
+    pins = {
+        "dataset/a/1.mp4": "val",
+        "dataset/b/0.mp4": "train",
+        "dataset/gone/9.mp4": "test",
+        "dataset/a/2.mp4": "test",
+    }
+    every.append(Clip("dataset/b/0_1.mp4", "b"))
+    records = said(every, own=own)
+    splits = assign(every, records, DEFAULT, 3, workers=workers, pins=pins)
+    got = splits.by_clip
+    assert [got[path] for path in ("dataset/a/1.mp4", "dataset/b/1.mp4")] == ["val", "val"]
+    assert [got[path] for path in ("dataset/a/2.mp4", "dataset/b/2.mp4")] == ["test", "test"]
+    assert [got[path] for path in ("dataset/b/0.mp4", "dataset/b/0_1.mp4")] == ["train", "train"]
+    assert got["dataset/a/0.mp4"] == "test"
+    assert not splits.leaks
+    [notice] = [notice for notice in splits.notices if "splits.csv" in notice]
+    assert "settles 3 of 25 clips, 1 of its lines speak of no clip here (dataset/gone/9.mp4)" in notice
+
+
+def test_pins_that_part_a_group_are_obeyed_and_reported_as_a_leak(caplog):
+    every = [*clips(a=9), Clip("dataset/a/0_1.mp4", "a"), Clip("dataset/a/0_2.mp4", "a")]
+    pins = {"dataset/a/0.mp4": "train", "dataset/a/0_1.mp4": "test"}
+    splits = assign(every, said(every), DEFAULT, 0, pins=pins)
+    assert {path: splits.by_clip[path] for path in pins} == pins
+    assert splits.leaks == ["dataset/a/0_1.mp4 is test and dataset/a/0.mp4 is train"]
+    assert "1 groups are parted" in caplog.text and "dataset/a/0_1.mp4" in caplog.text
+
+
+def test_a_recording_that_was_pinned_and_is_gone_still_holds_its_copies():
+    every = [*clips(a=9), Clip("dataset/a/00000007_1.mp4", "a")]
+    pins = {"dataset/a/00000007.mp4": "test"}
+    for seed in range(5):
+        assert assign(every, said(every), DEFAULT, seed, pins=pins).by_clip["dataset/a/00000007_1.mp4"] == "test"
+
+
+def test_an_exercise_that_cannot_be_in_each_split_is_named():
+    # one person is in all clips of b but one, and in a; so b has two groups only, and c three that are pinned
+    every = clips(a=9, b=4, c=3)
+    workers = {f"dataset/b/{i}.mp4": "w" for i in range(3)} | {"dataset/a/0.mp4": "w"}
+    pins = {f"dataset/c/{i}.mp4": "train" for i in range(3)}
+    splits = assign(every, said(every), DEFAULT, 0, workers=workers, pins=pins)
+    [notice] = [notice for notice in splits.notices if "no clip in" in notice]
+    assert notice.startswith("c has 3 groups, but no clip in val and test")
+
+
+def random_set(rng):
+    """Clips with copies, labels, and persons who are known for some and occur in several exercises."""
+    exercises = [f"e{i}" for i in range(rng.randint(1, 8))]
+    every, labels, workers = [], {}, {}
+    persons, known = rng.randint(3, 60), rng.choice([0, 0.5, 1])
+    for number in range(rng.randint(40, 300)):
+        exercise = rng.choice(exercises)
+        person = f"w{rng.randrange(persons)}" if rng.random() < known else None
+        for copy in ["", *(f"_{k}" for k in range(1, rng.choice([1, 1, 4])))]:
+            clip = Clip(f"dataset/{exercise}/{number:08d}{copy}.mp4", exercise)
+            every.append(clip)
+            labels[clip.path] = f"{exercise} - {rng.randrange(4)}"
+            if person and not copy:
+                workers[clip.path] = person
+    return every, labels, workers
+
+
+def units(every, workers):
+    """The group of each clip, found otherwise than by the code: by joining until nothing changes."""
+    tags = {clip.path: {clip.path[-16:].split("/")[-1][:8]} | {workers.get(clip.path, clip.path)} for clip in every}
+    group = {path: {path} for path in tags}
+    for path in tags:
+        for other in tags:
+            if tags[path] & tags[other] and group[path] is not group[other]:
+                group[path] |= group[other]
+                for member in group[other]:
+                    group[member] = group[path]
+    return group
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_of_any_data_set_no_group_is_parted_and_shares_are_kept(seed):
+    rng = random.Random(seed)
+    every, labels, workers = random_set(rng)
+    records = said(every, labels)
+    splits = assign(every, records, DEFAULT, seed, workers=workers)
+    got = splits.by_clip
+    assert set(got) == set(labels) and not splits.leaks
+    group = units(every, workers)
+    assert all(len({got[path] for path in members}) == 1 for members in group.values())
+    assert splits.groups == len({id(members) for members in group.values()})
+
+    originals = [clip for clip in every if "_" not in clip.path]
+    of_exercise = defaultdict(list)
+    for clip in originals:
+        of_exercise[clip.exercise].append(clip.path)
+    for exercise, paths in of_exercise.items():
+        size = Counter(id(group[path]) for path in paths)
+        for split, fraction in DEFAULT.items():
+            share = sum(got[path] == split for path in paths)
+            assert abs(share - fraction * len(paths)) <= 2 + 1.5 * max(size.values()), (exercise, split)
+            if len(size) >= 3 and not share:
+                assert any(notice.startswith(f"{exercise} has") for notice in splits.notices)
+
+    shuffled = rng.sample(every, len(every))
+    assert assign(shuffled, said(shuffled, labels), DEFAULT, seed, workers=workers).by_clip == got
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pinned_clips_stay_whatever_is_added_and_new_ones_follow_their_group(seed):
+    rng = random.Random(seed)
+    every, labels, workers = random_set(rng)
+    group = units(every, workers)
+    old = [clip for clip in every if rng.random() < 0.8]
+    pins = assign(old, said(old, labels), DEFAULT, seed, workers=workers).by_clip
+    after = assign(every, said(every, labels), DEFAULT, seed + 1, workers=workers, pins=pins)
+    assert {path: after.by_clip[path] for path in pins} == pins
+    bridged = {id(members) for members in group.values() if len({pins[path] for path in members if path in pins}) > 1}
+    assert len(after.leaks) == len(bridged)  # a new clip can show that two old ones are of one group
+    for clip in every:
+        members = group[clip.path]
+        if id(members) not in bridged and (before := {pins[path] for path in members if path in pins}):
+            assert after.by_clip[clip.path] in before
+
+
+def test_one_more_clip_moves_few_of_the_others():
+    every = clips(**{f"e{i:02d}": 100 for i in range(10)})
+    rng = random.Random(0)
+    labels = {clip.path: f"{clip.exercise} - {rng.randrange(4)}" for clip in every}
+    before = assign_splits(every, labels, DEFAULT, 1)
+    for number in range(5):
+        new = Clip(f"dataset/e0{number}/new.mp4", f"e0{number}")
+        after = assign_splits([*every, new], labels | {new.path: "e - 1"}, DEFAULT, 1)
+        assert sum(after[path] != split for path, split in before.items()) <= 30  # of 1,000
+
+
+def test_the_time_grows_with_the_clips_and_not_with_their_square():
+    every = clips(**{f"e{i:03d}": 200 for i in range(100)})
+    records = said(every, {clip.path: f"{clip.exercise} - {clip.path[-5]}" for clip in every})
+    workers = {clip.path: f"w{number % 997}" for number, clip in enumerate(every) if number % 2}
+    started = time.process_time()
+    splits = assign(every, records, DEFAULT, 0, workers=workers).by_clip
+    assert time.process_time() - started < 5  # 20,000 clips; takes half a second
+    counted = Counter(splits.values())
+    assert all(abs(counted[split] / len(every) - fraction) < 0.005 for split, fraction in DEFAULT.items())
