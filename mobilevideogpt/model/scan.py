@@ -2,8 +2,8 @@
 
     s_t = exp(delta_t A) s_{t-1} + delta_t B_t u_t        y_t = (C_t . s_t + D u_t) silu(z_t)
 
-with ``delta = softplus(delta + delta_bias)``. There are three ways, each with a gradient: the kernel of `mamba_ssm`
-where that package is installed, Triton kernels on any other CUDA device, and plain PyTorch elsewhere.
+with ``delta = softplus(delta + delta_bias)``. The ways: the kernel of `mamba_ssm` where that package is installed;
+Triton kernels on any other CUDA device; a compiled loop on the CPU, without a gradient; plain PyTorch for the rest.
 """
 
 import logging
@@ -42,6 +42,8 @@ def selective_scan(
         return kernel(u, delta, A, B, C, D=D, z=z, delta_bias=delta_bias, delta_softplus=True)
     if u.is_cuda and (kernel := _triton(needs_grad)):
         return kernel(*tensors)
+    if u.device.type == "cpu" and not needs_grad and (kernel := _numba()):
+        return kernel(*tensors)
     return plain_scan(*tensors)
 
 
@@ -66,6 +68,16 @@ def _triton(needs_grad: bool):
         log.warning("the selective scan falls back to plain PyTorch, which is slow on a GPU: %s", error)
         return None
     return gradient_scan if needs_grad else triton_scan
+
+
+@cache
+def _numba():
+    try:
+        from mobilevideogpt.model.scan_cpu import cpu_scan
+    except ImportError as error:  # also what Numba raises beside a NumPy that it does not know
+        log.warning("the selective scan falls back to plain PyTorch, which is slow: %s", error)
+        return None
+    return cpu_scan
 
 
 def plain_scan(

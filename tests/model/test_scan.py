@@ -1,10 +1,28 @@
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+import mobilevideogpt.model.scan
 from mobilevideogpt.model.scan import plain_scan, selective_scan
 
 SHAPES = [(1, 8, 1, 4), (2, 24, 37, 16), (3, 5, 130, 7), (1, 40, 1569, 16)]
+
+
+def cpu_scan(**tensors):
+    from mobilevideogpt.model.scan_cpu import cpu_scan  # here, since what runs on a GPU needs no Numba
+
+    return cpu_scan(**tensors)
+
+
+on_the_cpu = pytest.mark.parametrize("way", [plain_scan, cpu_scan])
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
@@ -37,24 +55,54 @@ def step_by_step(u, delta, A, B, C, D, z, delta_bias):
     return (torch.stack(y, -1) + D[:, None] * u) * F.silu(z)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_plain_way_follows_the_definition(shape):
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 203, 65, 5), (2, 1, 9, 1)])
+@on_the_cpu
+def test_a_way_of_the_cpu_follows_the_definition(way, shape):
     tensors = inputs(*shape)
-    torch.testing.assert_close(plain_scan(**tensors).double(), step_by_step(**tensors), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(way(**tensors).double(), step_by_step(**tensors), atol=1e-4, rtol=1e-4)
 
 
-def test_steps_too_long_for_a_product_of_decays_are_safe():
+@on_the_cpu
+def test_any_strides_give_the_same(way):
+    tensors = inputs(2, 24, 37, 16)
+    wide = torch.cat([tensors["z"], tensors["u"]], 1).mT.contiguous().mT
+    strided = {k: t.contiguous() for k, t in tensors.items()} | {"z": wide[:, :24], "u": wide[:, 24:]}
+    torch.testing.assert_close(way(**strided), way(**tensors))
+
+
+@on_the_cpu
+def test_steps_too_long_for_a_product_of_decays_are_safe(way):
     tensors = inputs(1, 8, 500, 16)
     tensors["delta"] += 50
-    torch.testing.assert_close(plain_scan(**tensors).double(), step_by_step(**tensors), atol=1e-2, rtol=1e-4)
+    torch.testing.assert_close(way(**tensors).double(), step_by_step(**tensors), atol=1e-2, rtol=1e-4)
 
 
-def test_half_precision_comes_back_in_half_precision_and_is_summed_in_float32():
+@on_the_cpu
+def test_a_slow_decay_adds_up_no_error(way):
+    tensors = inputs(1, 8, 3001, 16)
+    tensors["delta"] = torch.full_like(tensors["delta"], -4)  # with the bias, steps of about 0.002
+    tensors["u"] = tensors["u"].abs()
+    expected = step_by_step(**tensors)
+    torch.testing.assert_close(way(**tensors).double(), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@on_the_cpu
+def test_half_precision_comes_back_in_half_precision_and_is_summed_in_float32(way, dtype):
     tensors = inputs(2, 24, 200, 16)
-    half = {k: t if k in ("A", "D", "delta_bias") else t.bfloat16() for k, t in tensors.items()}
-    y = plain_scan(**half)
-    assert y.dtype == torch.bfloat16
+    half = {k: t if k in ("A", "D", "delta_bias") else t.to(dtype) for k, t in tensors.items()}
+    y = way(**half)
+    assert y.dtype == dtype
     torch.testing.assert_close(y.double(), step_by_step(**half), atol=1e-2, rtol=1e-2)
+
+
+@on_the_cpu
+def test_what_is_not_a_number_stays_so_from_its_token_on(way):
+    for name in ("u", "delta", "z"):
+        tensors = inputs(1, 3, 20, 4)
+        tensors[name][0, 1, 10] = torch.nan
+        y = way(**tensors)
+        assert y[0, 1, 10].isnan() and y[0, [0, 2]].isfinite().all(), name
 
 
 def test_the_plain_way_has_the_definitions_gradient():
@@ -66,9 +114,60 @@ def test_the_plain_way_has_the_definitions_gradient():
         torch.testing.assert_close(ours[name].grad, reference[name].grad, atol=1e-3, rtol=1e-3, msg=name)
 
 
-def test_without_a_gpu_the_plain_way_is_taken():
+def test_the_cpu_takes_the_compiled_way_unless_a_gradient_is_wanted():
+    tensors = {k: t.clone().requires_grad_() for k, t in inputs(1, 8, 20, 4).items()}
+    assert selective_scan(**tensors).requires_grad
+    with torch.no_grad():
+        assert torch.equal(selective_scan(**tensors), cpu_scan(**tensors))
+
+
+def test_without_numba_the_plain_way_is_taken_and_the_log_says_so(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "mobilevideogpt.model.scan_cpu", None)
+    monkeypatch.setattr("mobilevideogpt.model.scan._numba", mobilevideogpt.model.scan._numba.__wrapped__)
     tensors = inputs(1, 8, 20, 4)
     assert torch.equal(selective_scan(**tensors), plain_scan(**tensors))
+    assert "slow" in caplog.text
+
+
+def test_the_number_of_threads_changes_nothing():
+    tensors, threads = inputs(2, 192, 40, 16), torch.get_num_threads()
+    found = []
+    for n in (1, 3):
+        torch.set_num_threads(n)
+        found.append(cpu_scan(**tensors))
+    torch.set_num_threads(threads)
+    assert torch.equal(*found)
+
+
+def test_a_process_forked_from_one_that_has_scanned_can_scan():
+    tensors = inputs(1, 128, 10, 4)
+    expected = cpu_scan(**tensors)
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        torch.testing.assert_close(pool.submit(_scan_again, tensors).result(60), expected)
+
+
+def _scan_again(tensors):
+    torch.set_num_threads(2)
+    return cpu_scan(**tensors)
+
+
+def test_where_no_cache_can_be_written_the_scan_is_compiled_all_the_same(tmp_path):
+    shutil.copy(Path(mobilevideogpt.model.scan.__file__).with_name("scan_cpu.py"), tmp_path / "scan_copy.py")
+    (tmp_path / "__pycache__").touch()  # a file, where folders would have to be
+    code = "import torch, scan_copy; one = torch.ones(1, 1, 1); "
+    code += "print(scan_copy.cpu_scan(one, one, -one[0], one, one, one[0, 0], one, one[0, 0]).item())"
+    nowhere = str(tmp_path / "__pycache__")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HOME": nowhere, "XDG_CACHE_HOME": nowhere}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(selective_scan(**inputs_of_one()).item())
+
+
+def inputs_of_one():
+    one = torch.ones(1, 1, 1)
+    names = {"u": one, "delta": one, "A": -one[0], "B": one, "C": one, "D": one[0, 0], "z": one}
+    return names | {"delta_bias": one[0, 0]}
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (2, 1152, 1569, 16)])
