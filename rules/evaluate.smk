@@ -22,6 +22,7 @@ rule evaluate:
         max_new_tokens=lookup(within=config, dpath="evaluate/max_new_tokens"),
         seed=lookup(within=config, dpath="evaluate/seed"),
         prompt=literal(config["annotations"]["prompt"]),
+        answers=lookup(within=config, dpath="annotations/source"),
         code=source_hash("workflow_scripts/evaluate.py"),
     message:
         "Evaluating base, fine-tuned model and grounding control on the test clips"

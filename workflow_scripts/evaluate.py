@@ -22,6 +22,7 @@ metrics, rows = evaluate(
     read_json(snakemake.input.features),
     FeatureStore(snakemake.params.store),
     prompt_names_exercise="{exercise}" in snakemake.params.prompt,
+    answers=snakemake.params.answers,
     seed=snakemake.params.seed,
     batch_size=snakemake.params.batch_size,
     max_new_tokens=snakemake.params.max_new_tokens,

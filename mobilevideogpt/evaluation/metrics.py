@@ -1,4 +1,8 @@
-"""Scores of generated feedback. An answer reads ``"<exercise> - <feedback>"``; names may hold hyphens themselves."""
+"""Scores of generated feedback.
+
+An answer reads ``"<exercise> - <feedback>"``, and names may hold hyphens themselves; or it is free text, of which no part
+is an exercise.
+"""
 
 import re
 from collections.abc import Sequence
@@ -15,19 +19,27 @@ def normalise(text: str) -> str:
     return re.sub(r"[\s_]+", " ", text).strip().rstrip(".!?,;:").rstrip().casefold()
 
 
-def split_answer(text: str) -> tuple[str, str]:
-    """The exercise and the feedback of an answer, both normalised; without ``" - "`` all of it is the exercise."""
+def split_answer(text: str, free: bool = False) -> tuple[str, str]:
+    """The exercise and the feedback of an answer, both normalised; without ``" - "`` all of it is the exercise.
+
+    Of ``free`` text, all is the feedback.
+    """
+    if free:
+        return "", normalise(text)
     exercise, _, feedback = text.partition(" - ")
     return normalise(exercise), normalise(feedback)
 
 
-def score(references: Sequence[str], predictions: Sequence[str], shown: Sequence[str] | None = None) -> dict:
+def score(
+    references: Sequence[str], predictions: Sequence[str], shown: Sequence[str] | None = None, free: bool = False
+) -> dict:
     """Compare predictions with references.
 
     Args:
         references: The right answers.
         predictions: What the model answered, in the same order.
         shown: References of the clips that the model was shown, where those are not its own.
+        free: The references are free text: there are no scores of the exercise (None), and the feedback is all of it.
 
     Returns:
         ``n``; ``exercise_accuracy`` (before the first ``" - "``); ``feedback_accuracy`` (after it, over the
@@ -41,8 +53,8 @@ def score(references: Sequence[str], predictions: Sequence[str], shown: Sequence
     """
     if not references:
         raise InputError("there is no answer to score; give the test split at least one clip (annotations.split.test)")
-    right = [split_answer(text) for text in references]
-    given = [split_answer(text) for text in predictions]
+    right = [split_answer(text, free) for text in references]
+    given = [split_answer(text, free) for text in predictions]
     table = pd.DataFrame(
         {
             "exercise": [r[0] for r in right],
@@ -61,14 +73,15 @@ def score(references: Sequence[str], predictions: Sequence[str], shown: Sequence
             "feedback_accuracy": float(feedback.mean()) if len(feedback) else None,
         }
 
-    per_exercise = {str(exercise): accuracies(rows) for exercise, rows in table.groupby("exercise")}
-    names = [[pair[0] for pair in pairs] for pairs in (right, given)]
     scorer = RougeScorer(["rougeL"])
     rouge = [scorer.score(r, p)["rougeL"].fmeasure for r, p in zip(references, predictions, strict=True)]
-    scores = accuracies(table) | {
-        "rougeL": sum(rouge) / len(rouge),
-        "exercise_macro_f1": float(f1_score(*names, labels=list(per_exercise), average="macro", zero_division=0)),
-    }
+    scores = accuracies(table) | {"rougeL": sum(rouge) / len(rouge)}
+    if free:
+        return scores | {"exercise_accuracy": None, "exercise_macro_f1": None, "per_exercise": {}}
+    per_exercise = {str(exercise): accuracies(rows) for exercise, rows in table.groupby("exercise")}
+    names = [[pair[0] for pair in pairs] for pairs in (right, given)]
+    f1 = float(f1_score(*names, labels=list(per_exercise), average="macro", zero_division=0))
+    scores["exercise_macro_f1"] = f1
     if shown is not None:
         hits = [split_answer(text)[0] == g[0] for text, g in zip(shown, given, strict=True)]
         scores["shown_exercise_accuracy"] = sum(hits) / len(hits)

@@ -48,8 +48,19 @@ def thumbnails(path: str | Path, count: int = 4, width: int = 160) -> list[dict]
     return pictures
 
 
-def _marks(reference: str, answer: str, shown: str | None = None) -> list[dict]:
+FREE_MEASURES = {
+    "feedback_accuracy": ("Answer right", "word for word"),
+    "rougeL": MEASURES["rougeL"],
+}
+
+
+def _marks(reference: str, answer: str, shown: str | None = None, free: bool = False) -> list[dict]:
     """What is right and wrong about an answer, as short texts; the control's answer is held against the shown clip."""
+    if free:
+        same = split_answer(reference, free) == split_answer(answer, free)
+        if shown is None:
+            return [{"ok": same, "text": "word for word"}]
+        return [{"ok": False, "text": "keeps to its own clip"}] if same else []
     exercise, feedback = split_answer(reference)
     given, advice = split_answer(answer)
     if shown is not None:
@@ -61,15 +72,18 @@ def _marks(reference: str, answer: str, shown: str | None = None) -> list[dict]:
     return [*marks, {"ok": advice == feedback, "text": "feedback"}] if feedback else marks
 
 
-def _clips(predictions: Sequence[dict], project: Path, limit: int) -> list[dict]:
+def _clips(predictions: Sequence[dict], project: Path, limit: int, free: bool) -> list[dict]:
     """The table's rows: all clips, or those with a wrong answer first where they are more than ``limit``."""
     references = {row["video"]: row["reference"] for row in predictions}
 
     def row(record: dict) -> dict:
-        answers = {name: {"text": record[name], "marks": _marks(record["reference"], record[name])} for name in SOURCES}
+        answers = {
+            name: {"text": record[name], "marks": _marks(record["reference"], record[name], free=free)}
+            for name in SOURCES
+        }
         shown = record["shown_video"]
         answers["mismatched_video"]["marks"] = _marks(
-            record["reference"], record["mismatched_video"], references.get(shown, exercise_of(shown))
+            record["reference"], record["mismatched_video"], references.get(shown, exercise_of(shown)), free
         )
         return {
             "video": record["video"],
@@ -144,6 +158,7 @@ def write_report(
     config: dict,
     splits: dict[str, int],
     notes: Sequence[str] = (),
+    findings: Sequence[dict] = (),
     project: str | Path = ".",
     max_clips: int = 60,
 ) -> None:
@@ -160,6 +175,7 @@ def write_report(
         config: The resolved configuration.
         splits: Clips in train, val and test.
         notes: What is to be known of the splits, in sentences.
+        findings: What was passed over or guessed: ``reason``, ``count`` and ``items`` each.
         project: Folder that the clips' paths start from.
         max_clips: Rows in the table of clips; beyond, those with a wrong answer come first.
 
@@ -177,15 +193,17 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template("report.html.j2")
-    clips = _clips(predictions, Path(project), max_clips)
+    free = metrics["settings"].get("answers", "labels") != "labels"
+    clips = _clips(predictions, Path(project), max_clips, free)
     text = page.render(
         run=train["run"],
         verdict=verdict(metrics),
         metrics=metrics,
-        named=metrics["settings"]["prompt_names_exercise"],
+        named=metrics["settings"]["prompt_names_exercise"] or free,
+        free=free,
         small=metrics["finetuned"]["n"] < SMALL,
         sources=SOURCES,
-        measures=MEASURES,
+        measures=FREE_MEASURES if free else MEASURES,
         percent=percent,
         clips=clips,
         total=len(predictions),
@@ -196,6 +214,7 @@ def write_report(
         ],
         splits=splits,
         notes=notes,
+        findings=findings,
         train=train,
         settings=config["finetune"],
         seconds=duration(train["this_run"]["seconds"]),

@@ -21,6 +21,7 @@ def evaluate(
     store: FeatureStore,
     *,
     prompt_names_exercise: bool,
+    answers: str = "labels",
     seed: int,
     batch_size: int,
     max_new_tokens: int,
@@ -36,6 +37,7 @@ def evaluate(
         features: Key of the cached features of each clip path.
         store: Where the features lie.
         prompt_names_exercise: Whether the prompts give the exercise away; noted for whoever reads the scores.
+        answers: What the answers are, as in `annotations.source`: all but ``labels`` are free text.
         seed: Of the control's exchange of clips.
         batch_size: Records answered at once.
         max_new_tokens: Longest answer, in tokens.
@@ -66,17 +68,20 @@ def evaluate(
     swapped = [record | {"video": video} for record, video in zip(records, shown_videos, strict=True)]
     mismatched = answer(swapped, "mismatched video")
 
+    free = answers != "labels"
     by_video = dict(zip((record["video"] for record in records), references, strict=True))
-    control = score(references, mismatched, shown=[by_video[video] for video in shown_videos])
+    control = score(references, mismatched, shown=[by_video[video] for video in shown_videos], free=free)
     pairs = list(zip(finetuned, mismatched, strict=True))
-    control["kept_exercise"] = sum(split_answer(a)[0] == split_answer(b)[0] for a, b in pairs) / len(pairs)
+    if not free:
+        control["kept_exercise"] = sum(split_answer(a)[0] == split_answer(b)[0] for a, b in pairs) / len(pairs)
     control["kept_answer"] = sum(normalise(a) == normalise(b) for a, b in pairs) / len(pairs)
     metrics = {
-        "base": score(references, base),
-        "finetuned": score(references, finetuned),
+        "base": score(references, base, free=free),
+        "finetuned": score(references, finetuned, free=free),
         "mismatched_video": control,
         "settings": {
             "prompt_names_exercise": prompt_names_exercise,
+            "answers": answers,
             "max_new_tokens": max_new_tokens,
             "batch_size": batch_size,
             "seed": seed,

@@ -45,13 +45,17 @@ def verdict(metrics: dict) -> dict:
         ``tone`` (good, mixed or bad), ``headline``, ``sentences`` and ``caution`` (None for a large test split).
     """
     base, tuned, control = metrics["base"], metrics["finetuned"], metrics["mismatched_video"]
-    named = metrics["settings"]["prompt_names_exercise"]
+    free = metrics["settings"].get("answers", "labels") != "labels"
+    named = metrics["settings"]["prompt_names_exercise"] or free
+    subject = ("answers" if free else "feedback") if named else "exercises"
     n = tuned["n_feedback" if named else "n"]
     sentences = []
     if named:
         part = "feedback_accuracy"
         sentences.append(
-            "The prompt names the exercise, so naming it proves nothing; what counts is the feedback after it."
+            "The answers are free text, and one counts as correct if it is the reference word for word."
+            if free
+            else "The prompt names the exercise, so naming it proves nothing; what counts is the feedback after it."
         )
         if tuned[part] is None:
             return {
@@ -61,10 +65,10 @@ def verdict(metrics: dict) -> dict:
                 "caution": None,
             }
         hits = round(tuned[part] * n)
-        learned, sentence = _learned(base[part], tuned[part], n, "correct feedback")
+        learned, sentence = _learned(base[part], tuned[part], n, f"correct {subject}")
         sentences.append(sentence)
         sentences.append(
-            f"Shown another exercise's clip under the same prompt, the model gave the feedback of its own clip in "
+            f"Shown another exercise's clip under the same prompt, the model gave the {subject} of its own clip in "
             f"{of(control[part], n)} cases (with its own video: {of(tuned[part], n)}) and kept its whole answer in "
             f"{of(control['kept_answer'], control['n'])}"
         )
@@ -92,7 +96,6 @@ def verdict(metrics: dict) -> dict:
         None: "whether it looks at the video stays open",
     }[looks]
     sentences[-1] += f": {said}."
-    subject = "feedback" if named else "exercises"
     achieved = f"{'The model' if learned else 'The test does not show that it'} learned the {subject}"
     joint = "and" if learned == (looks is True) else "but"
     low, high = interval(hits, n)

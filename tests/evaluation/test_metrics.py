@@ -58,6 +58,14 @@ def test_the_control_is_also_held_against_what_was_shown():
     assert (scores["exercise_accuracy"], scores["shown_exercise_accuracy"]) == (0.5, 0.5)
 
 
+def test_of_free_text_the_whole_answer_is_judged_and_no_exercise():
+    scores = score(["Go deeper - slowly.", "Good!"], ["go deeper - slowly", "Squats - good"], shown=None, free=True)
+    assert (scores["n_feedback"], scores["feedback_accuracy"]) == (2, 0.5)
+    assert scores["rougeL"] == pytest.approx((1 + 2 / 3) / 2)
+    assert scores["exercise_accuracy"] is scores["exercise_macro_f1"] is None
+    assert scores["per_exercise"] == {} and "shown_exercise_accuracy" not in score(["a"], ["a"], shown=["a"], free=True)
+
+
 def test_nothing_to_score_is_an_error_and_not_zero():
     with pytest.raises(InputError, match="test split"):
         score([], [])

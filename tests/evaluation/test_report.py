@@ -173,6 +173,26 @@ def test_where_the_prompt_names_the_exercise_the_page_says_so(results, tmp_path)
     assert "“exercise right” says nothing here" in text
 
 
+def test_free_text_is_shown_without_scores_of_the_exercise(results, tmp_path):
+    references = [row["reference"] for row in results["predictions"]]
+    for name in ("base", "finetuned", "mismatched_video"):
+        answers = [row[name] for row in results["predictions"]]
+        results["metrics"][name] = score(references, answers, free=True) | {"kept_answer": 0.0}
+    results["metrics"]["settings"]["answers"] = "feedbacks"
+    write_report(tmp_path / "report.html", **results)
+    text = re.sub(r"\s+", " ", Page((tmp_path / "report.html").read_text(encoding="utf-8")).text)
+    assert "The answers are free text" in text and "✓ word for word right" in text
+    assert "xercise right" not in text and "Macro F1" not in text
+
+
+def test_what_was_passed_over_is_counted_and_listed(results, tmp_path):
+    finding = {"reason": "clips joined by name", "count": 1234, "items": [f"dataset/squats/{i}.mp4" for i in range(30)]}
+    write_report(tmp_path / "report.html", **results, findings=[finding])
+    text = re.sub(r"\s+", " ", Page((tmp_path / "report.html").read_text(encoding="utf-8")).text)
+    assert "1,234 clips joined by name" in text and "squats/19.mp4" in text and "squats/20.mp4" not in text
+    assert "and 1,214 more; the summary of the annotations lists 30" in text
+
+
 def test_equal_results_give_an_equal_page(results, page, tmp_path):
     write_report(tmp_path / "again.html", **results)
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == page

@@ -49,6 +49,16 @@ def test_where_the_prompt_names_the_exercise_the_feedback_is_compared():
     assert said["headline"] == "The model learned the feedback, and it looks at the video"
 
 
+def test_of_free_text_the_whole_answers_are_compared():
+    scores = metrics(0, 0.7, 0.1, 0.2, 1.0, kept_answer=0.1)
+    scores["settings"]["answers"] = "questions"
+    for name in ("base", "finetuned", "mismatched_video"):
+        scores[name]["exercise_accuracy"] = None
+    said = verdict(scores)
+    assert "word for word" in said["sentences"][0] and "names the exercise" not in " ".join(said["sentences"])
+    assert said["headline"] == "The model learned the answers, and it looks at the video"
+
+
 def test_the_interval_is_wilsons():
     assert interval(5, 6) == pytest.approx((0.4365, 0.9699), abs=1e-4)
     assert interval(0, 6)[0] == 0
