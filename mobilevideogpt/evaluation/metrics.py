@@ -1,7 +1,7 @@
 """Scores of generated feedback.
 
-An answer reads ``"<exercise> - <feedback>"``, and names may hold hyphens themselves; or it is free text, of which no part
-is an exercise.
+An answer reads ``"<exercise> - <feedback>"``, and names may hold hyphens themselves; or it is free text, of which no
+part is an exercise.
 """
 
 import re
