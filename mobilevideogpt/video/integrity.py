@@ -16,20 +16,24 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from mobilevideogpt.paths import leaves
-from mobilevideogpt.video import probe_child
-from mobilevideogpt.video.normalise import NEEDS, command
+from mobilevideogpt.video.needs import NEEDS, command
+
+if TYPE_CHECKING:  # what a worker runs belongs to this module's digest; importing it here would cost each job a while
+    from mobilevideogpt.video import probe_child  # noqa: F401
 
 QUALITY = ("brightness", "sharpness", "motion")
 FIELDS = (
     *("video", "verdict", "problems", "reencode", "digest", "bytes", "container", "codec", "frames", "frames_declared"),
     *("fps", "seconds", "width", "height", "pixel_aspect", "rotation", "decode_errors", *QUALITY),
+    *("hashes", "hash_seconds"),
 )
 LARGEST_PIXELS = 4096 * 2304  # sixteen larger frames as RGB would take half a gigabyte
-CHILD = [sys.executable, "-m", probe_child.__name__]
+CHILD = [sys.executable, "-m", "mobilevideogpt.video.probe_child"]
 START_SECONDS = 120  # for a worker to import what it needs
 WATCH_SECONDS = 0.25  # between looks at a worker's memory
 _EXCLUDE = "or list it in dataset.exclude"
@@ -66,7 +70,7 @@ def probe_many(
 
     Yields:
         Each path and its record of `FIELDS`, in the order in which they are done. ``verdict`` is ``ok``, ``warning`` or
-        ``error``; ``problems`` are texts that end with the remedy; ``reencode`` lists the keys of `normalise.NEEDS`
+        ``error``; ``problems`` are texts that end with the remedy; ``reencode`` lists the keys of `needs.NEEDS`
         that a new encoding would meet; what could not be found out is None. ``fps``, ``seconds`` and
         ``frames_declared`` are the header's, ``width`` and ``height`` (pixels) those of a frame before it is turned,
         ``rotation`` in degrees as FFmpeg gives it; quality is measured as in `probe_child.quality`.

@@ -6,59 +6,18 @@ FFmpeg's command may not be installed, so PyAV does the work; people are told th
 import contextlib
 import json
 import math
-import shlex
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 from av.filter import Graph
 
 from mobilevideogpt.video.decoding import open_video, picture_stream, turn
 from mobilevideogpt.video.limits import limit_memory
-
-
-class Need(NamedTuple):
-    """Why a clip is encoded anew, and by which filters of FFmpeg."""
-
-    problem: str  # what is said of the clip
-    filters: str = ""
-    own_filters: str | None = None  # for PyAV's FFmpeg, where they are others
-
-
-NEEDS = {
-    "interlaced": Need("is interlaced: moving edges look like combs", "yadif"),
-    "oblique": Need("is turned by no right angle, which is not applied"),  # FFmpeg's command turns by itself
-    "pixels": Need("has pixels that are not square: bodies look squeezed", "scale=iw*sar:ih,setsar=1"),
-    "hdr": Need(
-        "has HDR colours, which look dull and flat",
-        "zscale=t=linear:npl=100,tonemap=hable,zscale=t=bt709:m=bt709:p=bt709:r=tv,format=yuv420p",
-        "scale=out_transfer=bt709:out_primaries=bt709:out_color_matrix=bt709,format=yuv420p",  # FFmpeg 8 and later
-    ),
-    "large": Need(
-        "has frames larger than the 9.4 million pixels that are decoded at a fair cost",
-        "scale=1920:1920:force_original_aspect_ratio=decrease",
-    ),
-    "size": Need("changes its frame size on the way"),
-    "decoder": Need(""),  # it took too long or too much
-}
-# H.264 with halved chroma has even sides; frames of another size are brought to that of the first.
-_EVEN = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
-
-
-def command(path: str | Path, needs: list[str]) -> str:
-    """FFmpeg's command for `reencode`, for a person to run; it turns the frames of itself."""
-    path = Path(path)
-    filters = ",".join([*(NEEDS[need].filters for need in needs if NEEDS[need].filters), _EVEN])
-    target = path.with_name(f"{path.stem}-reencoded.mp4")
-    source = f"./{path}" if str(path).startswith("-") else str(path)
-    return (
-        f"ffmpeg -i {shlex.quote(source)} -vf {shlex.quote(filters)} -c:v libx264 -crf 18 -pix_fmt yuv420p -an "
-        f"{shlex.quote(str(target))}"
-    )
+from mobilevideogpt.video.needs import EVEN, NEEDS
 
 
 def child_command(
@@ -70,7 +29,7 @@ def child_command(
 
 
 def reencode(path: str | Path, target: str | Path, needs: list[str], mark: str = "") -> None:
-    """Encode a clip anew, without sound; the same bytes each time.
+    """Encode a clip anew, without sound.
 
     Args:
         path: The clip.
@@ -117,7 +76,7 @@ def _graph(stream: av.VideoStream, first: av.VideoFrame, needs: list[str]) -> Gr
         own, shared = NEEDS[need].own_filters, NEEDS[need].filters
         filters += (shared if own is None else own).split(",") if own or shared else []
     aspect = stream.sample_aspect_ratio or 1
-    filters = [f"scale={first.width}:{first.height}", f"setsar={aspect}", *filters, _EVEN, "format=yuv420p"]
+    filters = [f"scale={first.width}:{first.height}", f"setsar={aspect}", *filters, EVEN, "format=yuv420p"]
     graph = Graph()
     nodes = [graph.add_buffer(template=stream)]
     for text in filters:
