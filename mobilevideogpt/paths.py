@@ -1,5 +1,6 @@
 """The spellings of a clip's path that occur in manifests and label files, brought to one. Standard library only."""
 
+import hashlib
 import os
 import posixpath
 import re
@@ -67,3 +68,8 @@ def leaves(path: str, folder: str) -> bool:
     """Whether ``path``, its symbolic links followed, lies outside ``folder``."""
     root = os.path.realpath(folder)
     return os.path.commonpath([root, os.path.realpath(path)]) != root
+
+
+def shard_of(path: str, digits: int) -> str:
+    """Hexadecimal digits that spread clips evenly and stay the same whatever other clips there are."""
+    return hashlib.sha256(path.encode()).hexdigest()[:digits]

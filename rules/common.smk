@@ -16,7 +16,7 @@ from mobilevideogpt.data.labels import ANSWER_FILES
 from mobilevideogpt.data.manifest import read_manifest
 from mobilevideogpt.data.publishing import is_published
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.paths import VIDEO_SUFFIXES
+from mobilevideogpt.paths import VIDEO_SUFFIXES, shard_of
 from mobilevideogpt.sample.names import clip_names
 from mobilevideogpt.settings import differing, flatten, merge, validated
 from mobilevideogpt.source import source_digest
@@ -136,15 +136,43 @@ def clips():
     return [str(Path(clip.path).relative_to(DATA)) for clip in manifest]
 
 
-def clip_files(wildcards=None):
-    """Return the clips that are there or that a rule makes; a missing one becomes a record, not a missing input."""
-    files = [f"{DATA}/{clip}" for clip in clips()]
-    return files if SOURCE == "sample" else [file for file in files if Path(file).exists()]
+@cache
+def clip_sizes():
+    """Return the bytes of each clip, by its path below the data set's folder; None if it is missing or a rule makes it.
+
+    Passed as a parameter, the size tells a clip that was replaced by one with an older date, too.
+    """
+    if SOURCE == "sample":
+        return dict.fromkeys(clips())
+    return {clip: size_of(f"{DATA}/{clip}") for clip in clips()}
 
 
-def clip_file(wildcards):
-    """Return the clip that a record is about, unless it is missing."""
-    return [file for file in [f"{DATA}/{wildcards.clip}"] if SOURCE == "sample" or Path(file).exists()]
+def size_of(path):
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def there(names):
+    """Return the paths of those clips that are there or that a rule makes; a missing one is no input, but a record."""
+    return [f"{DATA}/{clip}" for clip in names if SOURCE == "sample" or clip_sizes()[clip] is not None]
+
+
+@cache
+def shards():
+    """Return the clips of each shard. A job takes about a second to start, so that few clips are cut into few shards."""
+    found, digits = {}, 1 if len(clips()) <= 4000 else 2
+    for clip in clips():
+        found.setdefault(shard_of(f"{DATA}/{clip}", digits), []).append(clip)
+    return found
+
+
+def clip_records(wildcards):
+    """Return the records of all clips: one a clip while they are few, else one a shard."""
+    if len(clips()) <= config["integrity"]["jobs_a_clip_up_to"]:
+        return expand("<results>/verify/clips/{clip}.json", clip=clips())
+    return expand("<results>/verify/shards/{shard}.json", shard=sorted(shards()))
 
 
 @ending_all

@@ -1,7 +1,6 @@
 checkpoint features:
     """Run the frozen encoders over the clips that have no features yet."""
     input:
-        clips=clip_files,
         report="<results>/verify/report.json",
         train=annotations_of("train"),
         val=annotations_of("val"),

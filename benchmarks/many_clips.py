@@ -1,0 +1,162 @@
+"""Seconds and peak memory of planning, of a run with nothing to do and of one changed clip, by the number of clips.
+
+    python benchmarks/many_clips.py [30 1000 10000 100000] [--cores 2] [--remembered] [--plan-only]
+
+Works in a copy of the project, on hard links to a few drawn clips, with the tiny base of the sample. The first run to
+the features is real, too: every clip is checked and decoded (with --remembered, as if that had been done before), while
+equal clips share their features. Memory is the most that Snakemake and its jobs held together.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import yaml
+
+from mobilevideogpt.files import json_digest, write_json
+from mobilevideogpt.sample.exercises import EXERCISES
+from mobilevideogpt.sample.names import NO_ISSUE
+from mobilevideogpt.sample.render import ClipSpec, write_clip
+from mobilevideogpt.source import source_digest
+from mobilevideogpt.video.integrity import probe_many
+from mobilevideogpt.video.verdicts import remembered
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = {
+    "model": {"base": "mobilevideogpt/sample/base", "video_encoder": None, "image_encoder": None},
+    "preflight": {"allow_cpu": True},
+}
+
+
+def make_project(folder: Path, clips: int) -> Path:
+    """Copy the code, and add clips, manifest, labels and settings; return one of the clips."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "benchmarks/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    for group, values in SETTINGS.items():
+        settings[group] |= values
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    specs = []
+    for exercise in EXERCISES:
+        spec = ClipSpec(exercise, NO_ISSUE, (1,))
+        write_clip(spec, folder / f"drawn/{exercise}.mp4")
+        (folder / f"dataset/{exercise}").mkdir(parents=True)
+        specs.append(spec)
+    labels = []
+    for number in range(clips):
+        spec = specs[number % len(specs)]
+        path = f"{spec.movement}/{number:08d}.mp4"
+        os.link(folder / f"drawn/{spec.movement}.mp4", folder / "dataset" / path)
+        labels.append({"video_path": path, "labels": [spec.label], "labels_descriptive": [spec.descriptive_label]})
+    write_json(labels, folder / "dataset/fine_grained_labels.json")
+    manifest = {f"dataset/{label['video_path']}": label["video_path"].split("/")[0] for label in labels}
+    write_json(manifest, folder / "dataset/manifest.json")
+    return folder / "dataset" / labels[0]["video_path"]
+
+
+def remember_verdicts(project: Path) -> None:
+    """Write down verdicts on all clips, from those on the few that they are links to, as the check itself would."""
+    settings = yaml.safe_load((project / "config.yaml").read_text())["integrity"]
+    limits = {"timeout_seconds": settings["timeout_seconds"], "memory_gb": settings["memory_gb"]}
+    checker = [{**limits, "data_root": "dataset"}, source_digest("workflow_scripts/probe_shard.py", root=project)]
+    os.chdir(project)  # the paths are relative
+    drawn = {Path(path).stem: record for path, record in probe_many(Path("drawn").glob("*.mp4"), workers=2, **limits)}
+
+    def known(paths):
+        for path in paths:
+            yield path, drawn[Path(path).parent.name] | {"video": path}
+
+    paths = sorted(str(path) for path in Path("dataset").glob("*/*.mp4"))
+    remembered(paths, "results/verify/remembered", json_digest(checker), known)
+    os.chdir(ROOT)
+
+
+def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
+    """Run Snakemake; return seconds, the most bytes that it and all below it held together, and what it said.
+
+    Raises:
+        SystemExit: If it failed.
+    """
+    with tempfile.TemporaryFile("w+") as said:
+        started, peak = time.perf_counter(), 0
+        command = [sys.executable, "-m", "snakemake", *arguments]
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": str(folder)}
+        )
+        while process.poll() is None:
+            peak = max(peak, held_by(process.pid))
+            time.sleep(0.1)
+        seconds = time.perf_counter() - started
+        said.seek(0)
+        text = said.read()
+    if process.returncode:
+        sys.exit(text[-5000:])
+    return seconds, peak, text
+
+
+def held_by(pid: int) -> int:
+    """Resident bytes of a process and all below it; what they share counts for each."""
+    total = 0
+    try:
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            total += one.memory_info().rss
+    except psutil.NoSuchProcess:
+        pass  # it has just ended
+    return total
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("clips", type=int, nargs="*", default=[30, 1000, 10_000, 100_000])
+    parser.add_argument("--cores", default="2")
+    parser.add_argument("--remembered", action="store_true", help="all clips have been decoded before")
+    parser.add_argument("--plan-only", action="store_true", help="nothing is checked or decoded")
+    parser.add_argument("--folder", help="where the projects go; by default the system's temporary folder")
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    options = parser.parse_args()
+    figures = []
+    for clips in options.clips:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            project = Path(folder)
+            clip = make_project(project, clips)
+            to_features = ("--cores", options.cores, "features")
+
+            def measure(what: str, *arguments: str, project=project, clips=clips) -> str:
+                seconds, peak, text = snakemake(project, *arguments)
+                print(f"{clips:7,d} clips, {what:28}: {seconds:7.1f} s, {peak / 2**30:.2f} GiB", flush=True)
+                figures.append({"clips": clips, "what": what, "seconds": seconds, "peak_bytes": peak})
+                return text
+
+            measure("plan of all", "-n", "--quiet", "all")
+            if options.plan_only:
+                continue
+            if options.remembered:
+                remember_verdicts(project)
+            first = "first run, verdicts known" if options.remembered else "first run to the features"
+            measure(first, *to_features)
+            if "Nothing to be done" not in measure("nothing to do", *to_features):
+                sys.exit("there was something to do")
+            measure("plan of all, features there", "-n", "--quiet", "all")
+            clip.unlink()  # not the file that the others link to
+            write_clip(ClipSpec(clip.parent.name, NO_ISSUE, (2,)), clip)
+            measure("one changed clip", *to_features)
+            if "Nothing to be done" not in snakemake(project, *to_features)[2]:
+                sys.exit("one changed clip: there is something left to do")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
