@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -73,13 +74,19 @@ def write_text(text: str, path: str | Path) -> None:
 
 def write_json(value: object, path: str | Path) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
-    write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", path)
+    write_text(_json(value, indent=1) + "\n", path)
 
 
 def write_records(records: Iterable[object], path: str | Path) -> None:
     """Write a JSON list, a record on each line, whole or not at all."""
-    lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
+    lines = ",\n".join(map(_json, records))
     write_text(f"[\n{lines}\n]\n" if lines else "[]\n", path)
+
+
+def _json(value: object, indent: int | None = None) -> str:
+    """JSON in readable characters; half of one (a lone surrogate, which UTF-8 lacks) stays the escape that it was."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if text.isascii() else re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def read_json(

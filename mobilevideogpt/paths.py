@@ -11,7 +11,7 @@ from mobilevideogpt.errors import InputError
 # Braces are Snakemake's wildcards, angle brackets its path variables, a double quote breaks the graph that it draws;
 # control characters and lone surrogates cannot be shown.
 UNUSABLE = re.compile(r"[{}<>\"\x00-\x1f\x7f\ud800-\udfff]")
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")  # what the decoder is tested with
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")  # containers that the decoder reads
 _IRREGULAR = re.compile(r"\\|//|(?:^|/)\.{1,2}(?:/|$)|^/|^[A-Za-z]:")
 # How a copy is named after its clip: 0001_3, 0001_mirrored, 0001-trimmed.
 _COPY = re.compile(r"(.+)[_-](?:\d{1,2}|(?:mirror|h?flip|trim|crop|augment|re-?encod|resiz|normalis)\w*)$", re.I)

@@ -144,7 +144,8 @@ def build_manifest(data_root: str, label_files: Iterable[str | Path] = ()) -> tu
             name = relative_path(file, data_root, data_root)
             clips.append(Clip(f"{data_root}/{name}", _exercise(folder, name, data_root, file, left_out)))
         except InputError as error:
-            left_out[str(error).removeprefix(f"{data_root}: ")].append(f"{data_root}/{file}")
+            shown = file.encode(errors="backslashreplace").decode()  # a name on disk need not be UTF-8
+            left_out[str(error).removeprefix(f"{data_root}: ")].append(f"{data_root}/{shown}")
     labels = next((file for file in label_files if os.path.exists(file)), None)
     records = [] if labels is None else read_records(labels, data_root)
     matched = match_records(clips, records)

@@ -201,6 +201,27 @@ def test_a_foreign_annotation_file_is_set_aside_and_never_used(fresh):
     fresh.configure(annotations={"seed": 1})
     fresh.run("annotations")
     assert not (fresh / "dataset/qved_train.json.set-aside-2").exists(), "its own files are not foreign"
+    (fresh / "dataset/qved_train.json").write_text(foreign)
+    (fresh / "dataset/qved_val.json").unlink()
+    assert fresh.run("annotations").finished == {"annotations"}
+    assert (fresh / "dataset/qved_train.json.set-aside-2").read_text() == foreign
+    assert fresh.json("dataset/qved_val.json") == fresh.json("results/annotations/qved_val.json")
+    assert fresh.snakemake("--cores", "1", "annotations").is_settled
+
+
+def test_questions_of_the_data_set_can_be_what_is_answered(fresh):
+    clips = list(fresh.json("dataset/manifest.json"))
+    outcome = fresh.snakemake("annotations", "--config", "annotations={source: questions}")
+    assert outcome.status != 0 and "there is no dataset/questions.json" in outcome.text
+    asked = {"query": ["Deep?", "Fast?"], "response": ["Yes.", "No."]}
+    records = [{"video_path": clip, "fine_grain": asked} for clip in clips[1:]]
+    (fresh / "dataset/questions.json").write_text(json.dumps(records))
+    fresh.run("annotations", "--config", "annotations={source: questions}")
+    rows = [row for split in ("train", "val", "test") for row in fresh.json(f"results/annotations/qved_{split}.json")]
+    assert len(rows) == 2 * (len(clips) - 1)
+    assert {row["conversations"][0]["value"] for row in rows} == {"<video>\nDeep?", "<video>\nFast?"}
+    [left_out] = fresh.json("results/annotations/summary.json")["findings"]
+    assert left_out["items"] == [f"{clips[0]} (no record)"]
 
 
 @pytest.mark.parametrize("damage", ["deleted", "cut"])
