@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import math
 import pickle
 import re
@@ -16,6 +17,8 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 
+log = logging.getLogger(__name__)
+
 VIDEO_PREFIX = "model.vision_tower."  # and then the key that VideoMamba's own file uses
 IMAGE_PREFIX = "model.image_vision_tower.vision_tower."  # and then the key that CLIP's own folder uses
 VIDEO_FILE = "videomamba_m16_25M_f8_res224.pth"
@@ -23,10 +26,11 @@ LISTED = 100  # tensors that do not fit, in the message about them
 WEIGHT_FILES = ("*.json", "*.safetensors", "*.txt")
 
 # Every exception to "all keys, and no others". The head is tied to the embeddings; CLIP's position ids are a constant
-# range; VideoMamba's file is a whole video-text model. The alignment head has no effect and is zero where it is absent.
+# range; VideoMamba's file is a whole video-text model, CLIP's has a tower for text. The alignment head has no effect and
+# is zero where it is absent.
 DROPPED = re.compile(r"embeddings\.position_ids$")
-DROPPED_OF_VIDEO = re.compile(r"(?!vision_encoder\.)|vision_encoder\.pool_norm\.")
-DROPPED_OF_IMAGE = re.compile(r"(?!vision_model\.)")
+DROPPED_OF_VIDEO = re.compile(r"(text_encoder|vision_proj|text_proj|itm_head|vision_encoder\.pool_norm)\.|temp$")
+DROPPED_OF_IMAGE = re.compile(r"(text_model|text_projection|visual_projection)\.|logit_scale$")
 MAY_BE_ABSENT = re.compile(r"model\.vision_tower\.vision_encoder\.clip_decoder\.")
 
 # What the original code writes beside Qwen2's own fields.
@@ -98,12 +102,16 @@ def read_checkpoint(
             raise InputError(f"{folder}: the checkpoint holds no {argument}; give `{argument}`, for example {example}")
     stored = read_json(folder / "config.json", "it belongs to the checkpoint")
     fields = _geometry(tensors, folder) | _video_token(folder) | fields
+    # An encoder from its own source brings its geometry.
+    replaced = tuple(p for p, given in (("video_", video_encoder), ("image_", image_encoder)) if given is not None)
+    replaced = {k for k in fields if k.startswith(replaced) and k != "video_token_id"}
+    stored = {k: v for k, v in stored.items() if k not in replaced}
     if config is None:
         config = MobileVideoGPTConfig.from_dict(fields | stored)
     else:  # AutoConfig's, say, which filled in defaults
         config, default = copy.deepcopy(config), MobileVideoGPTConfig()
         for key in fields.keys() - stored.keys():
-            if getattr(config, key) == getattr(default, key):
+            if key in replaced or getattr(config, key) == getattr(default, key):
                 setattr(config, key, fields[key])
     if config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
@@ -155,6 +163,16 @@ def _load_pickled(path: Path) -> dict:
         ) from error
 
 
+def _parts(tensors: dict[str, Tensor], prefix: str, dropped: re.Pattern, source: Path) -> dict[str, Tensor]:
+    """The encoder's tensors; `dropped` is left out silently, whatever else is no part of the encoder is told."""
+    kept = {k: t for k, t in tensors.items() if not dropped.match(k)}
+    if kept and (others := sorted(k for k in kept if not k.startswith(prefix))):
+        log.warning(
+            "%s: %d entries are no part of the encoder and not used: %s", source, len(others), ", ".join(others[:5])
+        )
+    return {k: t for k, t in kept.items() if k.startswith(prefix)}
+
+
 def _replace(tensors: dict[str, Tensor], prefix: str, own: dict[str, Tensor]) -> None:
     for key in [k for k in tensors if k.startswith(prefix)]:
         del tensors[key]
@@ -175,7 +193,7 @@ def _video_tensors(source: str | Path, hub: dict) -> dict[str, Tensor]:
         if wrapper in content:
             content = content[wrapper]
             break
-    tensors = {k: t for k, t in content.items() if not DROPPED_OF_VIDEO.match(k)}
+    tensors = _parts(content, "vision_encoder.", DROPPED_OF_VIDEO, path)
     if not tensors:
         raise InputError(
             f"{path}: no key starts with 'vision_encoder.'; this is not VideoMamba's video-text checkpoint"
@@ -192,7 +210,9 @@ def _image_tensors(source: str | Path, hub: dict) -> tuple[dict[str, Tensor], di
         tensors = _tensors(folder)
     if "embeddings.class_embedding" in tensors:  # as transformers 5 names them when it saves the vision tower alone
         tensors = {f"vision_model.{k}": t for k, t in tensors.items()}
-    tensors = {k: t for k, t in tensors.items() if not DROPPED_OF_IMAGE.match(k) and not DROPPED.search(k)}
+    tensors = {
+        k: t for k, t in _parts(tensors, "vision_model.", DROPPED_OF_IMAGE, folder).items() if not DROPPED.search(k)
+    }
     if not tensors:
         raise InputError(f"{folder}: no key starts with 'vision_model.'; image_encoder is a CLIP folder or its hub id")
     config = read_json(folder / "config.json", "it belongs to CLIP's folder")
@@ -223,6 +243,7 @@ def _geometry(tensors: dict[str, Tensor], folder: Path) -> dict:
         "video_conv_kernel": shape(f"{video}layers.0.mixer.conv1d.weight")[-1],
         "video_expand": inner // width,
         "video_num_frames": shape(f"{video}temporal_pos_embedding")[1],
+        "num_frames": 2 * shape(f"{video}temporal_pos_embedding")[1],
         "image_hidden_size": image_width,
         "image_intermediate_size": shape(f"{image}encoder.layers.0.mlp.fc1.weight")[0],
         "image_num_layers": depth(f"{image}encoder.layers."),

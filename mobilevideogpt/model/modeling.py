@@ -4,6 +4,7 @@ Module names are the keys of the released checkpoints. Shapes: B videos of F fra
 """
 
 import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, Qwen2PreTrainedModel
+from transformers.utils import can_return_tuple
 
 from mobilevideogpt.files import write_json
 from mobilevideogpt.model.checkpoint import official_config, read_checkpoint
@@ -59,6 +61,25 @@ class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
 
     def encode_video(self, pixel_values_videos: Tensor, pixel_values_context: Tensor) -> tuple[Tensor, Tensor]:
         """See `MobileVideoGPTForConditionalGeneration.encode_video`."""
+        self._check_pixels(pixel_values_videos, pixel_values_context)
+        # Frozen encoders say the same whether autocast is on or off, and so the same as features computed beforehand.
+        frozen = not any(p.requires_grad for p in self.vision_tower.parameters())
+        device = pixel_values_videos.device.type
+        with torch.autocast(device, enabled=False) if frozen else nullcontext():
+            return self._encode_video(pixel_values_videos, pixel_values_context)
+
+    def _check_pixels(self, *pixels: Tensor | None) -> None:
+        side, frames = self.config.image_size, self.config.num_frames
+        if frames != 2 * self.config.video_num_frames:  # half of each chunk's frames, all in one clip, as trained
+            raise ValueError(
+                f"num_frames is {frames}; it has to be twice video_num_frames, {self.config.video_num_frames}"
+            )
+        for name, given in zip(("pixel_values_videos", "pixel_values_context"), pixels, strict=True):
+            if given is None or given.dim() != 5 or given.shape[1:] != (frames, 3, side, side):
+                found = "missing" if given is None else f"of shape {tuple(given.shape)}"
+                raise ValueError(f"{name} is {found}; the model takes (clips, {frames}, 3, {side}, {side})")
+
+    def _encode_video(self, pixel_values_videos: Tensor, pixel_values_context: Tensor) -> tuple[Tensor, Tensor]:
         frames = pixel_values_videos.unflatten(1, (-1, FRAMES_PER_CHUNK))  # (B, P, 8, 3, H, W)
         count = self.config.video_num_frames // frames.shape[1]
         context = self.image_vision_tower(pixel_values_context.flatten(0, 1))  # (B * F, N, Wi)
@@ -118,8 +139,10 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         Raises:
             ValueError: If videos and placeholders do not match.
         """
-        if pixel_values_videos is not None:
+        if pixel_values_videos is not None or pixel_values_context is not None:
             video_features, context_features = self.encode_video(pixel_values_videos, pixel_values_context)
+        if (video_features is None) != (context_features is None):
+            raise ValueError("a video's features come in pairs: give both video_features and context_features")
         places = input_ids == self.config.video_token_id
         expected = 0 if video_features is None else len(video_features) * self.config.num_visual_tokens
         if (found := int(places.sum())) != expected:
@@ -133,6 +156,7 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         visual = self.model.project(video_features, context_features).to(embeds.device, embeds.dtype)
         return embeds.masked_scatter(places[..., None], visual)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -149,7 +173,7 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         pixel_values_context: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         **kwargs,
-    ) -> CausalLMOutputWithPast:
+    ) -> CausalLMOutputWithPast | tuple:
         """Run the language model over text and videos; each video comes as pixels or as features of `encode_video`.
 
         Args:
@@ -161,8 +185,10 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             num_items_in_batch: What the summed loss is divided by, instead of the number of labels here.
 
         Raises:
-            ValueError: If videos and placeholders do not match.
+            ValueError: If videos and placeholders do not match, or not exactly one of ids and embeddings is given.
         """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds")
         past = 0 if past_key_values is None else past_key_values.get_seq_length()
         if inputs_embeds is None:
             if past and video_features is None and pixel_values_videos is None:
@@ -171,8 +197,8 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             else:
                 pixels = (pixel_values_videos, pixel_values_context)
                 inputs_embeds = self.embed(input_ids, video_features, context_features, *pixels)
-        if attention_mask is not None and attention_mask.dim() == 2:
-            if not past and position_ids is None and bool(attention_mask[:, 0].all()):
+        if isinstance(attention_mask, Tensor) and attention_mask.dim() == 2:
+            if not past and position_ids is None and bool((attention_mask[:, :-1] >= attention_mask[:, 1:]).all()):
                 attention_mask = None  # padding behind the text is never looked back at; without a mask sdpa is faster
             elif position_ids is None:
                 position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
@@ -182,6 +208,7 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             position_ids=position_ids,
             past_key_values=past_key_values,
             use_cache=use_cache,
+            return_dict=True,
             **kwargs,
         )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -233,6 +260,15 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             kwargs["inputs_embeds"] = self.embed(input_ids, *features)
         return super().generate(**kwargs)
 
+    def prepare_inputs_for_generation(self, input_ids, inputs_embeds=None, is_first_iteration=False, **kwargs):
+        """As in transformers; without a cache, each step sees the embedded prompt again and not only the new ids."""
+        if inputs_embeds is not None and not is_first_iteration and kwargs.get("use_cache") is False:
+            inputs_embeds = torch.cat([inputs_embeds, self.get_input_embeddings()(input_ids)], dim=1)
+            is_first_iteration = True
+        return super().prepare_inputs_for_generation(
+            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
+        )
+
     @classmethod
     def from_pretrained(cls, folder_or_repo, *args, video_encoder=None, image_encoder=None, config=None, **kwargs):
         """Load a checkpoint in the released layout, or one of `save_pretrained`'s.
@@ -243,7 +279,8 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             image_encoder: CLIP folder, or its hub id. Both win over encoders inside the checkpoint, and may be left out
                 if it holds them.
             config: Used in place of the folder's.
-            kwargs: As in transformers: ``dtype`` (default: the checkpoint's; the encoders stay in float32),
+            kwargs: As in transformers: ``dtype`` (default: the checkpoint's; the encoders stay in float32, unless the
+                model is cast afterwards, which casts them too, as DeepSpeed does),
                 ``device_map``, ``attn_implementation``, ``revision``, ``local_files_only`` and so on.
 
         Raises:
