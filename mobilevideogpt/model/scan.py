@@ -56,18 +56,30 @@ def _mamba_ssm():
     return selective_scan_fn
 
 
-@cache
 def _triton(needs_grad: bool):
-    try:
+    if not triton_works():
+        return None
+    if needs_grad:
         from mobilevideogpt.model.scan_gradient import gradient_scan
+
+        return gradient_scan
+    from mobilevideogpt.model.scan_triton import triton_scan
+
+    return triton_scan
+
+
+@cache
+def triton_works() -> bool:
+    """Whether Triton kernels run here; a notice says so if not."""
+    try:
         from mobilevideogpt.model.scan_triton import triton_scan
 
         one = torch.ones(1, 1, 1, device="cuda")
         triton_scan(one, one, -one[0], one, one, one[0, 0], one, one[0, 0])
     except (ImportError, RuntimeError, OSError) as error:  # no Triton, or no C compiler, which it needs
         log.warning("the selective scan falls back to plain PyTorch, which is slow on a GPU: %s", error)
-        return None
-    return gradient_scan if needs_grad else triton_scan
+        return False
+    return True
 
 
 @cache

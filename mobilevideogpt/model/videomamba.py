@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
-from mobilevideogpt.model.scan import selective_scan
+from mobilevideogpt.model.scan import selective_scan, triton_works
 
 NORM_EPS = 1e-5
 CLIP_WIDTH = 512  # of the alignment head that the checkpoints carry
@@ -66,23 +66,28 @@ class Mixer(nn.Module):
         return self._branch(x.flip(1), z.flip(1), *weights).flip(1)
 
     def _branch(self, x, z, conv1d, x_proj, dt_proj, A_log, D):
-        u = F.silu(causal_conv(x, conv1d)).mT  # (B, D, L)
+        u = conv_silu(x, conv1d).mT  # (B, D, L)
         dt, B, C = x_proj(u.mT).split((self.dt_rank, self.n_states, self.n_states), dim=-1)
         delta = F.linear(dt, dt_proj.weight).mT  # (B, D, L)
         A = -torch.exp(A_log.float())
         return selective_scan(u, delta, A, B.mT, C.mT, D.float(), z.mT, dt_proj.bias.float()).mT
 
 
-def causal_conv(x: Tensor, conv1d: nn.Conv1d) -> Tensor:
-    """Convolve each channel of ``(B, L, D)`` along L, where a token sees itself and those before it."""
+def conv_silu(x: Tensor, conv1d: nn.Conv1d) -> Tensor:
+    """Convolve each channel of ``(B, L, D)`` along L, where a token sees itself and those before it; then SiLU."""
     taps = conv1d.kernel_size[0]
+    needs_grad = torch.is_grad_enabled() and (x.requires_grad or conv1d.weight.requires_grad)
+    if x.is_cuda and not needs_grad and triton_works():
+        from mobilevideogpt.model.conv_triton import triton_conv_silu
+
+        return triton_conv_silu(x, conv1d.weight, conv1d.bias)
     if x.device.type != "cpu":
-        return conv1d(F.pad(x.mT, (taps - 1, 0))).mT
+        return F.silu(conv1d(F.pad(x.mT, (taps - 1, 0))).mT)
     x32, weight = x.float(), conv1d.weight[:, 0].mT.float()  # (taps, D); conv1d takes some 20 times as long on a CPU
     y = torch.addcmul(conv1d.bias.float(), x32, weight[-1])
     for back in range(1, min(taps, x.shape[1])):
         y[:, back:].addcmul_(x32[:, :-back], weight[-1 - back])
-    return y.to(x.dtype)
+    return F.silu(y).to(x.dtype)
 
 
 class Block(nn.Module):

@@ -170,7 +170,7 @@ def inputs_of_one():
     return names | {"delta_bias": one[0, 0]}
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, (2, 1152, 1569, 16)])
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 65, 203, 5), (8, 1152, 1569, 16)])
 @pytest.mark.parametrize("way", [pytest.param("triton", marks=gpu), pytest.param("mamba_ssm", marks=gpu)])
 def test_a_kernel_follows_the_definition(way, shape):
     if way == "triton":
