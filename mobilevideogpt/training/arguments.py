@@ -26,6 +26,7 @@ NOT_LEARNED_FROM = {
     "processes",
     "num_workers",
     "report_to",
+    "max_loss_ratio",
 }
 
 
@@ -55,6 +56,7 @@ class TrainingSettings:
     save_steps: int = 50
     save_total_limit: int = 2
     early_stopping_patience: int | None = None
+    max_loss_ratio: float | None = 3
     deepspeed: str = "auto"
     processes: int | None = None
     num_workers: int = 2

@@ -38,13 +38,17 @@ class SharedBatches:
         return -(-self.n // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.whole(self.epoch):
+            yield batch[self.process :: self.processes] or [-1 - batch[0]]
+
+    def whole(self, epoch: int) -> Iterator[list[int]]:
+        """Yield the batches of an epoch, of all processes together."""
         order = list(range(self.n))
         if self.seed is not None:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             order = torch.randperm(self.n, generator=generator).tolist()
         for start in range(0, self.n, self.batch_size):
-            batch = order[start : start + self.batch_size]
-            yield batch[self.process :: self.processes] or [-1 - batch[0]]
+            yield order[start : start + self.batch_size]
 
 
 class Collate:

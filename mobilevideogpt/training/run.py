@@ -43,6 +43,7 @@ from mobilevideogpt.training.trainer import (
     newest_checkpoint,
     numbered_checkpoints,
     out_of_patience,
+    step_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ class _Run:
             "adapter": str(self.run_folder / "adapter"),
             "epochs": state.epoch,
             "steps": state.global_step,
-            "resumed_from": int(checkpoint.name.split("-")[1]) if checkpoint else None,
+            "resumed_from": step_of(checkpoint) if checkpoint else None,
             "losses": losses(state.log_history),
             "learning_rates": learning_rates(state.log_history, trainer.learning_rates),
             "clips": {"train": len(train), "val": len(val)},

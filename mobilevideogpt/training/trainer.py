@@ -2,12 +2,15 @@
 
 import json
 import logging
+import math
 import shutil
 import signal
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -25,6 +28,10 @@ from mobilevideogpt.training.batches import Collate, SharedBatches, batches
 logger = logging.getLogger(__name__)
 
 MARKER = "digest.json"  # written last into a checkpoint: what it was made from, and that it is whole
+# A loss explodes when it is high in EXPLODING steps on end, compared with FEWEST to USUAL steps before them.
+EXPLODING, USUAL, FEWEST = 3, 50, 5
+# fp16's loss scale starts at 2**16 and is halved, and the step passed over, whenever a gradient overflows.
+MOST_OVERFLOWS = 20
 
 
 def kind_of(name: str) -> str:
@@ -127,6 +134,28 @@ def out_of_patience(log_history: list[dict], patience: int | None) -> bool:
     """Whether the last ``patience`` validation losses brought nothing better; a resumed run finds the same answer."""
     losses = [entry["eval_loss"] for entry in log_history if "eval_loss" in entry]
     return bool(patience and losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
+
+
+def exploding_since(log_history: list[dict], ratio: float | None) -> int | None:
+    """Return the step in which the training loss began to explode, or None.
+
+    It explodes when it is, `EXPLODING` steps on end, above ``ratio`` times the median of the steps before and also
+    above where training began: a model that knows its clips by heart may stumble, and a hard clip costs one step.
+    """
+    backwards = ((entry["step"], entry["loss"]) for entry in reversed(log_history) if "loss" in entry)
+    latest, usual = list(islice(backwards, EXPLODING)), [loss for _, loss in islice(backwards, USUAL)]
+    if ratio is None or len(usual) < FEWEST:
+        return None
+    first = islice((entry["loss"] for entry in log_history if "loss" in entry), min(USUAL // FEWEST, len(usual)))
+    limit = max(ratio * median(usual), median(first))
+    return latest[-1][0] if all(loss > limit for _, loss in latest) else None
+
+
+def overflowing(log_history: list[dict], most: int) -> bool:
+    """Whether the gradients of the last ``most`` steps were not finite."""
+    norms = (entry["grad_norm"] for entry in reversed(log_history) if "grad_norm" in entry)
+    latest = list(islice(norms, most))
+    return len(latest) == most and not any(map(math.isfinite, latest))
 
 
 class JsonLines(TrainerCallback):
@@ -245,19 +274,44 @@ class FinetuneTrainer(Trainer):
         numbers = inputs.pop("numbers")
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
-            clips = ", ".join(self.clips[number] for number in numbers.tolist() if number >= 0)
-            last = newest_checkpoint(Path(self.args.output_dir), self.marker)
-            raise InputError(
-                f"the loss is {loss.item()} in step {self.state.global_step + 1}, on {clips}; last good checkpoint: "
-                f"{last or 'none yet'}. Lower finetune.learning_rate, or look at these clips and their labels"
-            )
+            batch = [number for number in numbers.tolist() if number >= 0]
+            raise self._diverged(f"the loss is {loss.item()}", self.state.global_step + 1, batch)
         return loss
 
     def log(self, logs, start_time=None):
-        """Log, with the learning rate of each kind of parameter, which is checked against the schedule."""
+        """Log, with the learning rate of each kind of parameter, which is checked against the schedule.
+
+        Raises:
+            InputError: If the loss explodes or the gradients are not finite, before a checkpoint of this step is saved.
+        """
         if "loss" in logs:
             logs |= self._checked_learning_rates(logs["learning_rate"])
         super().log(logs, start_time)
+        if "loss" not in logs:
+            return
+        history, step, ratio = self.state.log_history, self.state.global_step, self.settings.max_loss_ratio
+        if overflowing(history, MOST_OVERFLOWS if self.args.fp16 else 1):
+            raise self._diverged(f"the norm of the gradients is {logs['grad_norm']}", step, self._clips_of(step))
+        if since := exploding_since(history, ratio):
+            what = (
+                f"the loss rose to more than finetune.max_loss_ratio, {ratio:g}, times what it was, {logs['loss']:.4g},"
+            )
+            raise self._diverged(what, since, self._clips_of(since))
+
+    def _diverged(self, what: str, step: int, batch: list[int]) -> InputError:
+        clips = ", ".join(self.clips[number] for number in batch)
+        last = newest_checkpoint(Path(self.args.output_dir), self.marker, before=step)
+        return InputError(
+            f"{what} in step {step}, on {clips}; last good checkpoint: {last or 'none yet'}. "
+            "Lower finetune.learning_rate, or look at these clips and their labels"
+        )
+
+    def _clips_of(self, step: int) -> list[int]:
+        """Return the numbers of the clips that a step sees, over all processes."""
+        n = self.settings.gradient_accumulation_steps
+        epoch, step_of_epoch = divmod(step - 1, self.steps_per_epoch)
+        batches = islice(self.train_batches.whole(epoch), step_of_epoch * n, (step_of_epoch + 1) * n)
+        return [number for batch in batches for number in batch]
 
     def _checked_learning_rates(self, first_group: float) -> dict[str, float]:
         """Return the rates of the step just taken, from that of the first group."""
@@ -351,7 +405,12 @@ class FinetuneTrainer(Trainer):
 def numbered_checkpoints(run_folder: Path) -> list[Path]:
     """Return the folders ``checkpoint-N``, by N."""
     found = [path for path in run_folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return N of ``checkpoint-N``."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def marker_of(folder: Path) -> dict | None:
@@ -362,7 +421,7 @@ def marker_of(folder: Path) -> dict | None:
         return None
 
 
-def newest_checkpoint(run_folder: Path, marker: dict) -> Path | None:
-    """Return the newest checkpoint that carries ``marker``."""
-    whole = [path for path in numbered_checkpoints(run_folder) if marker_of(path) == marker]
-    return whole[-1] if whole else None
+def newest_checkpoint(run_folder: Path, marker: dict, before: float = math.inf) -> Path | None:
+    """Return the newest checkpoint that carries ``marker``, of a step before ``before``."""
+    whole = (path for path in reversed(numbered_checkpoints(run_folder)) if step_of(path) < before)
+    return next((path for path in whole if marker_of(path) == marker), None)

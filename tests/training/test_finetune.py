@@ -121,6 +121,20 @@ def test_another_digest_is_trained_afresh_and_the_adapter_before_is_kept(project
     assert not all(torch.equal(before[name], tensor) for name, tensor in adapter(run).items())
 
 
+def test_a_loss_that_explodes_stops_the_run_with_the_clips_and_the_last_good_checkpoint(project, tmp_path):
+    changes = {"batch_size": 1, "val": [], "save_steps": 2}
+    project.finetune(tmp_path, epochs=1, **changes)
+    (tmp_path / "adapter").rename(tmp_path / "away")
+    state = json.loads((tmp_path / "checkpoint-5/trainer_state.json").read_text())
+    for entry in state["log_history"]:
+        entry["loss"] = 0.01  # as if what was learned until then were lost now
+    (tmp_path / "checkpoint-5/trainer_state.json").write_text(json.dumps(state))
+    where = f"{tmp_path}/checkpoint-5"
+    with pytest.raises(InputError, match=rf"in step 6, on dataset/squats/\d+.mp4; last good checkpoint: {where}\."):
+        project.finetune(tmp_path, epochs=2, **changes)
+    assert (tmp_path / "checkpoint-6" / MARKER).exists() and not (tmp_path / "adapter").exists()
+
+
 def test_a_second_run_is_refused_and_told_who_holds_the_folder(project, tmp_path):
     with locked(tmp_path), pytest.raises(InputError, match=f"process {os.getpid()} on "):
         project.finetune(tmp_path)

@@ -5,7 +5,7 @@ from torch import nn
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.training.arguments import TrainingSettings, plan_launch
 from mobilevideogpt.training.batches import SharedBatches
-from mobilevideogpt.training.trainer import parameter_groups
+from mobilevideogpt.training.trainer import exploding_since, overflowing, parameter_groups
 
 
 def test_an_unknown_setting_is_named():
@@ -78,3 +78,27 @@ def test_parameters_that_training_would_round_away_or_does_not_know_are_refused(
         parameter_groups(half, {"lora": 1, "projectors": 1}, 0)
     with pytest.raises(ValueError, match="neither LoRA's nor a projector's"):
         parameter_groups(nn.ModuleDict({"head": nn.Linear(3, 3)}), {"lora": 1, "projectors": 1}, 0)
+
+
+def log_of(*losses, key="loss"):
+    return [{"step": n, key: loss} for n, loss in enumerate(losses, 1)]
+
+
+def test_a_loss_that_stays_high_explodes_and_a_single_hard_batch_does_not():
+    falling = [4 * 0.95**n for n in range(100)]
+    assert exploding_since(log_of(*falling), 3) is None
+    assert exploding_since(log_of(*falling, 9, 9), 3) is None
+    assert exploding_since(log_of(*falling, 9, 1, 9), 3) is None
+    assert exploding_since(log_of(*falling, 9, 8, 7), 3) == 101
+    assert exploding_since(log_of(*falling, 9, 8, 7), None) is None
+    assert exploding_since(log_of(3, 3, 3, 3, 3, 10, 11, 11), 3) == 6
+
+
+def test_a_model_that_knows_few_clips_by_heart_may_stumble():
+    assert exploding_since(log_of(*[4] * 10, *[0.01] * 50, 0.5, 1, 2), 3) is None, "still below where it began"
+
+
+def test_gradients_that_are_no_numbers_are_told_and_fp16_may_search_its_scale():
+    norms = log_of(1, float("nan"), key="grad_norm")
+    assert overflowing(norms, 1) and not overflowing(norms, 2) and not overflowing(log_of(1, 2, key="grad_norm"), 1)
+    assert overflowing(log_of(1, *[float("inf")] * 20, key="grad_norm"), 20)
