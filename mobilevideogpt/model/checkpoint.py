@@ -26,8 +26,8 @@ LISTED = 100  # tensors that do not fit, in the message about them
 WEIGHT_FILES = ("*.json", "*.safetensors", "*.txt")
 
 # Every exception to "all keys, and no others". The head is tied to the embeddings; CLIP's position ids are a constant
-# range; VideoMamba's file is a whole video-text model, CLIP's has a tower for text. The alignment head has no effect and
-# is zero where it is absent.
+# range; VideoMamba's file is a whole video-text model, CLIP's has a tower for text. The alignment head has no effect
+# and is zero where it is absent.
 DROPPED = re.compile(r"embeddings\.position_ids$")
 DROPPED_OF_VIDEO = re.compile(r"(text_encoder|vision_proj|text_proj|itm_head|vision_encoder\.pool_norm)\.|temp$")
 DROPPED_OF_IMAGE = re.compile(r"(text_model|text_projection|visual_projection)\.|logit_scale$")
@@ -151,7 +151,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _load_pickled(path: Path) -> dict:
+def load_pickled(path: Path) -> dict:
     """Read a file of `torch.save`; one that would have to run code is refused."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -188,7 +188,7 @@ def _video_tensors(source: str | Path, hub: dict) -> dict[str, Tensor]:
         path = Path(hf_hub_download(parts[1], parts[2] or VIDEO_FILE, **hub))
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; video_encoder is VideoMamba's .pth or its hub id")
-    content = _load_pickled(path)
+    content = load_pickled(path)
     for wrapper in ("model", "module"):
         if wrapper in content:
             content = content[wrapper]
@@ -205,7 +205,7 @@ def _image_tensors(source: str | Path, hub: dict) -> tuple[dict[str, Tensor], di
     """CLIP's vision tensors of a vision or a two-tower folder, and the number of heads, which no tensor shows."""
     folder = _folder(source, hub, (*WEIGHT_FILES, "pytorch_model.bin"))
     if (folder / "pytorch_model.bin").is_file() and not list(folder.glob("*.safetensors")):
-        tensors = _load_pickled(folder / "pytorch_model.bin")
+        tensors = load_pickled(folder / "pytorch_model.bin")
     else:
         tensors = _tensors(folder)
     if "embeddings.class_embedding" in tensors:  # as transformers 5 names them when it saves the vision tower alone

@@ -1,8 +1,9 @@
 import copy
+import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mobilevideogpt import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.errors import InputError
@@ -112,3 +113,46 @@ def test_an_adapter_of_another_base_is_refused(trained, tiny_config, tmp_path):
 def test_a_folder_without_an_adapter_is_refused(tiny, tmp_path):
     with pytest.raises(InputError, match=r"adapter_config\.json"):
         load_adapter(tiny, tmp_path)
+
+
+@pytest.fixture
+def original(trained, tmp_path):
+    """The trained model's folder as the original code would have written it: bare names, projectors apart."""
+    trained[0].save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    apart = {key: tensors.pop(key) for key in list(tensors) if "mm_projector" in key}
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    torch.save(apart, tmp_path / "non_lora_trainables.bin")
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    names = [f"{x}_proj" for x in ("q", "k", "v", "o", "gate", "up", "down")]
+    config |= {"target_modules": names, "modules_to_save": None}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def test_what_the_original_code_trained_is_loaded_with_its_projectors(trained, original, batch):
+    model, base = trained
+    names = sorted(torch.load(original / "non_lora_trainables.bin"))
+    assert len(names) == 12 and names[0] == "base_model.model.model.image_mm_projector.mlp.mlp.0.bias"
+    assert torch.equal(last_logits(load_adapter(base, original), batch), last_logits(model, batch))
+
+
+def test_an_adapter_without_projectors_keeps_the_bases_and_says_so(trained, original, batch, caplog):
+    model, base = trained
+    (original / "non_lora_trainables.bin").unlink()
+    projectors = {k: t.clone() for k, t in base.state_dict().items() if "mm_projector" in k}
+    merged = merge_adapter(load_adapter(base, original))
+    assert "without projectors" in caplog.text
+    assert all(torch.equal(merged.state_dict()[k], t) for k, t in projectors.items())
+    assert not torch.equal(last_logits(merged, batch), last_logits(model, batch))
+
+
+def test_a_projector_file_of_another_shape_is_refused(trained, original):
+    tensors = torch.load(original / "non_lora_trainables.bin")
+    key = next(k for k in tensors if k.endswith("mlp.mlp.0.weight"))
+    torch.save(tensors | {key: torch.zeros(3, 3)}, original / "non_lora_trainables.bin")
+    with pytest.raises(InputError, match=r"do not fit.*mm_projector\.mlp\.mlp\.0\.weight"):
+        load_adapter(trained[1], original)
+    torch.save({"base_model.model.lm_head.weight": torch.zeros(1)}, original / "non_lora_trainables.bin")
+    with pytest.raises(InputError, match=r"lm_head\.weight, which is no part of a projector"):
+        load_adapter(trained[1], original)
