@@ -116,12 +116,12 @@ def copy_bandwidth(runs: int) -> float:
     return 2 * COPY_BYTES / measure(cuda_seconds, {"copy": partial(target.copy_, source)}, runs)["copy"]
 
 
-def measure(seconds: Callable, calls: dict[str, Callable], runs: int) -> dict[str, float]:
+def measure(seconds: Callable, calls: dict[str, Callable], runs: int, of=statistics.median) -> dict[str, float]:
     """Median seconds of each call; they take turns, so that a slow spell of the machine meets all of them."""
     for call in calls.values():  # compiles, allocates
         call()
     taken = [{name: seconds(call) for name, call in calls.items()} for _ in range(runs)]
-    return {name: statistics.median(times[name] for times in taken) for name in calls}
+    return {name: of(times[name] for times in taken) for name in calls}
 
 
 def cuda_ways() -> dict[str, Callable]:
@@ -190,14 +190,17 @@ def on_cpu(runs: int) -> None:
     print(f"{name}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, torch {torch.__version__}")
     encoder, clips = random_encoder(), random_clips(1)
     tensors = scan_inputs(encoder, clips)
-    scans = {"ours": selective_scan, "plain": plain_scan, "loop": step_loop_scan}
-    alone = measure(cpu_seconds, {way: partial(scan, *tensors) for way, scan in scans.items()}, 3 * runs)
-    whole = {way: with_scan(encoder, clips, scans[way]) for way in ("ours", "loop")}
-    whole = measure(cpu_seconds, whole | {"products": matrix_products(encoder, clips)}, runs)
-    print(f"one clip, float32; medians of {runs} runs (the scan alone: {3 * runs})")
-    for what, times in (("scan of one layer and direction", alone), ("encoder", whole)):
-        cells = ", ".join(f"{way} {seconds:.4f} s" for way, seconds in times.items())
-        print(f"{what}: {cells}; loop / ours = {times['loop'] / times['ours']:.2f}")
+    scans = {"ours": selective_scan, "loop": step_loop_scan}
+    alone = {way: partial(scan, *tensors) for way, scan in scans.items()}
+    whole = {way: with_scan(encoder, clips, scan) for way, scan in scans.items()}
+    whole["products"] = matrix_products(encoder, clips)
+    print(f"one clip, float32; median (least) seconds of {runs} runs, of the scan alone {5 * runs}")
+    for what, calls, count in (("scan, one layer and direction", alone, 5 * runs), ("encoder", whole, runs)):
+        taken = measure(cpu_seconds, calls, count, of=sorted)
+        median = {way: statistics.median(seconds) for way, seconds in taken.items()}
+        cells = ", ".join(f"{way} {median[way]:.4f} ({taken[way][0]:.4f})" for way in calls)
+        ratios = median["loop"] / median["ours"], taken["loop"][0] / taken["ours"][0]
+        print("{}: {}; loop / ours {:.2f} ({:.2f})".format(what, cells, *ratios), flush=True)
 
 
 def main() -> None:
