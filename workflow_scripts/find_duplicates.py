@@ -3,12 +3,14 @@
 import logging
 
 from mobilevideogpt.data.duplicates import describe, near_duplicates
+from mobilevideogpt.data.pins import SPLITS
 from mobilevideogpt.data.records import read_annotations
 from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])
-splits = {row["video"]: row["split"] for path in snakemake.input.annotations for row in read_annotations(path)}
+files = [snakemake.input[split] for split in SPLITS]
+splits = {row["video"]: row["split"] for file in files for row in read_annotations(file)}
 pairs = near_duplicates(read_json(snakemake.input.hashes), splits)
 if pairs:
     logging.warning("%s", describe(pairs))

@@ -6,5 +6,5 @@ from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])
 data_root = snakemake.params.data_root
-splits = {row["video"]: row["split"] for path in snakemake.input.annotations for row in read_annotations(path)}
+splits = {row["video"]: row["split"] for file in snakemake.input for row in read_annotations(file)}
 print(add_pins(f"{data_root}/splits.csv", splits, data_root))

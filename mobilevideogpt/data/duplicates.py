@@ -76,7 +76,7 @@ def describe(pairs: Sequence[Mapping], limit: int = 3) -> str:
         return "no take is in two splits"
     shown = (f"{a} ({x}) and {b} ({y})" for (a, b), (x, y) in ((p["clips"], p["splits"]) for p in pairs[:limit]))
     return (
-        f"{len(pairs)} pairs of clips look like one take in two splits: "
+        f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of clips look like one take in two splits: "
         f"{', '.join(shown)}{', ...' if len(pairs) > limit else ''}; "
         "settle both in one split in splits.csv, or list one in dataset.exclude"
     )

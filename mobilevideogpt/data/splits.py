@@ -382,9 +382,8 @@ def _report(result: Splits, table: _Table, pins: Mapping[str, str], exercises: M
     for notice in result.notices:
         log.info("%s", notice)
     if result.leaks:
-        log.warning(
-            "%d groups are parted: %s; correct splits.csv or the labels", len(result.leaks), _some(result.leaks)
-        )
+        shown, remedy = _some(result.leaks), "correct splits.csv or the labels"
+        log.warning("recordings or persons in several splits, %d: %s; %s", len(result.leaks), shown, remedy)
 
 
 def _some(items: list[str], limit: int = 3) -> str:

@@ -112,4 +112,5 @@ def test_the_warning_names_clips_splits_and_remedy():
         "dataset.exclude",
     ):
         assert part in text
+    assert describe([pair]).startswith("1 pair of clips")
     assert describe([]) == "no take is in two splits"

@@ -212,7 +212,7 @@ def test_pins_that_part_a_group_are_obeyed_and_reported_as_a_leak(caplog):
     splits = assign(every, said(every), DEFAULT, 0, pins=pins)
     assert {path: splits.by_clip[path] for path in pins} == pins
     assert splits.leaks == ["dataset/a/0_1.mp4 is test and dataset/a/0.mp4 is train"]
-    assert "1 groups are parted" in caplog.text and "dataset/a/0_1.mp4" in caplog.text
+    assert "in several splits, 1:" in caplog.text and "dataset/a/0_1.mp4" in caplog.text
 
 
 def test_a_recording_that_was_pinned_and_is_gone_still_holds_its_copies():

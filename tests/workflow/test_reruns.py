@@ -14,6 +14,7 @@ from mobilevideogpt.sample.render import ClipSpec, write_clip
 AFTER_TRAINING = {"evaluate", "report"}
 TRAINING = {"finetune", *AFTER_TRAINING}
 CHECK = {"probe_clip", "check_clips"}
+SPLIT = {"annotations", "find_duplicates"}
 
 
 def touch(path: str):
@@ -105,17 +106,19 @@ TABLE = [
     Row(
         "prompt",
         set_to(annotations={"prompt": "What is wrong with this {exercise}?"}),
-        {"annotations", "features", "preflight", *TRAINING},
+        {*SPLIT, "features", "preflight", *TRAINING},
         real=True,
     ),
-    Row("seed of the split", set_to(annotations={"seed": 1}), {"annotations", "features", "preflight", *TRAINING}),
+    Row("seed of the split", set_to(annotations={"seed": 1}), {*SPLIT, "features", "preflight", *TRAINING}),
     # Data.
     Row("manifest reformatted", reformat_manifest, {"annotations"}, real=True),
     Row("manifest reformatted and learning rate", reformat_and_learn_otherwise, {"annotations", *TRAINING}, real=True),
     Row("label of no clip added", add_label_of_no_clip, {"annotations", "report"}, real=True),
-    Row("label of a test clip", relabel_test_clip, {"annotations", "features", *AFTER_TRAINING}, real=True),
-    Row("training clip replaced", replace_clip("train"), {*CHECK, "features", *TRAINING}, real=True),
-    Row("test clip replaced", replace_clip("test"), {*CHECK, "features", *AFTER_TRAINING}, real=True),
+    Row("label of a test clip", relabel_test_clip, {*SPLIT, "features", *AFTER_TRAINING}, real=True),
+    Row("training clip replaced", replace_clip("train"), {*CHECK, "find_duplicates", "features", *TRAINING}, real=True),
+    Row(
+        "test clip replaced", replace_clip("test"), {*CHECK, "find_duplicates", "features", *AFTER_TRAINING}, real=True
+    ),
     # Code.
     Row("report's template", append("mobilevideogpt/evaluation/report.html.j2", "<!-- x -->"), {"report"}),
     Row("report's module", append("mobilevideogpt/evaluation/report.py", "\nREMARK = 1\n"), {"report"}),

@@ -14,7 +14,7 @@ def test_one_command_goes_from_clips_to_adapter_metrics_and_report(whole_run):
     project, outcome = whole_run
     assert outcome.finished == {
         *("annotations", "describe_base", "probe_clip", "check_clips", "features", "preflight"),
-        *("finetune", "evaluate", "report"),
+        *("finetune", "evaluate", "find_duplicates", "report"),
     }
     assert (project / "results/tiny/adapter/adapter_model.safetensors").stat().st_size > 0
     metrics = project.json("results/tiny/metrics.json")
