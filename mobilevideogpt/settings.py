@@ -54,7 +54,8 @@ def flatten(config: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
 def validated(config: dict, schema: dict, where: str = "config.yaml") -> dict:
     """Check settings and fill in the defaults.
 
-    Numbers that YAML reads as text, such as ``2e-4``, are taken as the numbers they are.
+    Numbers that YAML reads as text, such as ``2e-4``, are taken as the numbers they are; so are the words true, false
+    and null, which Snakemake's command line hands on as text from within braces.
 
     Args:
         config: Settings as read.
@@ -64,23 +65,29 @@ def validated(config: dict, schema: dict, where: str = "config.yaml") -> dict:
     Raises:
         InputError: If a key is unknown or a value is not allowed; the message names each.
     """
-    config = _with_numbers(config, schema)
+    config = _typed(config, schema)
     errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
     if errors:
         raise InputError("\n".join(f"{where}: {_explain(error)}" for error in errors))
     return merge(defaults(schema), config)
 
 
-def _with_numbers(config: object, schema: dict) -> object:
+def _typed(config: object, schema: dict) -> object:
     if isinstance(config, dict):
         entries = schema.get("properties", {})
-        return {name: _with_numbers(value, entries.get(name, {})) for name, value in config.items()}
-    if isinstance(config, str) and {"number", "integer"} & {*_as_list(schema.get("type"))}:
+        return {name: _typed(value, entries.get(name, {})) for name, value in config.items()}
+    if isinstance(config, list):
+        return [_typed(value, schema.get("items", {})) for value in config]
+    types = _as_list(schema.get("type"))
+    words = {"true": ("boolean", True), "false": ("boolean", False), "null": ("null", None)}
+    if isinstance(config, str) and config in words and words[config][0] in types:
+        return words[config][1]
+    if isinstance(config, str) and {"number", "integer"} & {*types}:
         try:
             number = float(config)
         except ValueError:
             return config
-        return int(number) if number.is_integer() and "integer" in _as_list(schema["type"]) else number
+        return int(number) if number.is_integer() and "integer" in types else number
     return config
 
 

@@ -11,6 +11,9 @@ checkpoint annotations:
         labels=labels_file,
         workers=if_there("fine_grained_labels_with_worker_ids.json"),
         pins=if_there("splits.csv"),
+        integrity=branch(
+            lookup(within=config, dpath="integrity/on_error") == "leave_out", then="<results>/verify/report.json"
+        ),
     output:
         train="<results>/annotations/qved_train.json",
         val="<results>/annotations/qved_val.json",
@@ -42,7 +45,9 @@ checkpoint annotations:
 rule pin_splits:
     """Write the clips' splits to splits.csv beside the manifest, where it does not hold them yet."""
     input:
-        annotations=[annotations_of(split) for split in ("train", "val", "test")],
+        train=annotations_of("train"),
+        val=annotations_of("val"),
+        test=annotations_of("test"),
     log:
         "<results>/logs/pin_splits.log",
     conda:
@@ -53,3 +58,24 @@ rule pin_splits:
         "Writing {params.data_root}/splits.csv"
     script:
         "../workflow_scripts/pin_splits.py"
+
+
+rule find_duplicates:
+    """Look for clips that show the same take in different splits."""
+    input:
+        hashes="<results>/verify/hashes.json",
+        train=annotations_of("train"),
+        val=annotations_of("val"),
+        test=annotations_of("test"),
+    output:
+        pairs="<results>/verify/duplicates.json",
+    log:
+        "<results>/logs/find_duplicates.log",
+    conda:
+        "../environment.yml"
+    params:
+        code=source_hash("workflow_scripts/find_duplicates.py"),
+    message:
+        "Looking for the same take in different splits"
+    script:
+        "../workflow_scripts/find_duplicates.py"

@@ -60,7 +60,6 @@ rule normalise:
         folder=folder_of(1),
         timeout_seconds=lookup(within=config, dpath="integrity/timeout_seconds"),
         memory_gb=lookup(within=config, dpath="integrity/memory_gb"),
-        used=lookup(within=config, dpath="integrity/use_normalised"),
         code=source_hash("workflow_scripts/normalise.py"),
     message:
         "Re-encoding clips that would be shown wrongly to {params.folder}"
@@ -106,6 +105,7 @@ rule verify:
         source=SOURCE,
         exclude=lookup(within=config, dpath="dataset/exclude"),
         model=lambda wildcards: model_places(),
+        on_error=lookup(within=config, dpath="integrity/on_error"),
         label_files=[str(path) for path in ANSWERS],
         min_free_disk_gb=lookup(within=config, dpath="preflight/min_free_disk_gb"),
     message:

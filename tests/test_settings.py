@@ -52,6 +52,14 @@ def test_a_number_that_yaml_reads_as_text_is_a_number():
     assert config["finetune"]["batch_size"] == 8
 
 
+def test_words_that_the_command_line_hands_on_as_text_are_what_they_mean():
+    given = {"integrity": {"use_normalised": "true", "motion": ["1.5", "null"]}, "model": {"video_encoder": "null"}}
+    config = validated(given, SCHEMA)
+    assert config["integrity"]["use_normalised"] is True and config["integrity"]["motion"] == [1.5, None]
+    assert config["model"]["video_encoder"] is None
+    assert validated({"run": "true"}, SCHEMA)["run"] == "true"
+
+
 def test_layers_are_merged_group_by_group():
     assert merge({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 4}}) == {"a": {"x": 1, "y": 4}, "b": 3}
     assert dict(flatten({"a": {"y": 4}, "b": 3})) == {"a.y": 4, "b": 3}

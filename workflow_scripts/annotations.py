@@ -8,8 +8,9 @@ from mobilevideogpt.data.labels import join_records, read_records
 from mobilevideogpt.data.manifest import Findings, read_manifest
 from mobilevideogpt.data.pins import read_pins
 from mobilevideogpt.data.publishing import publish
+from mobilevideogpt.data.records import unusable
 from mobilevideogpt.data.splits import assign_splits
-from mobilevideogpt.files import write_json, write_records, write_text
+from mobilevideogpt.files import read_json, write_json, write_records, write_text
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])
@@ -17,6 +18,11 @@ gc.disable()  # 300,000 records, none of them garbage, would be walked over and 
 params, given, output = snakemake.params, snakemake.input, snakemake.output
 findings = Findings(list)
 clips = read_manifest(given.manifest, params.data_root, params.exclude, findings)
+if given.integrity:  # integrity.on_error: leave_out
+    errors = unusable(read_json(given.integrity))
+    for clip, problems in errors.items():
+        findings["clips left out for an error"].append(f"{clip}: {'; '.join(problems)}")
+    clips = [clip for clip in clips if clip.path not in errors]
 records = read_records(given.labels, params.data_root, params.source, findings)
 matched = join_records(clips, records, params.source)
 splits = assign_splits(

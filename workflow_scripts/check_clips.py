@@ -1,10 +1,14 @@
-"""Rule check_clips: gather the records of all clips in one report, for programs and for people."""
+"""Rule check_clips: gather the records of all clips in one report."""
 
-from mobilevideogpt.data.verification import markdown, summarise
-from mobilevideogpt.files import read_json, write_json, write_text
+from mobilevideogpt.data.duplicates import hashes_of
+from mobilevideogpt.data.verification import read_records, summarise
+from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])
-report = summarise(read_json(record) for record in snakemake.input.records)
-write_text(markdown(report), snakemake.output.page)
+params, given = snakemake.params, snakemake.input
+records = list(read_records(given.records))
+normalised = read_json(given.normalised) if given.normalised else {}
+report = summarise(records, bounds=params.bounds, normalised=normalised, on_error=params.on_error)
+write_json(hashes_of(records), snakemake.output.hashes)
 write_json(report, snakemake.output.report)

@@ -4,7 +4,7 @@ import torch
 
 from mobilevideogpt.data.features import FeatureStore, extract_features
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.data.records import read_annotations
+from mobilevideogpt.data.records import read_annotations, unusable
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.log import log_to
@@ -14,14 +14,15 @@ SPLITS = ("train", "val", "test")
 
 log_to(snakemake.log[0])
 params = snakemake.params
-records = {clip["video"]: clip for clip in read_json(snakemake.input.report)["clips"]}
+report = read_json(snakemake.input.report)
+records = {clip["video"]: clip for clip in report["clips"]}
 splits = {split: [row["video"] for row in read_annotations(snakemake.input[split])] for split in SPLITS}
 clips = [clip for split in SPLITS for clip in splits[split]]
-if unusable := [clip for clip in clips if records[clip]["verdict"] == "error"]:
-    listed = "\n".join(f"  {clip}: {'; '.join(records[clip]['problems'])}" for clip in unusable[:10])
+if errors := {clip: problems for clip, problems in unusable(report).items() if clip in set(clips)}:
+    listed = "\n".join(f"  {clip}: {'; '.join(problems)}" for clip, problems in list(errors.items())[:10])
     raise InputError(
-        f"{len(unusable)} of {len(clips)} clips cannot be used (see {snakemake.input.report}); mend them, or list them "
-        f"in dataset.exclude:\n{listed}"
+        f"{len(errors)} of {len(clips)} clips cannot be used (see {snakemake.input.report}); mend them, list them in "
+        f"dataset.exclude, or set integrity.on_error to leave_out:\n{listed}"
     )
 
 torch.set_num_threads(snakemake.threads)
@@ -33,7 +34,7 @@ model = MobileVideoGPTForConditionalGeneration.from_pretrained(
 keys = extract_features(
     model.to(device),
     MobileVideoGPTProcessor.from_pretrained(base["base"]),
-    {clip: records[clip]["digest"] for clip in clips},
+    {records[clip]["file"]: records[clip]["digest"] for clip in clips},  # re-encoded ones stand elsewhere
     FeatureStore(params.store),
     encoder_state_digest(model),
     {"dtype": params.dtype, "code": params.extractor},
@@ -41,4 +42,4 @@ keys = extract_features(
     device=device,
 )
 for split in SPLITS:
-    write_json({clip: keys[clip] for clip in splits[split]}, snakemake.output[split])
+    write_json({clip: keys[records[clip]["file"]] for clip in splits[split]}, snakemake.output[split])

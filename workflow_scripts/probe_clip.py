@@ -6,5 +6,6 @@ from mobilevideogpt.video.integrity import probe
 
 log_to(snakemake.log[0])
 params = snakemake.params
-record = probe(params.clip, timeout_seconds=params.timeout_seconds, data_root=params.data_root)
+limits = {"timeout_seconds": params.timeout_seconds, "memory_gb": params.memory_gb}
+record = probe(params.clip, **limits, data_root=params.data_root)
 write_json(record, snakemake.output.record)

@@ -2,7 +2,8 @@
 
 import sys
 
-from mobilevideogpt.data.verification import print_checks, verify_checks
+from mobilevideogpt.data.verification import markdown, print_checks, verify_checks
+from mobilevideogpt.files import read_json, write_text
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])
@@ -12,8 +13,13 @@ checks = verify_checks(
     results=params.results,
     exclude=params.exclude,
     label_files=params.label_files,
+    model=params.model,
+    on_error=params.on_error,
     min_free_disk_gb=params.min_free_disk_gb,
 )
 checks.insert(0, {"name": "configuration", "ok": True, "detail": f"valid; data: {params.source}", "remedy": ""})
 print_checks(checks)
+page = f"{params.results}/verify/report.md"
+write_text(markdown(checks, read_json(snakemake.input.report)), page)
+print(f"the same, and each clip that is not simply well: {page}")
 sys.exit(not all(check["ok"] for check in checks))

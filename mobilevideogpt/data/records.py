@@ -41,3 +41,8 @@ def read_annotations(path: str | Path) -> list[dict]:
     for i, record in enumerate(records, 1):
         prompt_and_response(record, f"{path}, record {i}")
     return records
+
+
+def unusable(report: Mapping) -> dict[str, list[str]]:
+    """Problems of the clips that cannot be used, by path, from the integrity report, that of `verification.summarise`."""
+    return {clip["video"]: clip["problems"] for clip in report["clips"] if clip["verdict"] == "error"}

@@ -1,13 +1,15 @@
 """The pre-flight checklist: what was found, whether it is well, and what to do if not."""
 
+import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TextIO
 
+import psutil
 from packaging.requirements import Requirement
 
 from mobilevideogpt.data.duplicates import describe, near_duplicates
@@ -15,6 +17,8 @@ from mobilevideogpt.data.manifest import Clip, read_manifest
 from mobilevideogpt.data.records import read_annotations
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
+from mobilevideogpt.video.integrity import out_of_bounds
+from mobilevideogpt.video.needs import NEEDS
 
 
 def _check(name: str, ok: bool, detail: str, remedy: str = "") -> dict:
@@ -25,28 +29,70 @@ def _some(items: Sequence[str], limit: int = 3) -> str:
     return ", ".join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")
 
 
-def summarise(records: Iterable[dict]) -> dict:
-    """Gather integrity records; a warning leaves ``ok`` true and stays on the list.
+def read_records(files: Iterable[str | Path]) -> Iterator[dict]:
+    """Read integrity records from files that hold one, or a list of them."""
+    for file in files:
+        found = read_json(file, remedy="delete it, and run `snakemake verify` again")
+        yield from found if isinstance(found, list) else [found]
+
+
+def summarise(
+    records: Iterable[dict],
+    *,
+    bounds: Mapping[str, Sequence[float | None]] | None = None,
+    normalised: Mapping[str, Mapping] | None = None,
+    on_error: str = "stop",
+) -> dict:
+    """Gather integrity records and say of each clip which file is used for it, if any.
+
+    Args:
+        records: Of `integrity.probe_many`.
+        bounds: Of the quality, as `integrity.out_of_bounds` takes them.
+        normalised: What `normalised.normalise_clips` made, if it is to be used.
+        on_error: ``stop``: a clip with an error is a check that is not ok; ``leave_out``: it is, while others are left.
 
     Returns:
-        ``{"ok": bool, "checks": [{name, ok, detail, remedy}], "clips": [{video, verdict, problems, digest}]}``.
+        ``{"ok": bool, "checks": [{name, ok, detail, remedy}], "clips": [{video, verdict, problems, file, digest}]}``:
+        ``file`` is what is decoded for the clip, and ``digest`` that file's.
     """
-    records = sorted(records, key=lambda record: record["video"])
-    verdicts = Counter(record["verdict"] for record in records)
-    errors = [record["video"] for record in records if record["verdict"] == "error"]
-    counted = f"{verdicts['ok']} ok, {verdicts['warning']} with a warning, {verdicts['error']} with an error"
-    remedy = f"see the report for the remedy of each: {_some(errors)}"
-    check = _check("clips decode in full", not errors and bool(records), f"{len(records)} clips: {counted}", remedy)
-    clips = [{name: record[name] for name in ("video", "verdict", "problems", "digest")} for record in records]
-    return {"ok": check["ok"], "checks": [check], "clips": clips}
+    clips = [_clip(record, bounds or {}, (normalised or {}).get(record["video"])) for record in records]
+    clips.sort(key=lambda clip: clip["video"])
+    verdicts = Counter(clip["verdict"] for clip in clips)
+    errors = [clip["video"] for clip in clips if clip["verdict"] == "error"]
+    counted = f"{verdicts['ok']} ok, {verdicts['warning']} with a warning, {len(errors)} with an error"
+    leave_out = on_error == "leave_out" and len(errors) < len(clips)
+    if errors and leave_out:
+        counted += ", which are left out"
+    ok = bool(clips) and (leave_out or not errors)
+    remedy = f"{_some(errors)}: verify/report.md tells what to do; integrity.on_error: leave_out goes on without"
+    check = _check("clips decode in full", ok, f"{len(clips)} clips: {counted}", remedy)
+    return {"ok": ok, "checks": [check], "clips": clips}
 
 
-def markdown(report: dict) -> str:
-    """The report as a page: the checks, then each clip that is not simply well."""
+def _clip(record: Mapping, bounds: Mapping, new: Mapping | None) -> dict:
+    clip = {name: record[name] for name in ("video", "verdict", "problems", "digest")} | {"file": record["video"]}
+    if new is not None and new["of"] == record["digest"]:
+        if "problem" in new:
+            clip["problems"] = [*clip["problems"], f"its re-encoded file is no better: it {new['problem']}"]
+        else:
+            why = ", ".join(filter(None, (NEEDS[need].problem for need in record["reencode"])))
+            why = f": the clip {why}" if why else ""
+            clip |= {"file": new["file"], "digest": new["digest"], "verdict": "warning"}
+            clip["problems"] = [f"its re-encoded file {new['file']} is used{why}"]
+    if poor := out_of_bounds(record, bounds):
+        clip |= {"verdict": "error", "problems": [*clip["problems"], *poor]}
+    return clip
+
+
+def markdown(checks: Sequence[Mapping], report: Mapping) -> str:
+    """The checklist as a page, with the clips of each exercise and each clip that is not simply well."""
     lines = ["# Data set check", "", "| | check | found |", "| --- | --- | --- |"]
-    for check in report["checks"]:
+    for check in checks:
         found = check["detail"] + (f"; {check['remedy']}" if check["remedy"] else "")
         lines.append(f"| {'ok' if check['ok'] else '**wrong**'} | {check['name']} | {_cell(found)} |")
+    exercises = Counter(Path(clip["video"]).parent.name for clip in report["clips"])
+    lines += ["", "| exercise | clips |", "| --- | ---: |"]
+    lines += [f"| {_cell(exercise)} | {count} |" for exercise, count in sorted(exercises.items())]
     noted = [clip for clip in report["clips"] if clip["verdict"] != "ok"]
     if noted:
         lines += ["", "| clip | verdict | problem and remedy |", "| --- | --- | --- |"]
@@ -64,15 +110,19 @@ def verify_checks(
     results: str,
     exclude: Iterable[str] = (),
     label_files: Sequence[str | Path] = (),
+    model: Mapping[str, str | None] | None = None,
+    on_error: str = "stop",
     min_free_disk_gb: float = 0.0,
 ) -> list[dict]:
-    """Check the data set's files, each clip, the annotations, the packages, the GPU and the disk.
+    """Check the data set's files, each clip, the annotations, the model's files, the packages and the machine.
 
     Args:
         data_root: The data set's folder.
         results: Holds ``verify/report.json`` and ``annotations/``.
         exclude: Clips that are left out.
         label_files: Label files of which one must be there.
+        model: Where base and encoders lie or will lie, None for one that is inside the base.
+        on_error: As for `summarise`: ``leave_out`` lets clips be missing.
         min_free_disk_gb: Gigabytes that must be free.
 
     Returns:
@@ -84,9 +134,9 @@ def verify_checks(
         checks = [_check("manifest", True, f"{manifest}: {len(clips)} clips")]
     except InputError as error:
         clips, checks = [], [_check("manifest", False, str(error), "see the message")]
-    checks += [_labels(label_files), *_clips(clips, data_root), *_integrity(results)]
-    checks += [_annotations(results, clips), *_leaks(results), _packages(), _gpu(), _disk(results, min_free_disk_gb)]
-    return checks
+    checks += [_labels(label_files), *_clips(clips, data_root, on_error), *_integrity(results)]
+    checks += [_annotations(results, clips), *_leaks(results), _model(model or {}), _packages()]
+    return [*checks, _gpu(), _machine(), _disk(results, min_free_disk_gb)]
 
 
 def _labels(label_files: Sequence[str | Path]) -> dict:
@@ -99,17 +149,20 @@ def _labels(label_files: Sequence[str | Path]) -> dict:
     )
 
 
-def _clips(clips: list[Clip], data_root: str) -> list[dict]:
+def _clips(clips: list[Clip], data_root: str, on_error: str) -> list[dict]:
     missing = [clip.path for clip in clips if not Path(clip.path).exists()]
     counts = Counter(clip.exercise for clip in clips)
     sizes = set(counts.values())
     each = f"{min(sizes)}" if len(sizes) == 1 else f"{min(sizes, default=0)} to {max(sizes, default=0)}"
+    detail = f"{len(counts)} exercises, {each} clips each"
+    if len(sizes) > 1:
+        detail += f": {_some([f'{exercise} {count}' for exercise, count in sorted(counts.items())], 6)}"
     few = sorted(exercise for exercise, count in counts.items() if count < 3)
-    detail = f"{len(counts)} exercises, {each} clips each" + (f"; fewer than 3: {_some(few)}" if few else "")
+    if few:
+        detail += f"; fewer than 3, one for each split: {_some(few)}"
     remedy = f"not there: {_some(missing)}; put the clips there or list them in dataset.exclude"
-    there = _check(
-        "files are there", bool(clips) and not missing, f"{len(clips) - len(missing)} of {len(clips)}", remedy
-    )
+    enough = bool(clips) and (not missing or (on_error == "leave_out" and len(missing) < len(clips)))
+    there = _check("files are there", enough, f"{len(clips) - len(missing)} of {len(clips)}", remedy)
     return [there, _check("clips per exercise", bool(clips), detail, f"put clips at {data_root}/<exercise>/<clip>.mp4")]
 
 
@@ -134,6 +187,8 @@ def _annotations(results: str, clips: list[Clip]) -> dict:
     videos = [video for listed in counts.values() for video in listed]
     lost = [video for video in videos if video not in paths or not Path(video).exists()]
     detail = ", ".join(f"{name} {len(listed)}" for name, listed in counts.items())
+    if not lost:
+        detail += "; every path is a clip's"
     return _check("annotations", not lost, detail, f"no such clip: {_some(lost)}; run `snakemake annotations`")
 
 
@@ -146,9 +201,16 @@ def _leaks(results: str) -> list[dict]:
         hashes = read_json(f"{results}/verify/hashes.json")
     except InputError:
         return []  # not made yet; `_annotations` speaks of it
-    parted = [f"{len(split['leaks'])} groups are parted: {_some(split['leaks'])}"] if split["leaks"] else []
+    leaks = split["leaks"]
+    parted = [f"recordings or persons in several splits, {len(leaks)}: {_some(leaks)}"] if leaks else []
     found = "; ".join([*parted, describe(near_duplicates(hashes, splits))])
     return [_check("leaks between splits", True, f"{split['groups']} groups by {split['source']}; {found}")]
+
+
+def _model(places: Mapping[str, str | None]) -> dict:
+    absent = [place for place in places.values() if place and not Path(place).exists()]
+    detail = f"not here yet: {_some(absent)}; `snakemake fetch` downloads it" if absent else "all files are here"
+    return _check("model", True, detail)
 
 
 def _packages(distribution: str = "mobilevideogpt") -> dict:
@@ -185,6 +247,12 @@ def _gpu() -> dict:
     except pynvml.NVMLError as error:
         return _check("GPU", True, f"none found ({error}); the CPU is used")
     return _check("GPU", True, _some(found) or "none found; the CPU is used")
+
+
+def _machine() -> dict:
+    memory = psutil.virtual_memory()
+    free, total = memory.available / 2**30, memory.total / 2**30
+    return _check("machine", True, f"{os.cpu_count()} cores, {free:.1f} of {total:.1f} GiB of memory free")
 
 
 def _disk(results: str, min_free_disk_gb: float) -> dict:

@@ -5,36 +5,90 @@ import pytest
 from mobilevideogpt.data.annotations import build_annotations
 from mobilevideogpt.data.labels import LabelRecord, join_records
 from mobilevideogpt.data.manifest import read_manifest
+from mobilevideogpt.data.records import unusable
 from mobilevideogpt.data.splits import assign_splits
-from mobilevideogpt.data.verification import markdown, print_checks, summarise, verify_checks
+from mobilevideogpt.data.verification import markdown, print_checks, read_records, summarise, verify_checks
 from mobilevideogpt.files import write_json
 
-GOOD = {"video": "dataset/squats/1.mp4", "verdict": "ok", "problems": [], "digest": "a"}
-SHORT = {
+MEASURES = {"brightness": 100.0, "sharpness": 50.0, "motion": 3.0, "reencode": []}
+GOOD = MEASURES | {"video": "dataset/squats/1.mp4", "verdict": "ok", "problems": [], "digest": "a"}
+SHORT = GOOD | {
     "video": "dataset/squats/0.mp4",
     "verdict": "warning",
     "problems": ["has 1 frame | take a longer clip"],
     "digest": "b",
 }
-BAD = {"video": "dataset/squats/2.mp4", "verdict": "error", "problems": ["is damaged; copy it again"], "digest": None}
+BAD = GOOD | {
+    "video": "dataset/squats/2.mp4",
+    "verdict": "error",
+    "problems": ["is damaged; copy it again"],
+    "digest": None,
+    "brightness": None,
+}
 
 
 def test_a_warning_is_counted_and_an_error_is_not_ok():
     report = summarise([GOOD, SHORT])
-    assert report["ok"] and report["clips"] == [SHORT, GOOD]
+    assert report["ok"] and [clip["video"] for clip in report["clips"]] == [SHORT["video"], GOOD["video"]]
+    assert report["clips"][1] == {
+        **{name: GOOD[name] for name in ("video", "verdict", "problems", "digest")},
+        "file": GOOD["video"],
+    }
     report = summarise([GOOD, BAD, SHORT])
     assert not report["ok"]
     [check] = report["checks"]
     assert check["detail"] == "3 clips: 1 ok, 1 with a warning, 1 with an error"
     assert "dataset/squats/2.mp4" in check["remedy"]
+    assert unusable(report) == {"dataset/squats/2.mp4": ["is damaged; copy it again"]}
     assert not summarise([])["ok"]
 
 
+def test_clips_with_an_error_may_be_left_out_but_not_all():
+    report = summarise([GOOD, BAD], on_error="leave_out")
+    assert report["ok"] and "1 with an error, which are left out" in report["checks"][0]["detail"]
+    assert list(unusable(report)) == [BAD["video"]]
+    assert not summarise([BAD], on_error="leave_out")["ok"]
+
+
+def test_a_clip_out_of_the_bounds_of_quality_is_an_error_and_one_that_was_not_measured_is_not_judged():
+    report = summarise([GOOD, SHORT, BAD | {"verdict": "ok", "problems": []}], bounds={"brightness": (101, None)})
+    assert list(unusable(report)) == [SHORT["video"], GOOD["video"]]
+    assert "brightness 100 is out of the bounds in integrity.brightness" in unusable(report)[GOOD["video"]][0]
+    assert summarise([GOOD], bounds={"brightness": (None, None), "motion": (3, 3)})["ok"]
+
+
+def test_a_re_encoded_file_takes_the_place_of_its_clip_as_long_as_that_is_what_it_was_made_from():
+    hung = BAD | {"digest": "c", "reencode": ["decoder"]}
+    oblong = SHORT | {"reencode": ["pixels"]}
+    new = {
+        hung["video"]: {"of": "c", "file": "results/normalised/squats/2.mp4", "digest": "d"},
+        oblong["video"]: {"of": "b", "file": "results/normalised/squats/0.mp4", "digest": "e"},
+    }
+    report = summarise([hung, oblong], normalised=new)
+    assert report["ok"]
+    assert [(clip["file"], clip["digest"], clip["verdict"]) for clip in report["clips"]] == [
+        ("results/normalised/squats/0.mp4", "e", "warning"),
+        ("results/normalised/squats/2.mp4", "d", "warning"),
+    ]
+    assert "pixels that are not square" in report["clips"][0]["problems"][0]
+    old = summarise([hung | {"digest": "changed"}], normalised=new)
+    assert old["clips"][0]["file"] == hung["video"] and not old["ok"]
+    failed = summarise([hung], normalised={hung["video"]: {"of": "c", "problem": "could not be re-encoded"}})
+    assert "it could not be re-encoded" in failed["clips"][0]["problems"][1]
+
+
 def test_the_page_lists_each_clip_that_is_not_simply_well():
-    page = markdown(summarise([GOOD, BAD, SHORT]))
+    report = summarise([GOOD, BAD, SHORT])
+    page = markdown(report["checks"], report)
     assert "| dataset/squats/2.mp4 | error | is damaged; copy it again |" in page
     assert "has 1 frame \\| take a longer clip" in page
+    assert "| squats | 3 |" in page
     assert "dataset/squats/1.mp4" not in page
+
+
+def test_records_are_read_from_files_of_one_and_of_many(write):
+    files = [write("results/one.json", GOOD), write("results/many.json", [BAD, SHORT])]
+    assert list(read_records(files)) == [GOOD, BAD, SHORT]
 
 
 @pytest.fixture
@@ -74,6 +128,7 @@ def test_each_fault_is_named_with_its_remedy(checks, capsys):
     Path("dataset/squats/0.mp4").unlink()
     found = wrong(checks())
     assert "dataset/squats/0.mp4" in found["files are there"]
+    assert "files are there" not in wrong(checks(on_error="leave_out"))
     assert "dataset/squats/0.mp4" in found["annotations"] and "snakemake annotations" in found["annotations"]
     Path("results/annotations/qved_val.json").write_text("[3]")
     assert "qved_val.json, record 1" in wrong(checks())["annotations"]
