@@ -2,14 +2,20 @@
 
 import fnmatch
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import TypeVar
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, read_json, write_json
 
 log = logging.getLogger(__name__)
 RECORD = "fetched.json"
+WAITS = (1, 2, 4, 8, 16)  # seconds, where the hub does not say how long
+T = TypeVar("T")
 
 
 def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Sequence[str] | None = None) -> dict:
@@ -38,8 +44,22 @@ def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Se
         return record
     where = f"{repo_id} (revision {revision})"
     try:
-        commit = HfApi().model_info(repo_id, revision=revision).sha
-        snapshot_download(repo_id, revision=commit, local_dir=folder, allow_patterns=patterns)
+        info = patiently(lambda: HfApi().model_info(repo_id, revision=revision, files_metadata=True), HfHubHTTPError)
+        large = {file.rfilename: file.lfs.sha256 for file in info.siblings or () if file.lfs}
+        for _ in range(2):
+            patiently(
+                lambda: snapshot_download(repo_id, revision=info.sha, local_dir=folder, allow_patterns=patterns),
+                (HTTPError, OSError),
+            )
+            found = {name: file_digest(folder / name) for name in _files(folder, patterns) if name in large}
+            damaged = [name for name, digest in found.items() if digest != large[name]]
+            for name in damaged:
+                log.warning("%s: %s arrived damaged, its digest is not the one that the hub lists", where, name)
+                (folder / name).unlink()
+            if not damaged:
+                break
+        else:
+            raise InputError(f"{where}: {', '.join(damaged)} arrived damaged twice; run the same command again later")
     except HfHubHTTPError as error:
         raise refusal(where, error) from error
     except HFValidationError as error:
@@ -55,7 +75,7 @@ def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Se
         ) from error
     if lacking := _lacking(_files(folder, patterns), patterns):
         raise InputError(f"{where}: the repository holds no {', '.join(lacking)}; check the name of the file")
-    return describe_folder(folder, repo_id=repo_id, revision=revision, commit=commit, patterns=patterns)
+    return describe_folder(folder, repo_id=repo_id, revision=revision, commit=info.sha, patterns=patterns)
 
 
 def refusal(where: str, error) -> InputError:
@@ -67,6 +87,38 @@ def refusal(where: str, error) -> InputError:
         404: "check the name and the revision",
     }.get(status, "try again later")
     return InputError(f"{where}: the hub answers {status or 'with an error'}; {remedy}")
+
+
+def patiently(call: Callable[[], T], kinds: type | tuple[type, ...]) -> T:
+    """Call again what failed for the moment.
+
+    The client itself waits out a 429 where it lists and where it gets a file, but not where it resolves a revision;
+    it does not ask again after a server's error amid the files, nor read a date in ``Retry-After``.
+    """
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    for wait in (*WAITS, None):
+        try:
+            return call()
+        except kinds as error:
+            cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+            response = getattr(cause, "response", None)
+            passing = response is None or response.status_code in (408, 429) or response.status_code >= 500
+            if wait is None or not passing or getattr(cause, "errno", None):  # a full disk has a number
+                raise
+            seconds = wait if response is None else _asked_to_wait(response.headers.get("Retry-After"), wait)
+            log.warning("%s; asking again in %.0f s", str(cause).strip().partition("\n")[0], seconds)
+            time.sleep(seconds)
+
+
+def _asked_to_wait(header: str | None, default: float) -> float:
+    """Seconds that ``Retry-After`` asks for: a number of them, or a date."""
+    try:
+        if header.strip().isdigit():
+            return float(header)
+        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
+    except (AttributeError, TypeError, ValueError):
+        return default
 
 
 def describe_folder(

@@ -3,30 +3,24 @@
 import hashlib
 import logging
 import random
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from huggingface_hub.hf_api import RepoFile
 from tqdm.contrib.concurrent import thread_map
 
-from mobilevideogpt.data.fetch import refusal
+from mobilevideogpt.data.fetch import patiently, refusal
 from mobilevideogpt.data.labels import ANSWER_FILES
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, write_json
 from mobilevideogpt.paths import VIDEO_SUFFIXES, relative_path
 
 WORKERS = "fine_grained_labels_with_worker_ids.json"
-WAITS = (1, 2, 4, 8, 16)  # seconds, where the hub does not say how long
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 def choose_clips(files: Iterable[str], per_exercise: int, seed: int) -> dict[str, str]:
@@ -79,7 +73,7 @@ def download_clips(
     """
     api, folder, where = HfApi(), Path(folder), f"{repo} (revision {revision})"
     try:
-        commit = _patiently(lambda: api.dataset_info(repo, revision=revision).sha, HfHubHTTPError)
+        commit = patiently(lambda: api.dataset_info(repo, revision=revision).sha, HfHubHTTPError)
         tree = api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset")
         files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
         clips = choose_clips(files, per_exercise, seed)
@@ -113,7 +107,10 @@ def _download(repo: str, commit: str, file: RepoFile, folder: Path) -> None:
         if path.is_file() and _is_whole(path, file):
             return
         path.unlink(missing_ok=True)
-        _patiently(lambda: hf_hub_download(repo, file.path, repo_type="dataset", revision=commit, local_dir=folder))
+        patiently(
+            lambda: hf_hub_download(repo, file.path, repo_type="dataset", revision=commit, local_dir=folder),
+            (HTTPError, OSError),
+        )
     if not _is_whole(path, file):
         path.unlink()
         raise InputError(
@@ -129,33 +126,3 @@ def _is_whole(path: Path, file: RepoFile) -> bool:
     if file.lfs is not None:
         return file_digest(path) == file.lfs.sha256
     return hashlib.sha1(b"blob %d\0" % file.size + path.read_bytes()).hexdigest() == file.blob_id
-
-
-def _patiently(call: Callable[[], T], kinds: type | tuple[type, ...] = (HTTPError, OSError)) -> T:
-    """Call again what failed for the moment.
-
-    The client itself waits out a 429 where it lists and where it gets a file, but not where it resolves a revision;
-    it does not ask again after a server's error amid the files, nor read a date in ``Retry-After``.
-    """
-    for wait in (*WAITS, None):
-        try:
-            return call()
-        except kinds as error:
-            cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
-            response = getattr(cause, "response", None)
-            passing = response is None or response.status_code in (408, 429) or response.status_code >= 500
-            if wait is None or not passing or getattr(cause, "errno", None):  # a full disk has a number
-                raise
-            seconds = wait if response is None else _asked_to_wait(response.headers.get("Retry-After"), wait)
-            logger.warning("%s; asking again in %.0f s", str(cause).strip().partition("\n")[0], seconds)
-            time.sleep(seconds)
-
-
-def _asked_to_wait(header: str | None, default: float) -> float:
-    """Seconds that ``Retry-After`` asks for: a number of them, or a date."""
-    try:
-        if header.strip().isdigit():
-            return float(header)
-        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
-    except (AttributeError, TypeError, ValueError):
-        return default

@@ -1,7 +1,9 @@
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -18,19 +20,23 @@ COMMIT = "c" * 40
 @pytest.fixture
 def hub(monkeypatch):
     """A hub with two files; ``hub.error`` is raised if set, ``hub.asked`` counts downloads."""
-    hub = SimpleNamespace(files={"model.bin": b"weights", "notes.txt": b"notes"}, error=None, asked=0)
+    hub = SimpleNamespace(files={"model.bin": b"weights", "notes.txt": b"notes"}, error=None, asked=0, damage=0)
+    hub.waits = []
+    monkeypatch.setattr(time, "sleep", hub.waits.append)
 
-    def model_info(self, repo_id, revision):
+    def model_info(self, repo_id, revision, files_metadata):
         if hub.error:
             raise hub.error
-        return SimpleNamespace(sha=COMMIT)
+        lfs = SimpleNamespace(sha256=hashlib.sha256(b"weights").hexdigest())
+        large = SimpleNamespace(rfilename="model.bin", lfs=lfs)
+        return SimpleNamespace(sha=COMMIT, siblings=[large, SimpleNamespace(rfilename="notes.txt", lfs=None)])
 
     def snapshot_download(repo_id, revision, local_dir, allow_patterns):
         assert revision == COMMIT
         hub.asked += 1
         for name in huggingface_hub.utils.filter_repo_objects(hub.files, allow_patterns=allow_patterns):
             local_dir.mkdir(parents=True, exist_ok=True)
-            (local_dir / name).write_bytes(hub.files[name])
+            (local_dir / name).write_bytes(hub.files[name][:: -1 if hub.asked <= hub.damage else 1])
         (local_dir / ".cache").mkdir(exist_ok=True)
         (local_dir / ".cache" / "x").write_text("x")
 
@@ -87,6 +93,17 @@ def test_the_hubs_refusals_name_repository_and_remedy(hub, tmp_path, status, rem
     with pytest.raises(InputError, match=rf"o/n \(revision main\): the hub answers {status}; .*{remedy}"):
         fetch("o/n", tmp_path, "main")
     assert not (tmp_path / "fetched.json").exists()
+    assert len(hub.waits) == (5 if status == 503 else 0)
+
+
+def test_weights_that_arrive_damaged_are_fetched_again(hub, tmp_path, caplog):
+    hub.damage = 1
+    assert fetch("o/n", tmp_path / "n")["files"]["model.bin"] == hashlib.sha256(b"weights").hexdigest()
+    assert hub.asked == 2 and "model.bin arrived damaged" in caplog.text
+    hub.damage = 9
+    with pytest.raises(InputError, match=r"o/n \(revision main\): model\.bin arrived damaged twice"):
+        fetch("o/n", tmp_path / "m")
+    assert not (tmp_path / "m/fetched.json").exists() and not (tmp_path / "m/model.bin").exists()
 
 
 def test_a_file_that_the_repository_lacks_is_named(hub, tmp_path):
