@@ -1,11 +1,13 @@
 """Rule download_clips: a few clips of each exercise and their labels from the hub; the manifest is written last."""
 
+import logging
 from pathlib import Path
 
 from mobilevideogpt.data.hub import download_clips
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])
+logging.getLogger("huggingface_hub").handlers.clear()  # it would print its warnings once more
 params = snakemake.params
 download_clips(
     params.repo,

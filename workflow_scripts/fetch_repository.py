@@ -1,5 +1,6 @@
 """Rule fetch_repository: download one repository of the hub, or check what lies there already."""
 
+import logging
 import os
 
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"  # a download takes its time; read when huggingface_hub is imported
@@ -10,6 +11,7 @@ from mobilevideogpt.data.fetch import fetch
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])
+logging.getLogger("huggingface_hub").handlers.clear()  # it would print its warnings once more
 folder = Path(snakemake.output.record).parent
 wanted = snakemake.params.wanted
 fetch(f"{folder.parent.name}/{folder.name}", folder, wanted["revision"], wanted["patterns"])

@@ -225,7 +225,7 @@ def match_records(clips: Iterable[Clip], records: Iterable[LabelRecord]) -> Matc
         if stem in stems:
             speaking[stem].append((key, record))
         else:
-            matched.findings[WITHOUT_CLIP].append(record.origin)
+            matched.findings[WITHOUT_CLIP].append(f"{record.path} ({record.origin})")
     for stem, said in speaking.items():
         rest, used = [], set()
         for key, path in stems[stem]:
@@ -246,7 +246,8 @@ def match_records(clips: Iterable[Clip], records: Iterable[LabelRecord]) -> Matc
             matched.by_clip[rest[0]] = _only(fits, rest[0], matched.findings)
             matched.findings[BY_NAME] += rest
             used.update(map(id, fits))
-        matched.findings[WITHOUT_CLIP] += [record.origin for _, record in said if id(record) not in used]
+        unused = (record for _, record in said if id(record) not in used)
+        matched.findings[WITHOUT_CLIP] += [f"{record.path} ({record.origin})" for record in unused]
     paths = {path for named in stems.values() for _, path in named}
     for path in sorted(paths - matched.by_clip.keys()):
         source = source_of(path, paths)
@@ -276,7 +277,7 @@ def _only(records: list[LabelRecord], path: str, findings: Findings) -> LabelRec
                 f"{path}: {first.origin} ({first.path!r}) and {other.origin} ({other.path!r}) "
                 "label it differently; delete one"
             )
-        findings[DUPLICATES].append(other.origin)
+        findings[DUPLICATES].append(f"{other.path} ({other.origin})")
     return first
 
 

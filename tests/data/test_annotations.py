@@ -60,7 +60,7 @@ def test_the_summary_counts_what_went_where_and_lists_what_was_passed_over():
     assert len(listed) == len(summary["findings"]) == 4
     left_out = listed["clips left out by dataset.exclude"]
     assert (left_out["count"], len(left_out["items"])) == (LISTED + 1, LISTED)
-    assert listed["records that speak of no clip of the manifest"]["items"] == ["labels.json, record 5"]
+    assert listed["records that speak of no clip of the manifest"]["items"] == ["5.mp4 (labels.json, record 5)"]
 
 
 def test_each_question_makes_a_record_of_its_own_and_a_clip_stays_in_one_split(write):

@@ -86,8 +86,8 @@ def test_a_path_goes_before_a_name_and_the_ways_are_counted(write):
     assert matched.by_path == 2
     assert {reason: items for reason, items in matched.findings.items() if items} == {
         BY_NAME: ["dataset/squats/2.mp4"],
-        DUPLICATES: [f"{FILE}, record 4"],
-        WITHOUT_CLIP: [f"{FILE}, record 5"],
+        DUPLICATES: [f"2.mp4 ({FILE}, record 4)"],
+        WITHOUT_CLIP: [f"3.mp4 ({FILE}, record 5)"],
         FROM_LABELS: ["dataset/lunges/1.mp4", "dataset/squats/1.mp4", "dataset/squats/2.mp4"],
     }
 
