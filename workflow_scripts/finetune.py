@@ -83,7 +83,7 @@ def main() -> None:
         from mobilevideogpt.training.run import finished, locked
 
         with locked(Path(options.run_folder)):  # refuse here, in one voice; the first child takes the lock again
-            done = finished(options.run_folder, digest)
+            done = finished(options.run_folder, digest, settings.keep)
         if not done:
             command = [__file__, *sys.argv[1:], "--digest", digest]
             sys.exit(run_processes(processes, command))
@@ -99,7 +99,7 @@ def main() -> None:
         train=train,
         val=val,
         features=features,
-        store=FeatureStore(options.features),
+        store=store,
         run_folder=options.run_folder,
         digest=digest,
         deepspeed_configs=CONFIGS,

@@ -27,6 +27,7 @@ NOT_LEARNED_FROM = {
     "num_workers",
     "report_to",
     "max_loss_ratio",
+    "keep",
 }
 
 
@@ -55,6 +56,7 @@ class TrainingSettings:
     gradient_checkpointing: bool = True
     save_steps: int = 50
     save_total_limit: int = 2
+    keep: str = "best"
     early_stopping_patience: int | None = None
     max_loss_ratio: float | None = 3
     deepspeed: str = "auto"
@@ -66,6 +68,7 @@ class TrainingSettings:
     def __post_init__(self):
         for name, choices in {
             "precision": ("bf16", "fp16", "fp32"),
+            "keep": ("best", "last"),
             "deepspeed": ("auto", "none", "zero2", "zero3", "zero3_offload"),
         }.items():
             if getattr(self, name) not in choices:

@@ -38,6 +38,7 @@ from mobilevideogpt.training.trainer import (
     FinetuneTrainer,
     Stop,
     autocast,
+    best_step,
     kind_of,
     marker_of,
     newest_checkpoint,
@@ -69,6 +70,9 @@ def finetune(
 ) -> dict:
     """Fine-tune LoRA and both projectors of ``base`` on cached features, and write ``run_folder/adapter``.
 
+    Where there is a validation, ``adapter`` holds the epoch of the best loss or the last one (``settings.keep``), and
+    the other lies beside it as ``adapter-last`` or ``adapter-best``.
+
     A finished training of the same digest is not repeated, an interrupted one resumed; checkpoints of another digest go
     to ``superseded/`` and the adapter that was there to ``previous/``. SIGINT and SIGTERM save a checkpoint first.
     Every process of a distributed training calls this; only the first one writes.
@@ -91,7 +95,7 @@ def finetune(
     run_folder = Path(run_folder)
     first = int(os.environ.get("RANK", 0)) == 0
     with Stop() as stop, locked(run_folder) if first else nullcontext():
-        if record := finished(run_folder, digest):
+        if record := finished(run_folder, digest, settings.keep):
             logger.info("%s: already trained (digest %s)", run_folder / "adapter", digest[:12])
             return record
         launch = plan_launch(settings)
@@ -172,6 +176,8 @@ class _Run:
             "clips": {"train": len(train), "val": len(val)},
             "truncated_texts": {"train": train_dataset.truncated, "val": eval_dataset.truncated if val else 0},
             "parameters": parameters,
+            "keep": settings.keep,
+            **self._adapters(state),
             "precision": settings.precision,
             "deepspeed": self.launch.deepspeed,
             "world_size": arguments.world_size,
@@ -191,13 +197,38 @@ class _Run:
         }
         if trainer.is_world_process_zero():
             self._describe(state, base, video_encoder, image_encoder)
-        self._write_adapter(trainer, processor, before, record)
+        self._write_adapters(trainer, processor, before, record)
         return record
 
     def _describe(self, state, base, video_encoder, image_encoder):
         state.save_to_json(str(self.run_folder / "trainer_state.json"))
         model = {"base": base, "video_encoder": video_encoder, "image_encoder": image_encoder}
         resolved = {
+    def _adapters(self, state) -> dict:
+        """Return which adapter is ``kept`` as ``adapter``, and path, step, epoch and validation loss of each."""
+        at = {entry["step"]: entry for entry in state.log_history if "eval_loss" in entry}
+        steps = {"last": state.global_step}
+        if best := best_step(state.log_history):
+            if (self.run_folder / f"checkpoint-{best}" / MARKER).exists():
+                steps["best"] = best
+            else:
+                logger.warning("%s: checkpoint-%d, the best, was deleted; the last is kept", self.run_folder, best)
+            if at[best]["eval_loss"] >= at[0]["eval_loss"]:
+                logger.warning("%s: the validation loss never fell below that before training", self.run_folder)
+        kept = self.settings.keep if self.settings.keep in steps else "last"
+        return {
+            "kept": kept,
+            "adapters": {
+                which: {
+                    "path": str(self.run_folder / ("adapter" if which == kept else f"adapter-{which}")),
+                    "step": step,
+                    "epoch": at.get(step, {}).get("epoch", state.epoch),
+                    "val_loss": at.get(step, {}).get("eval_loss"),
+                }
+                for which, step in steps.items()
+            },
+        }
+
             "run": self.run_folder.name,
             "model": {name: path and str(path) for name, path in model.items()},
             "finetune": asdict(self.settings),
@@ -205,23 +236,31 @@ class _Run:
         }
         write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), self.run_folder / "config.yaml")
 
-    def _write_adapter(self, trainer, processor, before, record):
-        main = trainer.is_world_process_zero()
-        adapter = self.run_folder / "adapter"
-        place = replacing_folder(adapter, previous=self.run_folder / "previous") if main else nullcontext()
-        with place as folder:
-            trainer.save_adapter(folder)
-            if not main:
-                return
-            stuck = unmoved(before, load_file(folder / "adapter_model.safetensors"))
-            steps_with_a_rate = sum(entry.get("learning_rate", 0) > 0 for entry in trainer.state.log_history)
-            if stuck and steps_with_a_rate >= STEPS_TO_MOVE:
-                raise RuntimeError(
-                    f"{len(stuck)} trainable parameters did not move in training: {', '.join(stuck[:5])}"
-                )
-            processor.save_pretrained(folder)
-            write_json(record, folder / RECORD)
-            write_json(self.marker, folder / MARKER)
+    def _write_adapters(self, trainer, processor, before, record):
+        """Write ``adapter`` and the other one; ``adapter`` comes last, as it says that all is done."""
+        if not trainer.is_world_process_zero():
+            trainer.save_adapter(None)  # all take part where the parameters are spread out
+            return
+        for which in ("best", "last"):
+            shutil.rmtree(self.run_folder / f"adapter-{which}", ignore_errors=True)
+        for which, adapter in sorted(record["adapters"].items(), key=lambda item: item[0] == record["kept"]):
+            previous = self.run_folder / "previous" if which == record["kept"] else None
+            with replacing_folder(adapter["path"], previous) as folder:
+                if which == "best":
+                    for name in ("adapter_config.json", "adapter_model.safetensors"):
+                        shutil.copyfile(self.run_folder / f"checkpoint-{adapter['step']}" / name, folder / name)
+                else:
+                    trainer.save_adapter(folder)
+                    self._check_that_all_moved(trainer, before, load_file(folder / "adapter_model.safetensors"))
+                processor.save_pretrained(folder)
+                write_json(record, folder / RECORD)
+                write_json(self.marker, folder / MARKER)
+
+    def _check_that_all_moved(self, trainer, before, after):
+        stuck = unmoved(before, after)
+        steps_with_a_rate = sum(entry.get("learning_rate", 0) > 0 for entry in trainer.state.log_history)
+        if stuck and steps_with_a_rate >= STEPS_TO_MOVE:
+            raise RuntimeError(f"{len(stuck)} trainable parameters did not move in training: {', '.join(stuck[:5])}")
 
 
 def load_for_training(settings: TrainingSettings, base, video_encoder=None, image_encoder=None):
@@ -274,12 +313,13 @@ def saying_if_the_disk_is_full(run_folder: Path, marker: dict) -> Iterator[None]
         ) from error
 
 
-def finished(run_folder: str | Path, digest: str) -> dict | None:
-    """Return what a finished training of this digest returned, if its adapter is still there."""
+def finished(run_folder: str | Path, digest: str, keep: str) -> dict | None:
+    """Return what a finished training of this digest returned, if the adapter to ``keep`` is still there."""
     adapter = Path(run_folder) / "adapter"
     if (marker_of(adapter) or {}).get("digest") != digest:
         return None
-    return read_json(adapter / RECORD)
+    record = read_json(adapter / RECORD)
+    return record if record["keep"] == keep else None
 
 
 def clear_away(run_folder: Path, marker: dict) -> None:

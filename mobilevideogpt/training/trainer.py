@@ -159,6 +159,12 @@ def overflowing(log_history: list[dict], most: int) -> bool:
 
 
 class JsonLines(TrainerCallback):
+def best_step(log_history: list[dict]) -> int | None:
+    """Return the step of the best validation loss, the first of equal ones; None where there is none after training."""
+    losses = [(entry["eval_loss"], entry["step"]) for entry in log_history if "eval_loss" in entry and entry["step"]]
+    return min(losses)[1] if losses else None
+
+
     """Write each entry of the log as a line of JSON while training goes on; a resumed run continues the file."""
 
     def __init__(self, path: Path):
@@ -357,7 +363,10 @@ class FinetuneTrainer(Trainer):
         return str(self._saving or self.args.output_dir)
 
     def _save_checkpoint(self, model, trial):
-        """Save ``checkpoint-N`` whole or not at all, its marker last, and delete all but the newest."""
+        """Save ``checkpoint-N`` whole or not at all, its marker last, and delete all but the newest and the best.
+
+        The best is that of `best_step`; a checkpoint is saved wherever the validation loss is taken.
+        """
         run_folder = Path(self.args.output_dir)
         name = f"checkpoint-{self.state.global_step}"
         main = self.is_world_process_zero()
@@ -398,7 +407,10 @@ class FinetuneTrainer(Trainer):
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict)
         if self.args.should_save:
+            best = run_folder / f"checkpoint-{best_step(self.state.log_history)}"
             for unneeded in ("training_args.bin", "README.md"):
+                if old == best:
+                    continue
                 (Path(output_dir) / unneeded).unlink(missing_ok=True)
 
 

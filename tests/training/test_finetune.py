@@ -19,8 +19,8 @@ from mobilevideogpt.training.trainer import MARKER
 STEPS = 6  # 5 clips by 2 in 2 epochs
 
 
-def adapter(folder):
-    return load_file(folder / "adapter" / "adapter_model.safetensors")
+def adapter(folder, name="adapter"):
+    return load_file(folder / name / "adapter_model.safetensors")
 
 
 def log(folder):
@@ -57,7 +57,7 @@ def test_the_adapter_on_disk_has_the_validation_loss_that_training_saw(finished,
     dataset = AnnotatedVideos(project.val, project.features, project.store, processor, 2048)
     with torch.no_grad():
         loss = model(**processor.pad([dataset[n] for n in range(len(dataset))])).loss
-    assert loss.item() == pytest.approx(record["losses"]["val_last"], rel=1e-5)
+    assert loss.item() == pytest.approx(record["adapters"]["best"]["val_loss"], rel=1e-5)
 
 
 def test_each_kind_of_parameter_has_its_learning_rate(finished):
@@ -146,6 +146,27 @@ def test_training_ends_early_when_validation_no_longer_improves_and_stays_ended(
     assert first["steps"] < 15
     (tmp_path / "run" / "adapter").rename(tmp_path / "lost")
     assert project.finetune(tmp_path / "run", **changes)["steps"] == first["steps"]
+
+
+def test_the_best_and_the_last_adapter_are_kept_and_a_resumed_run_knows_the_best_so_far(project, tmp_path):
+    project.finetune(tmp_path, epochs=1)
+    first = adapter(tmp_path)
+    (tmp_path / "adapter").rename(tmp_path / "away")
+    state = json.loads((tmp_path / "checkpoint-3/trainer_state.json").read_text())
+    state["log_history"][-1]["eval_loss"] = 0.5  # as if no later epoch came up to it
+    (tmp_path / "checkpoint-3/trainer_state.json").write_text(json.dumps(state))
+    record = project.finetune(tmp_path, epochs=3, save_total_limit=1)
+    assert record["resumed_from"] == 3 and record["kept"] == "best"
+    assert record["adapters"]["best"] == {"path": f"{tmp_path}/adapter", "step": 3, "epoch": 1.0, "val_loss": 0.5}
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-9"]
+    assert all(torch.equal(tensor, adapter(tmp_path)[name]) for name, tensor in first.items())
+    last = adapter(tmp_path, "adapter-last")
+    assert not any(torch.equal(tensor, last[name]) for name, tensor in first.items())
+
+    record = project.finetune(tmp_path, epochs=3, save_total_limit=1, keep="last")  # trains no step
+    assert record["resumed_from"] == 9 and record["kept"] == "last" and not (tmp_path / "adapter-last").exists()
+    assert all(torch.equal(tensor, adapter(tmp_path)[name]) for name, tensor in last.items())
+    assert all(torch.equal(tensor, adapter(tmp_path, "adapter-best")[name]) for name, tensor in first.items())
 
 
 def test_a_saved_parameter_that_did_not_move_is_named():
