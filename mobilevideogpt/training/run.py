@@ -172,12 +172,12 @@ class _Run:
             "steps": state.global_step,
             "resumed_from": step_of(checkpoint) if checkpoint else None,
             "losses": losses(state.log_history),
+            "keep": settings.keep,
+            **self._adapters(state),
             "learning_rates": learning_rates(state.log_history, trainer.learning_rates),
             "clips": {"train": len(train), "val": len(val)},
             "truncated_texts": {"train": train_dataset.truncated, "val": eval_dataset.truncated if val else 0},
             "parameters": parameters,
-            "keep": settings.keep,
-            **self._adapters(state),
             "precision": settings.precision,
             "deepspeed": self.launch.deepspeed,
             "world_size": arguments.world_size,
@@ -200,10 +200,6 @@ class _Run:
         self._write_adapters(trainer, processor, before, record)
         return record
 
-    def _describe(self, state, base, video_encoder, image_encoder):
-        state.save_to_json(str(self.run_folder / "trainer_state.json"))
-        model = {"base": base, "video_encoder": video_encoder, "image_encoder": image_encoder}
-        resolved = {
     def _adapters(self, state) -> dict:
         """Return which adapter is ``kept`` as ``adapter``, and path, step, epoch and validation loss of each."""
         at = {entry["step"]: entry for entry in state.log_history if "eval_loss" in entry}
@@ -229,6 +225,10 @@ class _Run:
             },
         }
 
+    def _describe(self, state, base, video_encoder, image_encoder):
+        state.save_to_json(str(self.run_folder / "trainer_state.json"))
+        model = {"base": base, "video_encoder": video_encoder, "image_encoder": image_encoder}
+        resolved = {
             "run": self.run_folder.name,
             "model": {name: path and str(path) for name, path in model.items()},
             "finetune": asdict(self.settings),

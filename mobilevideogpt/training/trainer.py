@@ -158,13 +158,13 @@ def overflowing(log_history: list[dict], most: int) -> bool:
     return len(latest) == most and not any(map(math.isfinite, latest))
 
 
-class JsonLines(TrainerCallback):
 def best_step(log_history: list[dict]) -> int | None:
     """Return the step of the best validation loss, the first of equal ones; None where there is none after training."""
     losses = [(entry["eval_loss"], entry["step"]) for entry in log_history if "eval_loss" in entry and entry["step"]]
     return min(losses)[1] if losses else None
 
 
+class JsonLines(TrainerCallback):
     """Write each entry of the log as a line of JSON while training goes on; a resumed run continues the file."""
 
     def __init__(self, path: Path):
@@ -384,7 +384,10 @@ class FinetuneTrainer(Trainer):
                 (folder / name).rmdir()
                 write_json(self.marker, folder / MARKER)
         if main:
+            best = run_folder / f"checkpoint-{best_step(self.state.log_history)}"
             for old in numbered_checkpoints(run_folder)[: -self.settings.save_total_limit]:
+                if old == best:
+                    continue
                 (old / MARKER).unlink(missing_ok=True)  # first: half a checkpoint must not pass for a whole one
                 shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
@@ -407,10 +410,7 @@ class FinetuneTrainer(Trainer):
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            best = run_folder / f"checkpoint-{best_step(self.state.log_history)}"
             for unneeded in ("training_args.bin", "README.md"):
-                if old == best:
-                    continue
                 (Path(output_dir) / unneeded).unlink(missing_ok=True)
 
 
