@@ -99,6 +99,8 @@ config, SOURCE, RELEASED = resolved_settings()
 DATA = "dataset" if SOURCE == "qved" else f"dataset/{SOURCE}"
 RESULTS = "results" if SOURCE == "qved" else f"results/{SOURCE}"
 RUN = f"{RESULTS}/{config['run']}"
+# Where all clips are trained on, there is nothing to evaluate on, and a run ends with the adapter.
+HOLDS_OUT = config["annotations"]["split"]["train"] < 1 or config["annotations"]["split_source"] == "labels"
 ANSWERS = [Path(DATA, name) for name in ANSWER_FILES[config["annotations"]["source"]]]  # the first that is there counts
 
 if SOURCE == "sample":
@@ -123,6 +125,14 @@ def ending_all(function):
 
 
 @ending_all
+def manifest_file(wildcards=None):
+    """Return the manifest: the user's, or the one that a rule makes."""
+    if SOURCE == "qved" and not MANIFEST.exists():
+        raise InputError(f"dataset/ holds clips or labels, but there is no {MANIFEST}; `snakemake manifest` makes one")
+    return f"{DATA}/manifest.json"
+
+
+@ending_all
 @cache
 def clips():
     """Return the clips of the data set, as paths below its folder, in order."""
@@ -130,9 +140,7 @@ def clips():
         return clip_names()
     if SOURCE == "hub":
         checkpoints.download_clips.get()
-    elif not MANIFEST.exists():
-        raise InputError(f"dataset/ holds clips or labels, but there is no {MANIFEST}; `snakemake manifest` makes one")
-    manifest = read_manifest(f"{DATA}/manifest.json", DATA, exclude=config["dataset"]["exclude"])
+    manifest = read_manifest(manifest_file(), DATA, exclude=config["dataset"]["exclude"])
     return [str(Path(clip.path).relative_to(DATA)) for clip in manifest]
 
 
@@ -284,9 +292,12 @@ def say_what_is_next():
         losses = json.loads(record.read_text())["losses"]
         first, last = losses.get("val_first"), losses.get("val_last")
         validation = "no validation clips" if last is None else f"validation loss {first:.3f} -> {last:.3f}"
-        logger.info(
-            f"\nFine-tuned: {RUN}/adapter ({validation})\nNext: `snakemake report` evaluates it and shows what it learned"
+        following = (
+            "`snakemake report` evaluates it and shows what it learned"
+            if HOLDS_OUT
+            else "try `snakemake infer --config video=clip.mp4`; all clips were trained on, so none is left to evaluate on"
         )
+        logger.info(f"\nFine-tuned: {RUN}/adapter ({validation})\nNext: {following}")
 
 
 def say_how_to_go_on():
