@@ -7,7 +7,7 @@ if not is_published(("train", "val", "test"), DATA, f"{RESULTS}/annotations/copi
 checkpoint annotations:
     """Join clips and labels, split them, and write the conversations that are trained and tested on."""
     input:
-        manifest="<data>/manifest.json",
+        manifest=manifest_file,
         labels=labels_file,
         workers=if_there("fine_grained_labels_with_worker_ids.json"),
         pins=if_there("splits.csv"),

@@ -68,6 +68,7 @@ CASES = {
     "manifest is a list": (write(MANIFEST, "[1]"), "all", (MANIFEST, "not an object of clips"), ""),
     "manifest empty": (write(MANIFEST, "{}"), "all", (MANIFEST, "no clip is left", "add entries"), ""),
     "manifest missing": (remove(MANIFEST), "all", (MANIFEST, "`snakemake manifest`"), ""),
+    "manifest missing, annotations": (remove(MANIFEST), "annotations", (MANIFEST, "`snakemake manifest`"), ""),
     "path leaves": (add_to_manifest("../x/0001.mp4"), "all", (MANIFEST, "../x/0001.mp4", "copy the clip there"), ""),
     "braces in a path": (
         add_to_manifest("dataset/squats/{a}.mp4"),
@@ -110,6 +111,18 @@ CASES = {
         keep_two_clips,
         "annotations",
         ("annotations.split", "leave none for it", "add clips"),
+        "results/annotations",
+    ),
+    "line of splits.csv": (
+        write("dataset/splits.csv", "clip,split\nsquats/0001.mp4,train\nsquats/0002.mp4,dev\n"),
+        "annotations",
+        ("dataset/splits.csv:3", "'dev' is no split", "train, val or test"),
+        "results/annotations",
+    ),
+    "split of the labels that is none": (
+        lambda project: project.configure(annotations={"split_source": "labels"}),
+        "annotations",
+        ("annotations.split_source is labels", "8 clips: none", "auto or fractions"),
         "results/annotations",
     ),
     "excluded clip unknown": (
