@@ -6,6 +6,7 @@ rule report:
         predictions="<run>/predictions.jsonl",
         integrity="<results>/verify/report.json",
         annotations=annotations_of("summary"),
+        duplicates="<results>/verify/duplicates.json",
         preflight="<results>/preflight.json",
     output:
         page="<run>/report.html",

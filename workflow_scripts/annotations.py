@@ -26,7 +26,7 @@ if given.integrity:  # integrity.on_error: leave_out
 records = read_records(given.labels, params.data_root, params.source, findings)
 matched = join_records(clips, records, params.source)
 splits = assign_splits(
-    [clip for clip in clips if clip.path in matched.by_clip],
+    clips,
     matched.by_clip,
     params.split,
     params.seed,
