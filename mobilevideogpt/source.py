@@ -23,7 +23,6 @@ LIBRARIES = {
     "accelerate": "accelerate",
     "av": "av",
     "cv2": "opencv-python-headless",
-    "decord": "decord2",
     "deepspeed": "deepspeed",
     "numpy": "numpy",
     "pandas": "pandas",

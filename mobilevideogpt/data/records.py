@@ -44,5 +44,5 @@ def read_annotations(path: str | Path) -> list[dict]:
 
 
 def unusable(report: Mapping) -> dict[str, list[str]]:
-    """Problems of the clips that cannot be used, by path, from the integrity report, that of `verification.summarise`."""
+    """Problems of the clips that cannot be used, by path, as `verification.summarise` reports them."""
     return {clip["video"]: clip["problems"] for clip in report["clips"] if clip["verdict"] == "error"}

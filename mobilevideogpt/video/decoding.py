@@ -63,9 +63,8 @@ def upright(frame: av.VideoFrame) -> np.ndarray:
     """Return a frame as it is shown, RGB ``(H, W, 3)`` uint8."""
     picture = frame.to_ndarray(format="rgb24")
     a, b, c, d = turn(frame)
-    if a:
-        return picture[::d, ::a]
-    return picture.transpose(1, 0, 2)[::b, ::c]
+    picture = picture[::d, ::a] if a else picture.transpose(1, 0, 2)[::b, ::c]
+    return np.ascontiguousarray(picture)  # as OpenCV wants it
 
 
 def read_frames(

@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from corpus import draw, turned
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.video.decoding import VideoInfo, read_frames
@@ -44,6 +45,42 @@ def test_pixels_of_a_real_clip_are_decoded_to_the_bit():
     frames, positions, _ = read_frames(PARITY / "00000340.mp4")
     for frame, position in zip(frames, positions, strict=True):
         assert hashlib.sha256(frame.tobytes()).hexdigest() == recorded[str(position)]["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turn"),
+    [
+        ((0, 1, -1, 0), lambda frames: np.rot90(frames, -1, (1, 2))),  # clockwise, as phones do
+        ((0, -1, 1, 0), lambda frames: np.rot90(frames, 1, (1, 2))),
+        ((-1, 0, 0, -1), lambda frames: np.rot90(frames, 2, (1, 2))),
+        ((-1, 0, 0, 1), lambda frames: frames[:, :, ::-1]),
+        ((1, 0, 0, -1), lambda frames: frames[:, ::-1]),
+        ((0, 1, 1, 0), lambda frames: frames.transpose(0, 2, 1, 3)),
+        ((1, 1, -1, 1), lambda frames: frames),  # no right angle
+    ],
+)
+def test_a_clip_with_a_rotation_flag_stands_upright(tmp_path, matrix, turn):
+    plain = draw(tmp_path / "plain.mp4", size=(64, 48))
+    frames, positions, info = read_frames(turned(plain, tmp_path / "turned.mp4", matrix))
+    stored, expected_positions, _ = read_frames(plain)
+    assert np.array_equal(frames, turn(stored)) and frames.flags.c_contiguous
+    assert positions == expected_positions
+    assert (info.height, info.width) == frames.shape[1:3]
+
+
+def test_the_picture_is_read_not_the_cover_beside_it(tmp_path):
+    plain, path = draw(tmp_path / "plain.mp4", frames=20), tmp_path / "cover.mp4"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as sink:
+        cover = sink.add_stream("mjpeg", width=32, height=32, pix_fmt="yuvj420p")
+        cover.disposition = av.stream.Disposition.attached_pic
+        picture = sink.add_stream_from_template(source.streams.video[0])
+        sink.mux(cover.encode(av.VideoFrame(32, 32, "yuvj420p")))
+        sink.mux(cover.encode())
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = picture
+                sink.mux(packet)
+    assert read_frames(path)[2] == VideoInfo(frames=20, fps=30.0, width=64, height=48)
 
 
 def test_a_file_that_is_no_video_is_named(tmp_path):
