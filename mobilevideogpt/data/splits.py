@@ -177,9 +177,9 @@ def _own_split(
                 f"annotations.split.train is 1, so the label file's own split ({counted}) is not used"
             )
         elif said:
+            why = "" if source == "fractions" else ", since it does not hold both train and test"
             result.notices.append(
-                f"the label file's own split ({counted}) is not used, but the fractions of annotations.split"
-                + ("" if source == "fractions" else ": it does not hold both train and test")
+                f"the label file's own split ({counted}) is not used{why}; the clips are divided by annotations.split"
             )
         return {}
     if not both:

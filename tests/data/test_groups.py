@@ -1,6 +1,9 @@
-import pytest
+from pathlib import Path
 
-from mobilevideogpt.data.groups import groups_of, read_workers, recordings_of
+import pytest
+import yaml
+
+from mobilevideogpt.data.groups import RECORDING, groups_of, read_workers, recordings_of
 from mobilevideogpt.data.manifest import Clip
 from mobilevideogpt.errors import InputError
 
@@ -34,6 +37,11 @@ def together(names, **options):
 )
 def test_a_recording_is_told_from_the_name(names, expected):
     assert together(names) == expected
+
+
+def test_the_schema_holds_the_same_rule():
+    schema = yaml.safe_load((Path(__file__).parents[2] / "config/schema.yaml").read_text())
+    assert schema["properties"]["annotations"]["properties"]["recording_pattern"]["default"] == RECORDING
 
 
 def test_another_rule_can_tell_the_recording():

@@ -100,6 +100,7 @@ def results(tmp_path, draw_clip):
         },
         "config": {"run": "my_run", "finetune": settings},
         "splits": {"train": 9, "val": 3, "test": 3},
+        "notes": ["the split is the label file's <own>"],
         "project": tmp_path,
     }
 
@@ -117,6 +118,10 @@ def test_the_page_is_whole_html_with_title_language_and_described_pictures(page)
     assert parsed.tags.count("img") == 8  # four frames of each clip that is there
     assert sum(name == "alt" and bool(value) for name, value in parsed.attributes) == 8
     assert sum(name == "aria-label" and value.startswith("Loss by step") for name, value in parsed.attributes) == 1
+
+
+def test_the_page_says_what_is_known_of_the_splits(page):
+    assert "<li>The split is the label file&#39;s &lt;own&gt;</li>" in page
 
 
 def test_the_page_loads_nothing(page):
