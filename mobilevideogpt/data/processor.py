@@ -4,12 +4,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2Tokenizer
+from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase, Qwen2Tokenizer
 
 from mobilevideogpt.data.prompts import IGNORED, encode_turns, with_video
 from mobilevideogpt.files import read_json, write_json
-from mobilevideogpt.video.decoding import read_frames
-from mobilevideogpt.video.pixels import context_pixels, video_pixels
+from mobilevideogpt.video.pixels import clip_pixels
 
 PLACEHOLDER = "<|video_pad|>"
 PLACEHOLDER_ID = 151656  # in Qwen2.5's vocabulary; for tokenizers without the word, any id that the model agrees on
@@ -77,11 +76,7 @@ class MobileVideoGPTProcessor:
         Raises:
             InputError: If the clip does not decode.
         """
-        frames, _, _ = read_frames(path, self.min_frames, self.max_frames)
-        return {
-            "pixel_values_videos": video_pixels(frames, self.max_frames),
-            "pixel_values_context": context_pixels(frames, self.max_frames),
-        }
+        return clip_pixels(path, self.min_frames, self.max_frames)
 
     def pad(self, features: list[dict], padding_side: str = "right") -> BatchFeature:
         """Collate: pad ``input_ids``, ``labels`` and ``attention_mask`` to the longest, stack the rest."""
@@ -112,3 +107,7 @@ class MobileVideoGPTProcessor:
                 del text["labels"]
             rows.append(text | self.encode_video(video))
         return self.pad(rows, "left" if responses is None else "right")
+
+
+# AutoProcessor finds it by the name in processor_config.json. The key, a configuration elsewhere, lies in a room above.
+AutoProcessor.register(MobileVideoGPTProcessor, MobileVideoGPTProcessor)
