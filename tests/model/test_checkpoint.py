@@ -50,6 +50,19 @@ def test_what_is_saved_is_loaded_to_the_bit(tiny, tmp_path, options):
     assert not any(p.requires_grad for n, p in model.named_parameters() if "vision_tower" in n)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("options", [{}, {"layout": "official", "max_shard_size": "50KB"}])
+def test_half_precision_is_saved_and_loaded_to_the_bit(tiny, tmp_path, dtype, options):
+    tiny.save_pretrained(tmp_path / "full")
+    half = load(tmp_path / "full", dtype=dtype)
+    half.save_pretrained(tmp_path / "half", **options)
+    again = load(tmp_path / "half")
+    assert equal(again, half)
+    assert again.dtype == dtype and again.model.vision_tower.vision_encoder.norm.weight.dtype == torch.float32
+    config = json.loads((tmp_path / "half/config.json").read_text())
+    assert config.get("torch_dtype", config.get("dtype")) == str(dtype).removeprefix("torch.")
+
+
 def test_the_geometry_of_the_encoders_is_read_from_the_tensors(folder, tiny):
     assert equal(load(folder), tiny)
 
@@ -150,6 +163,29 @@ def test_encoders_come_from_their_own_files_where_the_checkpoint_has_none(folder
 def test_an_encoder_that_is_not_there_is_named(folder, argument):
     with pytest.raises(InputError, match="no/such/place"):
         load(folder, **{argument: "/no/such/place"})
+
+
+def test_what_the_encoders_files_hold_besides_is_told_unless_it_is_expected(folder, tiny, tmp_path, caplog):
+    own = {k.removeprefix(VIDEO_PREFIX): t.clone() for k, t in tiny.state_dict().items() if k.startswith(VIDEO_PREFIX)}
+    torch.save(own | {"text_encoder.x": torch.ones(1), "temp": torch.ones(())}, tmp_path / VIDEO_FILE)
+    load(folder, video_encoder=tmp_path)
+    assert not caplog.records
+    torch.save(own | {"stranger.weight": torch.ones(1)}, tmp_path / VIDEO_FILE)
+    load(folder, video_encoder=tmp_path)
+    assert "stranger.weight" in caplog.text
+    torch.save(own | {"vision_encoder.stranger": torch.ones(1)}, tmp_path / VIDEO_FILE)
+    with pytest.raises(InputError, match=r"unexpected: .*vision_encoder\.stranger"):
+        load(folder, video_encoder=tmp_path)
+
+
+def test_position_tables_of_another_size_are_named(folder):
+    def change(tensors):
+        key = f"{VIDEO_PREFIX}vision_encoder.pos_embed"
+        tensors[key] = tensors[key][:, :145].clone()
+
+    edit(folder, change)
+    with pytest.raises(InputError, match=r"wrong shape: .*pos_embed is \(1, 145, 24\), the model has \(1, 197, 24\)"):
+        load(folder)
 
 
 def test_an_encoder_file_that_would_run_code_is_refused(folder, tmp_path):

@@ -1,10 +1,11 @@
 import pytest
 import torch
 import weights
-from measure import ABOUT, GOLDEN, NAMES, expanded, probed
+from measure import ABOUT, GOLDEN, LEFT_OUT, NAMES, expanded, probed
 
 from mobilevideogpt import MobileVideoGPTConfig, MobileVideoGPTForConditionalGeneration, MobileVideoGPTProcessor
 from mobilevideogpt.data.prompts import VIDEO, encode_turns, with_video
+from mobilevideogpt.model.selection import frame_scores, select_frames
 from mobilevideogpt.video.sampling import frame_indices
 
 ROLES = {"human": "user", "gpt": "assistant"}
@@ -41,6 +42,30 @@ def test_the_loss_in_bfloat16_is_near(checkpoint, measured):
 def test_the_encoder_is_not_the_one_that_reads_forward_only(measured):
     ours = measured["videomamba.x_vis.probe"].flatten()
     assert (ours - GOLDEN["fork_head.videomamba.x_vis.probe"]).abs().max() > 1
+
+
+@pytest.mark.parametrize("sample", ["context_a", "context_features"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_frames_chosen_in_half_precision_are_the_originals(measured, sample, dtype):
+    features = weights.inputs(sample) if sample == "context_features" else measured.features("A")["context_features"][0]
+    scores = frame_scores(features.reshape(2, 8, 196, 768).to(dtype))
+    golden = ABOUT["selection"]["low_precision"][f"{sample}/{dtype}"]
+    assert select_frames(scores, 4).tolist() == golden["indices"]
+    fine = ABOUT["selection"]["low_precision"][f"{sample}/torch.float32"]["scores"]
+    torch.testing.assert_close(scores, torch.tensor(fine), atol=1e-3 if dtype == torch.float32 else 0.5, rtol=0)
+
+
+def test_a_chunk_of_padding_alone_is_chosen_from_as_in_the_original(measured):
+    context = weights.inputs("context_a")
+    context[8:] = 0
+    with torch.no_grad():
+        features = measured.model.model.image_vision_tower(context)
+    chosen = select_frames(frame_scores(features.unflatten(0, (2, 8))), 4)
+    assert chosen.tolist() == ABOUT["selection"]["chunk2_zero_padding_cpu"]
+
+
+def test_nothing_is_left_out_that_is_not_there():
+    assert [start for start in LEFT_OUT if not any(name.startswith(start) for name in GOLDEN)] == []
 
 
 def test_every_parameter_of_a_block_moves_its_output(measured):
