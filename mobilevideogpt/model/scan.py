@@ -57,7 +57,7 @@ def _mamba_ssm():
 
 
 def _triton(needs_grad: bool):
-    if not triton_works():
+    if not _triton_works():
         return None
     if needs_grad:
         from mobilevideogpt.model.scan_gradient import gradient_scan
@@ -68,8 +68,21 @@ def _triton(needs_grad: bool):
     return triton_scan
 
 
+def conv_kernel(device_type: str):
+    """The kernel of `mobilevideogpt.model.videomamba.conv_silu` on such a device, forward only, or None."""
+    if device_type == "cuda" and _triton_works():
+        from mobilevideogpt.model.conv_triton import triton_conv_silu
+
+        return triton_conv_silu
+    if device_type == "cpu" and _numba():
+        from mobilevideogpt.model.scan_cpu import cpu_conv_silu
+
+        return cpu_conv_silu
+    return None
+
+
 @cache
-def triton_works() -> bool:
+def _triton_works() -> bool:
     """Whether Triton kernels run here; a notice says so if not."""
     try:
         from mobilevideogpt.model.scan_triton import triton_scan

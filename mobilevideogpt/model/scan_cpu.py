@@ -1,4 +1,4 @@
-"""The selective scan on the CPU, compiled by Numba; forward only.
+"""The selective scan on the CPU, and the convolution before it, compiled by Numba; forward only.
 
 A block of channels walks along its sequence with its states in the first-level cache. The loops over the channels are
 written so that LLVM turns them into vector instructions, hence the exponential of our own.
@@ -98,6 +98,33 @@ def _scan_block(u, delta, z, strides, A, B, C, D, delta_bias, y, clip, first):
             y_t[d] = out[d] * _silu(z_t[d])
 
 
+@_compiled
+def _conv_block(x, strides, weight, bias, y, clip, first):
+    """Fill a block of one clip's ``y``, ``(B, L, D)``, from flat ``x``; ``weight`` is ``(taps, D)``, now last."""
+    taps, length, width = len(weight), y.shape[1], min(CHANNELS, len(bias) - first)
+    weight, bias = weight[:, first : first + width], bias[first : first + width]
+    total = np.empty(width, np.float32)
+    x_clip, x_token = strides
+    for t in range(length):
+        y_t = y[clip, t, first : first + width]
+        total[:] = bias
+        for back in range(min(taps, t + 1)):
+            x_t = x[clip * x_clip + (t - back) * x_token + first :][:width]
+            for d in range(width):
+                total[d] += weight[taps - 1 - back, d] * x_t[d]
+        for d in range(width):
+            y_t[d] = _silu(total[d])
+
+
+def cpu_conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`mobilevideogpt.model.videomamba.conv_silu` without a gradient; as `conv_triton.triton_conv_silu`."""
+    flat, strides = _flat(x.mT)
+    y = torch.empty(x.shape, dtype=torch.float32)
+    arrays = [t.detach().float().contiguous().numpy() for t in (weight[:, 0].mT, bias, y)]
+    _share_out(lambda block: _conv_block(flat, strides, *arrays, *block), len(x), x.shape[2])
+    return y.to(x.dtype)
+
+
 def cpu_scan(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor
 ) -> Tensor:
@@ -107,18 +134,20 @@ def cpu_scan(
     matrices = (A.float().mT * LOG2_E.item(), B.float().mT, C.float().mT, D.float(), delta_bias.float(), y)
     arrays = [t.detach().contiguous().numpy() for t in matrices]
 
-    def scan(block):
-        _scan_block(*flat, sum(strides, ()), *arrays, *block)
+    _share_out(lambda block: _scan_block(*flat, sum(strides, ()), *arrays, *block), len(u), u.shape[1])
+    return y.mT.to(u.dtype)
 
-    blocks = list(product(range(len(u)), range(0, u.shape[1], CHANNELS)))
+
+def _share_out(call, clips: int, width: int) -> None:
+    """Call ``call((clip, first channel))`` for all blocks, on as many threads as PyTorch may use."""
+    blocks = list(product(range(clips), range(0, width, CHANNELS)))
     threads = min(torch.get_num_threads(), len(blocks))
     if threads == 1:
         for block in blocks:
-            scan(block)
+            call(block)
     else:
         with ThreadPoolExecutor(threads) as pool:  # not Numba's own threads: those do not survive a fork
-            list(pool.map(scan, blocks))
-    return y.mT.to(u.dtype)
+            list(pool.map(call, blocks))
 
 
 def _flat(t: Tensor) -> tuple[np.ndarray, tuple[int, int]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
-from mobilevideogpt.model.scan import selective_scan, triton_works
+from mobilevideogpt.model.scan import conv_kernel, selective_scan
 
 NORM_EPS = 1e-5
 CLIP_WIDTH = 512  # of the alignment head that the checkpoints carry
@@ -75,19 +75,10 @@ class Mixer(nn.Module):
 
 def conv_silu(x: Tensor, conv1d: nn.Conv1d) -> Tensor:
     """Convolve each channel of ``(B, L, D)`` along L, where a token sees itself and those before it; then SiLU."""
-    taps = conv1d.kernel_size[0]
     needs_grad = torch.is_grad_enabled() and (x.requires_grad or conv1d.weight.requires_grad)
-    if x.is_cuda and not needs_grad and triton_works():
-        from mobilevideogpt.model.conv_triton import triton_conv_silu
-
-        return triton_conv_silu(x, conv1d.weight, conv1d.bias)
-    if x.device.type != "cpu":
-        return F.silu(conv1d(F.pad(x.mT, (taps - 1, 0))).mT)
-    x32, weight = x.float(), conv1d.weight[:, 0].mT.float()  # (taps, D); conv1d takes some 20 times as long on a CPU
-    y = torch.addcmul(conv1d.bias.float(), x32, weight[-1])
-    for back in range(1, min(taps, x.shape[1])):
-        y[:, back:].addcmul_(x32[:, :-back], weight[-1 - back])
-    return F.silu(y).to(x.dtype)
+    if not needs_grad and (kernel := conv_kernel(x.device.type)):
+        return kernel(x, conv1d.weight, conv1d.bias)
+    return F.silu(conv1d(F.pad(x.mT, (conv1d.kernel_size[0] - 1, 0))).mT)
 
 
 class Block(nn.Module):
