@@ -86,9 +86,9 @@ def summarise(
         findings: Those of reading the manifest and the records.
 
     Returns:
-        ``clips`` (of the manifest), ``joined_by_path`` (number), ``splits`` (annotations of each), ``exercises`` (a row
-        of clips in each split for each), ``split`` (see `Splits`), ``findings``: ``reason``, ``count`` and ``items``
-        (the first `LISTED`) each.
+        ``clips`` (of the manifest), ``joined_by_path`` (number), ``splits`` (clips in each), ``conversations`` (in
+        each split), ``exercises`` (a row of clips in each split for each), ``split`` (see `Splits`), ``findings``:
+        ``reason``, ``count`` and ``items`` (the first `LISTED`) each.
     """
     exercise = {clip.path: clip.exercise for clip in clips}
     table: dict[str, dict[str, int]] = {name: dict.fromkeys(SPLITS, 0) for name in sorted(set(exercise.values()))}
@@ -98,7 +98,8 @@ def summarise(
     return {
         "clips": len(exercise),
         "joined_by_path": matched.by_path,
-        "splits": {split: len(rows) for split, rows in annotations.items()},
+        "splits": {split: len({row["video"] for row in rows}) for split, rows in annotations.items()},
+        "conversations": {split: len(rows) for split, rows in annotations.items()},
         "exercises": table,
         "split": splits.summary(),
         "findings": [

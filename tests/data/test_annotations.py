@@ -86,9 +86,9 @@ def test_each_question_makes_a_record_of_its_own_and_a_clip_stays_in_one_split(w
     assert second["conversations"][0]["value"] == "<video>\nArm straight?"
     write("dataset/qved_test.json", annotations["test"])
     assert read_annotations("dataset/qved_test.json") == annotations["test"]
-    assert summarise(CLIPS, matched, splits, annotations, Findings(list))["exercises"] == {
-        "tricep_stretch": {"train": 2, "val": 1, "test": 1}
-    }
+    summary = summarise(CLIPS, matched, splits, annotations, Findings(list))
+    assert summary["splits"] == summary["exercises"]["tricep_stretch"] == {"train": 2, "val": 1, "test": 1}
+    assert summary["conversations"] == {"train": 4, "val": 2, "test": 2}
 
 
 def test_the_ground_truth_holds_the_records_of_the_clips_and_reads_back_the_same(write):
