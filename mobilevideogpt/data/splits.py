@@ -49,7 +49,7 @@ class Splits:
 
 @dataclass
 class _Group:
-    """Clips that stay together: the first in the alphabet's shortest, and its recordings an exercise."""
+    """Clips that stay together, named after the one of the shortest path, and how many recordings they are."""
 
     name: str
     clips: list[str]
