@@ -6,9 +6,9 @@ import numpy as np
 
 from mobilevideogpt.video.fingerprint import MIRROR
 
-# Measured: copies that were encoded anew, scaled, darkened, cut or mirrored lie at 0 to 3 bits of 63, a few that were cut
-# between the hashed frames of a fast movement at up to 6; different clips of the sample, all of one style, at 11 and more.
-# One person who repeats a movement in one room, at the same pace, may come near to a copy.
+# Measured: copies encoded anew, scaled, darkened, cut or mirrored lie at 0 to 3 bits of 63, some that were cut between
+# the hashed frames of a fast movement at up to 6; different clips of the sample, all in one style, at 11 and more. One
+# person who repeats a movement in one room, at the same pace, may come near to a copy.
 MAX_DISTANCE = 4.0  # bits a frame, on average
 MIN_FRAMES = 4  # compared
 BANDS = 3  # a hash is looked up by each third of its bits
