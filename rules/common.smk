@@ -2,11 +2,14 @@
 
 import json
 import os
+import signal
 import sys
 import time
+from contextlib import suppress
 from functools import cache, wraps
 from pathlib import Path
 
+import psutil
 import yaml
 from snakemake.exceptions import IncompleteCheckpointException, WorkflowError
 from snakemake.io import checkpoint_target
@@ -35,6 +38,7 @@ NOT_A_RUN = {
     "features",
     "hub",
     "logs",
+    "normalised",
     "preflight.json",
     "preflight.passed",
     "sample",
@@ -277,6 +281,26 @@ def folder_of(number, name="output"):
     if name == "input":
         return lambda wildcards, input: str(Path(input[0]).parents[number - 1])
     return lambda wildcards, output: str(Path(output[0]).parents[number - 1])
+
+
+def pass_on_signals():
+    """Let a fine-tuning, which saves a checkpoint and stops, have the signals that reach Snakemake alone, too.
+
+    Snakemake itself waits for its jobs, hours perhaps. They may get a signal twice, which is as good as once.
+    """
+
+    def passing_on(number, then):
+        def handler(*arguments):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    if "workflow_scripts/finetune.py" in process.cmdline()[1:2]:
+                        process.send_signal(number)
+            then(*arguments)
+
+        return handler
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, passing_on(number, signal.getsignal(number)))
 
 
 def say_what_is_next():

@@ -100,14 +100,14 @@ def probe_many(
                     if worker is None:
                         worker = _Worker(timeout_seconds, memory_gb)
                         pool.append(worker)
-                        selector.register(worker.stdout, selectors.EVENT_READ, worker)
+                        selector.register(worker.stdout, selectors.EVENT_READ)
                     worker.start(path)
                     busy.append(worker)
                 if not busy:
                     return
-                ready = {key.data for key, _ in selector.select(WATCH_SECONDS)}
+                selector.select(WATCH_SECONDS)
                 for worker in busy:
-                    path, found = worker.path, worker.found(worker in ready)
+                    path, found = worker.path, worker.found()
                     if found is None:
                         continue
                     if worker.closed:
@@ -149,10 +149,10 @@ class _Worker:
             self._process.stdin.write(json.dumps(os.path.abspath(path)).encode() + b"\n")
             self._process.stdin.flush()
 
-    def found(self, readable: bool) -> dict | None:
+    def found(self) -> dict | None:
         """Return what is known of the clip once that is all, else None; a worker of no more use is then `closed`."""
         ended = False
-        while readable and (chunk := self.stdout.read(65536)) is not None:
+        while (chunk := self.stdout.read(65536)) is not None:  # None: nothing more for now
             if not chunk:
                 ended = True
                 break
