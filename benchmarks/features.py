@@ -65,9 +65,11 @@ except ModuleNotFoundError:
     DECODER = "OpenCV, as PyAV is not installed; times of decoding are not those of the product"
     read_frames = without_av()
 
-from mobilevideogpt.data import features, processor  # noqa: E402
+from mobilevideogpt.data import features  # noqa: E402
+from mobilevideogpt.data.processor import MobileVideoGPTProcessor  # noqa: E402
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig  # noqa: E402
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration  # noqa: E402
+from mobilevideogpt.video import pixels  # noqa: E402
 
 SECONDS: Counter = Counter()  # by part; of all threads together
 _lock = threading.Lock()
@@ -156,13 +158,13 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {platform.machine()}"
     print(f"{where}; {os.cpu_count()} cores; torch {torch.__version__}; decoder: {DECODER}")
-    reader = processor.MobileVideoGPTProcessor(SimpleNamespace(get_vocab=dict))  # no text is encoded here
+    reader = MobileVideoGPTProcessor(SimpleNamespace(get_vocab=dict))  # no text is encoded here
     figures = {"device": where, "decoder": DECODER, "scaling": [], "runs": []}
     with (
         tempfile.TemporaryDirectory(dir=options.folder) as folder,
-        patch.object(processor, "read_frames", timing("decoding", read_frames)),
-        patch.object(processor, "video_pixels", timing("resizing", processor.video_pixels)),
-        patch.object(processor, "context_pixels", timing("resizing", processor.context_pixels)),
+        patch.object(pixels, "read_frames", timing("decoding", read_frames)),
+        patch.object(pixels, "video_pixels", timing("resizing", pixels.video_pixels)),
+        patch.object(pixels, "context_pixels", timing("resizing", pixels.context_pixels)),
         patch.object(features, "encode", timing("encoding", features.encode)),
         patch.object(features, "_ahead", timing_items("waiting for pixels", features._ahead)),
         patch.object(features.FeatureStore, "write", timing("writing", features.FeatureStore.write)),

@@ -18,6 +18,7 @@ rule evaluate:
         gpu=1,
     params:
         store=f"{RESULTS}/features",
+        uncached=None if config["features"]["cache"] else config["features"]["dtype"],
         batch_size=lookup(within=config, dpath="evaluate/batch_size"),
         max_new_tokens=lookup(within=config, dpath="evaluate/max_new_tokens"),
         seed=lookup(within=config, dpath="evaluate/seed"),

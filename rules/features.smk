@@ -19,13 +19,10 @@ checkpoint features:
         gpu=1,
     params:
         store=folder_of(1),
+        cache=lookup(within=config, dpath="features/cache"),
         dtype=lookup(within=config, dpath="features/dtype"),
         batch_size=lookup(within=config, dpath="features/batch_size"),
-        extractor=source_hash(
-            "mobilevideogpt/model/modeling.py",
-            "mobilevideogpt/video/decoding.py",
-            "mobilevideogpt/video/pixels.py",
-        ),
+        extractor=source_hash("mobilevideogpt/model/modeling.py", "mobilevideogpt/video/pixels.py"),
         code=source_hash("workflow_scripts/features.py"),
     message:
         "Computing the features of clips that have none yet"

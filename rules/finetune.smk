@@ -20,11 +20,12 @@ rule finetune:
         settings=json.dumps(config["finetune"]),
         run_folder=folder_of(1),
         store=f"{RESULTS}/features",
+        uncached="" if config["features"]["cache"] else f"--uncached {config['features']['dtype']}",
         code=source_hash("mobilevideogpt/training/run.py"),
     message:
         "Fine-tuning; log and plots in {params.run_folder}"
     shell:
         "python workflow_scripts/finetune.py --settings {params.settings:q} --code-hash {params.code}"
         " --train {input.train} --val {input.val} --features-index {input.train_features} {input.val_features}"
-        " --features {params.store} --base {input.base} --run-folder {params.run_folder}"
+        " --features {params.store} {params.uncached} --base {input.base} --run-folder {params.run_folder}"
         " --output {output.record} --log {log}"

@@ -23,6 +23,7 @@ checkpoint preflight:
         gpu=1,
     params:
         finetune={name: config["finetune"][name] for name in TAKES_MEMORY.split()},
+        encode=not config["features"]["cache"],
         allow_cpu=lookup(within=config, dpath="preflight/allow_cpu"),
         min_free_disk_gb=lookup(within=config, dpath="preflight/min_free_disk_gb"),
         run_folder=RUN,

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from mobilevideogpt.data.features import FeatureStore
+from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.data.records import read_annotations
 from mobilevideogpt.evaluation.generation import load_for_inference
@@ -14,13 +14,18 @@ from mobilevideogpt.log import log_to
 log_to(snakemake.log[0])
 base = read_json(snakemake.input.base)
 train = read_json(snakemake.input.train)
+model = load_for_inference(base["base"], base["video_encoder"], base["image_encoder"], precision=train["precision"])
+processor = MobileVideoGPTProcessor.from_pretrained(base["base"])
+store = FeatureStore(snakemake.params.store)
+if snakemake.params.uncached:
+    store = UncachedFeatures(snakemake.params.store, processor, model, snakemake.params.uncached)
 metrics, rows = evaluate(
-    load_for_inference(base["base"], base["video_encoder"], base["image_encoder"], precision=train["precision"]),
-    MobileVideoGPTProcessor.from_pretrained(base["base"]),
+    model,
+    processor,
     Path(train["adapter"]),
     read_annotations(snakemake.input.test),
     read_json(snakemake.input.features),
-    FeatureStore(snakemake.params.store),
+    store,
     prompt_names_exercise="{exercise}" in snakemake.params.prompt,
     answers=snakemake.params.answers,
     seed=snakemake.params.seed,

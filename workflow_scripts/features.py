@@ -1,14 +1,17 @@
-"""Rule features: run the frozen encoders over the clips that have no features yet."""
+"""Rule features: run the frozen encoders over the clips that have no features yet, and list what there is.
+
+Where features are not kept, they are listed all the same, so that whoever uses them runs again for the same reasons.
+"""
 
 import torch
 
-from mobilevideogpt.data.features import FeatureStore, extract_features
+from mobilevideogpt.data.features import FeatureStore, extract_features, feature_key
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.data.records import read_annotations, unusable
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, encoder_state_digest
+from mobilevideogpt.model.modeling import encoder_state_digest, load_encoders
 
 SPLITS = ("train", "val", "test")
 
@@ -26,20 +29,33 @@ if errors := {clip: problems for clip, problems in unusable(report).items() if c
     )
 
 torch.set_num_threads(snakemake.threads)
-device = "cuda" if torch.cuda.is_available() else "cpu"
 base = read_json(snakemake.input.base)
-model = MobileVideoGPTForConditionalGeneration.from_pretrained(
-    base["base"], video_encoder=base["video_encoder"], image_encoder=base["image_encoder"]
-)
-keys = extract_features(
-    model.to(device),
-    MobileVideoGPTProcessor.from_pretrained(base["base"]),
-    {records[clip]["file"]: records[clip]["digest"] for clip in clips},  # re-encoded ones stand elsewhere
-    FeatureStore(params.store),
-    encoder_state_digest(model),
-    {"dtype": params.dtype, "code": params.extractor},
-    batch_size=params.batch_size,
-    device=device,
-)
+encoders = load_encoders(base["base"], base["video_encoder"], base["image_encoder"])
+processor = MobileVideoGPTProcessor.from_pretrained(base["base"])
+config = encoders.config.to_dict()
+geometry = [name for name in config if name.startswith(("video_", "image_"))]
+settings = {
+    "dtype": params.dtype,
+    "code": params.extractor,
+    "frames": [processor.min_frames, processor.max_frames],
+    "encoders": {name: config[name] for name in (*geometry, "num_frames", "patch_size", "select_highest")},
+}
+digest = encoder_state_digest(encoders)
+digests = {records[clip]["file"]: records[clip]["digest"] for clip in clips}  # re-encoded ones stand elsewhere
+if params.cache:
+    keys = extract_features(
+        encoders,
+        processor,
+        digests,
+        FeatureStore(params.store),
+        digest,
+        settings,
+        batch_size=params.batch_size,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        workers=snakemake.threads,
+    )
+else:
+    keys = {file: feature_key(clip, digest, settings) for file, clip in digests.items()}
+write_json({key: file for file, key in keys.items()}, f"{params.store}/clips.json")
 for split in SPLITS:
     write_json({clip: keys[records[clip]["file"]] for clip in splits[split]}, snakemake.output[split])

@@ -16,7 +16,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, read_json, write_json
 from mobilevideogpt.log import log_to
 from mobilevideogpt.training.arguments import TrainingSettings, plan_launch
-from mobilevideogpt.training.launch import run_processes
+from mobilevideogpt.training.launch import run_processes, stop_with_who_waits
 
 CONFIGS = Path(__file__).resolve().parents[1] / "config"
 
@@ -28,6 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--val", required=True, help="annotations of the validation loss")
     parser.add_argument("--features-index", required=True, nargs="+", help="JSON: clip to the key of its features")
     parser.add_argument("--features", required=True, help="folder of the features")
+    parser.add_argument("--uncached", metavar="DTYPE", help="features are not kept: compute them, rounded to this")
     parser.add_argument("--base", required=True, help="JSON: base, video_encoder, image_encoder and their files")
     parser.add_argument("--run-folder", required=True, help="where checkpoints and the adapter go")
     parser.add_argument("--output", required=True, help="train.json, written last")
@@ -67,6 +68,7 @@ def quiet() -> None:
 
 def main() -> None:
     options = parse_arguments()
+    stop_with_who_waits()
     quiet()
     first = int(os.environ.get("RANK", 0)) == 0
     log_to(options.log if first else f"{options.log}.{os.environ['RANK']}")
@@ -88,9 +90,14 @@ def main() -> None:
             command = [__file__, *sys.argv[1:], "--digest", digest]
             sys.exit(run_processes(processes, command))
 
-    from mobilevideogpt.data.features import FeatureStore
+    from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
+    from mobilevideogpt.data.processor import MobileVideoGPTProcessor
     from mobilevideogpt.training.run import finetune
 
+    store = FeatureStore(options.features)
+    if options.uncached:
+        processor = MobileVideoGPTProcessor.from_pretrained(base["base"])
+        store = UncachedFeatures(options.features, processor, dtype=options.uncached)
     record = finetune(
         settings,
         base=base["base"],

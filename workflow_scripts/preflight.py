@@ -22,6 +22,7 @@ record = preflight(
     run_folder=params.run_folder,
     allow_cpu=params.allow_cpu,
     min_free_disk_gb=params.min_free_disk_gb,
+    encode=params.encode,
     text_tokens=min(longest, params.finetune["max_text_tokens"]),
 )
 if not record["ok"]:

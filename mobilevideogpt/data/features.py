@@ -17,11 +17,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import json_digest, replacing
+from mobilevideogpt.files import json_digest, read_json, replacing
 from mobilevideogpt.log import Progress
 
 log = logging.getLogger(__name__)
 NAMES = ("video_features", "context_features")
+PIXELS = ("pixel_values_videos", "pixel_values_context")
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 WRITERS = 4  # threads
 
@@ -97,6 +98,33 @@ class FeatureStore:
             log.warning("%s: damaged (%s); computed anew", path, error)
             path.unlink()
             return False
+
+
+class UncachedFeatures(FeatureStore):
+    """In a store's place where features are not kept: what is read is decoded, and may be encoded, at that moment.
+
+    Args:
+        folder: Where the lists of what there is lie; among them ``clips.json``, the file of each key.
+        processor: Has ``encode_video(path)``.
+        encoders: Has ``encode_video``; without it, pixels are read, for `with_features` to encode a batch at a time.
+        dtype: What features would be kept in; they are rounded to it all the same.
+    """
+
+    def __init__(self, folder: str | Path, processor, encoders=None, dtype: str = "float32"):
+        super().__init__(folder)
+        self.processor, self.encoders, self.dtype = processor, encoders, DTYPES[dtype]
+        self.files = read_json(self.folder / "clips.json", remedy="`snakemake features` makes it")
+
+    def __contains__(self, key: str | None) -> bool:
+        return key in self.files
+
+    def read(self, key: str) -> dict[str, Tensor]:
+        """Return features as `FeatureStore.read` does, or without encoders what ``processor.encode_video`` does."""
+        pixels = self.processor.encode_video(self.files[key])
+        if self.encoders is None:
+            return pixels
+        features = encode(self.encoders, [pixels], self.encoders.device, self.dtype)
+        return {name: tensor[0] for name, tensor in features.items()}
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
@@ -205,14 +233,19 @@ def _ahead(pool: ThreadPoolExecutor, function, items: list, depth: int) -> Itera
         yield result
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode(model, pixels: list[Mapping[str, Tensor]], device, dtype: torch.dtype) -> dict[str, Tensor]:
     """Features, on the CPU in ``dtype``, of clips from a processor's ``encode_video``; ``model`` is on ``device``."""
-    inputs = {  # (B, 16, 3, 224, 224)
-        name: torch.stack([clip[name].to(device, non_blocking=True) for clip in pixels])
-        for name in ("pixel_values_videos", "pixel_values_context")
-    }
-    return {name: tensor.to(dtype).cpu() for name, tensor in zip(NAMES, model.encode_video(**inputs), strict=True)}
+    batch = {name: torch.stack([clip[name].to(device, non_blocking=True) for clip in pixels]) for name in PIXELS}
+    return {name: tensor.cpu() for name, tensor in with_features(batch, model, dtype).items()}
+
+
+@torch.no_grad()
+def with_features(batch: Mapping[str, Tensor], encoders, dtype: torch.dtype) -> dict[str, Tensor]:
+    """A batch whose pixels, each ``(B, 16, 3, 224, 224)``, are replaced by their features in ``dtype``."""
+    features = encoders.encode_video(**{name: batch[name] for name in PIXELS})
+    rest = {name: value for name, value in batch.items() if name not in PIXELS}
+    return rest | {name: tensor.to(dtype) for name, tensor in zip(NAMES, features, strict=True)}
 
 
 def _check_space(folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, clips: int) -> None:

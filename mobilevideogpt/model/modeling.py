@@ -312,6 +312,16 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             write_json(official_config(self.config), Path(save_directory, "config.json"))
 
 
+def load_encoders(folder_or_repo, video_encoder=None, image_encoder=None) -> MobileVideoGPTForConditionalGeneration:
+    """A model that can do nothing but `encode_video`: the language model's share is not kept in memory."""
+    model = MobileVideoGPTForConditionalGeneration.from_pretrained(
+        folder_or_repo, video_encoder=video_encoder, image_encoder=image_encoder
+    )
+    model.lm_head = model.model.embed_tokens = model.model.mm_projector = model.model.image_mm_projector = None
+    model.model.layers = nn.ModuleList()
+    return model.eval()
+
+
 def encoder_state_digest(model: nn.Module) -> str:
     """SHA-256 over names, shapes, dtypes and bytes of both encoders' tensors, also when an adapter wraps ``model``."""
     digest = hashlib.sha256()

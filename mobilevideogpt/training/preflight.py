@@ -32,6 +32,7 @@ def preflight(
     video_encoder: str | Path | None = None,
     image_encoder: str | Path | None = None,
     text_tokens: int = TEXT_TOKENS,
+    encode: bool = False,
 ) -> dict:
     """Check the machine against the settings, and rehearse if nothing speaks against it.
 
@@ -40,6 +41,7 @@ def preflight(
         run_folder: Whose disk must have ``min_free_disk_gb`` free.
         allow_cpu: Whether to go on without a GPU.
         text_tokens: Prompt and answer of the longest sample, in tokens.
+        encode: Whether the training computes the features itself; the rehearsal does, the prediction leaves it out.
 
     Returns:
         ``ok``, ``device``, ``precision``, ``predicted_bytes`` and ``rehearsed_bytes`` (of the device's memory, None if
@@ -91,7 +93,9 @@ def preflight(
         result["predicted_bytes"] = predicted_bytes(
             settings, base, text_tokens, launch.processes, bool(launch.deepspeed), on_gpu=bool(gpu)
         )
-        rehearsed, problem = rehearse(settings, base, video_encoder, image_encoder, text_tokens, launch.processes)
+        rehearsed, problem = rehearse(
+            settings, base, video_encoder, image_encoder, text_tokens, launch.processes, encode
+        )
         result["rehearsed_bytes"] = rehearsed
         there = gpu["free_bytes"] if gpu else machine["memory_available_bytes"]
         numbers = f"predicted {result['predicted_bytes'] / GB:.2f} GB, {there / GB:.1f} GB free"
@@ -188,7 +192,13 @@ def _driver() -> str | None:
 
 
 def rehearse(
-    settings: TrainingSettings, base, video_encoder, image_encoder, text_tokens: int, processes: int = 1
+    settings: TrainingSettings,
+    base,
+    video_encoder,
+    image_encoder,
+    text_tokens: int,
+    processes: int = 1,
+    encode: bool = False,
 ) -> tuple[int | None, str]:
     """Take two training steps on random features in a process of its own.
 
@@ -201,6 +211,7 @@ def rehearse(
         "video_encoder": video_encoder and str(video_encoder),
         "image_encoder": image_encoder and str(image_encoder),
         "text_tokens": text_tokens,
+        "encode": encode,
     }
     command = [sys.executable, "-m", "mobilevideogpt.training.rehearsal", json.dumps(request)]
     try:

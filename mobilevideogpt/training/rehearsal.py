@@ -8,6 +8,8 @@ import sys
 
 import torch
 
+from mobilevideogpt.data.features import PIXELS, with_features
+from mobilevideogpt.model.modeling import load_encoders
 from mobilevideogpt.training.arguments import TrainingSettings
 from mobilevideogpt.training.run import load_for_training, peak_memory_bytes
 from mobilevideogpt.training.trainer import autocast, parameter_groups
@@ -41,11 +43,17 @@ def main() -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if settings.precision == "bf16":
         autocast(model, device)
+    base = (request["base"], request["video_encoder"], request["image_encoder"])
+    encoders = load_encoders(*base).to(device) if request["encode"] else None
     rates = {"lora": settings.learning_rate, "projectors": settings.projector_learning_rate}
     optimizer = torch.optim.AdamW(parameter_groups(model, rates, settings.weight_decay), fused=True)
     model.train()
     batch = random_batch(config, settings.batch_size, request["text_tokens"], device)
     for _ in range(2):
+        if encoders:
+            shape = (settings.batch_size, config.num_frames, 3, config.image_size, config.image_size)
+            pixels = {name: torch.randn(shape, device=device) for name in PIXELS}
+            batch |= with_features(pixels, encoders, torch.float32)
         with torch.autocast(device, dtype=torch.float16, enabled=settings.precision == "fp16"):
             loss = model(**batch, use_cache=False).loss
         loss.backward()

@@ -24,13 +24,13 @@ from safetensors.torch import load_file
 from transformers import set_seed
 
 from mobilevideogpt.data.dataset import AnnotatedVideos
-from mobilevideogpt.data.features import FeatureStore
+from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, replacing_folder, write_json, write_text
 from mobilevideogpt.model.adapter import add_lora
 from mobilevideogpt.model.configuration import DTYPES
-from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, load_encoders
 from mobilevideogpt.training.arguments import Launch, TrainingSettings, plan_launch, training_arguments
 from mobilevideogpt.training.launch import prepare_deepspeed
 from mobilevideogpt.training.trainer import (
@@ -121,6 +121,8 @@ class _Run:
         started = time.monotonic()
         settings = self.settings
         checkpoint = newest_checkpoint(self.run_folder, self.marker)
+        uncached = isinstance(store, UncachedFeatures)
+        encoders = load_encoders(base, video_encoder, image_encoder) if uncached else None
         set_seed(settings.seed)
         model = load_for_training(settings, base, video_encoder, image_encoder)
         before = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(model).items()}
@@ -151,6 +153,8 @@ class _Run:
             clips=[record["video"] for record in train],
             marker=self.marker,
             stop=self.stop,
+            encoders=encoders,
+            features_dtype=store.dtype if uncached else None,
         )
         if checkpoint:
             logger.info("%s: going on from %s", self.run_folder, checkpoint.name)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
+from mobilevideogpt.data.features import with_features
 from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import replacing_folder, write_json
@@ -96,8 +97,7 @@ class Stop(AbstractContextManager):
             raise SystemExit(128 + number)
         if self.signal is None:
             self.signal = number
-            name = signal.Signals(number).name
-            print(f"{name}: saving a checkpoint after this step, then stopping", file=sys.stderr, flush=True)
+            _say(f"{signal.Signals(number).name}: saving a checkpoint after this step, then stopping")
 
     def agreed(self, processes: int, device: torch.device) -> bool:
         """Whether any process was asked to stop; all of them learn it in the same step."""
@@ -219,10 +219,17 @@ class Progress(TrainerCallback):
         left = (time.monotonic() - self.start) / done * (state.max_steps - state.global_step) if done else None
         losses = ", ".join(f"{name} {value}" for name, value in self.shown.items())
         ahead = f", {left // 60:.0f} min {left % 60:.0f} s left" if left else ""
-        print(f"step {state.global_step}/{state.max_steps}: {losses}{ahead}", file=sys.stderr, flush=True)
+        _say(f"step {state.global_step}/{state.max_steps}: {losses}{ahead}")
 
 
 _SHOWN = {"loss": "loss", "validation loss": "eval_loss"}
+
+
+def _say(line: str) -> None:
+    """Tell the terminal, if it is still there, and the log."""
+    logger.info(line)
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 class FinetuneTrainer(Trainer):
@@ -233,11 +240,28 @@ class FinetuneTrainer(Trainer):
         marker: What a checkpoint must carry to be resumed; stored in each.
         stop: The signals' wish to stop.
         clips: Names of the training clips, for messages.
+        encoders: Encodes batches of pixels, where features are not kept.
+        features_dtype: What these features are rounded to.
     """
 
-    def __init__(self, model, args, *, settings, processor, train_dataset, eval_dataset, clips, marker, stop):
+    def __init__(
+        self,
+        model,
+        args,
+        *,
+        settings,
+        processor,
+        train_dataset,
+        eval_dataset,
+        clips,
+        marker,
+        stop,
+        encoders=None,
+        features_dtype=None,
+    ):
         self.settings, self.marker, self.stop, self.clips = settings, marker, stop, clips
         self.processor = processor
+        self.encoders, self.features_dtype = encoders and encoders.to(args.device), features_dtype
         self._saving: Path | None = None
         super().__init__(
             model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, data_collator=list
@@ -260,6 +284,11 @@ class FinetuneTrainer(Trainer):
         collate = Collate(self.processor)
         pin = self.args.device.type == "cuda"
         return batches(self.train_dataset, collate, self.train_batches, self.settings.num_workers, pin)
+
+    def _prepare_inputs(self, inputs):
+        """Put a batch onto the device; pixels become features here, outside of the autocast around the model."""
+        inputs = super()._prepare_inputs(inputs)
+        return with_features(inputs, self.encoders, self.features_dtype) if self.encoders else inputs
 
     # Optimisation
 

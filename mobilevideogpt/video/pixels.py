@@ -1,15 +1,32 @@
 """Frames as the two encoders take them: resized, normalised, and padded with zeros to a full clip."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from mobilevideogpt.video.decoding import read_frames
+
 SIDE = 224  # pixels
 VIDEO_MEAN, VIDEO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONTEXT_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CONTEXT_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def clip_pixels(path: str | Path, min_frames: int, max_frames: int) -> dict[str, Tensor]:
+    """Pixels of a clip for both encoders, by the model's names for them, each ``(max_frames, 3, 224, 224)``.
+
+    Raises:
+        InputError: If the clip does not decode.
+    """
+    frames, _, _ = read_frames(path, min_frames, max_frames)
+    return {
+        "pixel_values_videos": video_pixels(frames, max_frames),
+        "pixel_values_context": context_pixels(frames, max_frames),
+    }
 
 
 def video_pixels(frames: np.ndarray, num_frames: int = 16) -> Tensor:
