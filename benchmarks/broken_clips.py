@@ -34,11 +34,12 @@ def main() -> None:
     """Parse the command line, make the clips, compare."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--ffmpeg", default=imageio_ffmpeg.get_ffmpeg_exe())
+    parser.add_argument("--seeds", type=int, default=4, help="draws of flipped bits at each rate")
     parser.add_argument("--timeout-seconds", type=float, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        subprocess.run([sys.executable, str(CORPUS), name], check=True, capture_output=True)
+        subprocess.run([sys.executable, str(CORPUS), name, str(options.seeds)], check=True, capture_output=True)
         paths = sorted([*folder.iterdir(), folder / "missing.mp4"])
         started = time.monotonic()
         records = dict(probe_many(paths, workers=2, timeout_seconds=options.timeout_seconds))

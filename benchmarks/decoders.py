@@ -42,7 +42,7 @@ def timed(work, path: Path) -> tuple[np.ndarray, float]:
 def main() -> None:
     """Make the clips and compare."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(TESTS / "video/corpus.py"), folder]
+        command = [sys.executable, str(TESTS / "video/corpus.py"), folder, "1"]
         subprocess.run(command, check=True, capture_output=True)
         broken = ("cut_*", "flipped_*")
         paths = [path for path in sorted(Path(folder).iterdir()) if not any(map(path.match, broken))]

@@ -29,11 +29,18 @@ def open_video(path: str | Path) -> InputContainer:
     return av.open(str(path), options={"protocol_whitelist": "file"})
 
 
-def picture_stream(container: InputContainer) -> av.VideoStream | None:
-    """Return the stream that a player shows, not a cover picture beside it; None if there is none."""
+def picture_stream(container: InputContainer) -> av.VideoStream:
+    """Return the stream that a player shows, not a cover picture beside it.
+
+    Raises:
+        ValueError: If there is none, or none that can be decoded.
+    """
     stream = container.streams.best("video")
-    if stream is not None:
-        stream.codec_context.thread_count = 1  # callers decode many clips at a time
+    if stream is None:
+        raise ValueError("there is no video stream")
+    if stream.codec_context is None:
+        raise ValueError("the codec of its video stream is unknown")
+    stream.codec_context.thread_count = 1  # callers decode many clips at a time
     return stream
 
 
@@ -83,8 +90,6 @@ def read_frames(
     try:
         with open_video(path) as container:
             stream = picture_stream(container)
-            if stream is None:
-                raise ValueError("there is no video stream")
             count = sum(map(holds_frame, container.demux(stream)))
             fps = float(stream.average_rate or 0)
         positions = frame_indices(count, fps, min_frames, max_frames)

@@ -283,7 +283,7 @@ def _judge(path: str, found: dict, needs: list[str], min_frames: int) -> tuple[l
     why = f" ({complaints[0]})" if complaints else ""
     again = f"copy it again from its source, {_EXCLUDE}"
     if "codec" not in found:
-        return [f"is no video that can be decoded{why or ' (there is no video stream)'}; {again}"], []
+        return [f"is no video that can be decoded{why}; {again}"], []
     frames = found["frames"]
     expected = max(found["expected"], (found["frames_declared"] or 0) - found["hidden"])
     if complaints or found["corrupt"] or not frames or frames < found["expected"]:

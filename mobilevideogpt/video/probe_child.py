@@ -65,12 +65,11 @@ def look(path: str) -> dict:
     found = {"frames": 0, "corrupt": 0, "errors": []}
     try:
         with open_video(path) as container:
-            if stream := picture_stream(container):
-                decode(container, stream, found)
+            decode(container, picture_stream(container), found)
     except MemoryError:  # FFmpeg's is one of these, too
         return {"short_of_memory": True}
     except (av.error.FFmpegError, ValueError) as error:
-        found["errors"].append(getattr(error, "strerror", None) or repr(error))
+        found["errors"].append(getattr(error, "strerror", None) or str(error))
     return found
 
 

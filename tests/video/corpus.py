@@ -1,4 +1,4 @@
-"""Clips that are broken, odd or merely unusual, made from good ones: ``python tests/video/corpus.py FOLDER``."""
+"""Clips that are broken, odd or merely unusual, made from good ones: ``python tests/video/corpus.py FOLDER SEEDS``."""
 
 import os
 import random
@@ -155,5 +155,5 @@ def unusual_clips(folder: Path, large: tuple[int, int] = (7680, 4320)) -> list[P
 
 if __name__ == "__main__":
     target = Path(sys.argv[1])
-    broken_clips(target, seeds=4)
+    broken_clips(target, seeds=int(sys.argv[2]))
     unusual_clips(target)

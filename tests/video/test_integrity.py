@@ -11,6 +11,7 @@ import psutil
 import pytest
 from corpus import FLIP_RATES, MATRICES, broken_clips, draw, good_clips, turned, unusual_clips
 
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.video import integrity
 from mobilevideogpt.video.decoding import read_frames
 from mobilevideogpt.video.integrity import FIELDS, out_of_bounds, probe, probe_many
@@ -76,6 +77,15 @@ def test_every_broken_clip_is_an_error_with_a_remedy(broken):
 )
 def test_the_message_says_what_is_broken(broken, name, text):
     assert text in broken[name]["problems"][0]
+
+
+def test_a_codec_that_nobody_knows_is_named(good, tmp_path):
+    path = tmp_path / "unknown.mp4"
+    path.write_bytes(good.read_bytes().replace(b"avc1", b"zzz1"))
+    [problem] = probe(path)["problems"]
+    assert "codec of its video stream is unknown" in problem
+    with pytest.raises(InputError, match="codec of its video stream is unknown"):
+        read_frames(path)
 
 
 def test_damage_is_told_in_the_same_words_each_time(tmp_path):
