@@ -37,6 +37,10 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
 
+onstart:
+    pass_on_signals()
+
+
 onsuccess:
     say_what_is_next()
 

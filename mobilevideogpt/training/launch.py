@@ -1,4 +1,4 @@
-"""Start the processes of a distributed training, and pass signals on to them."""
+"""Start the processes of a distributed training, pass signals on to them, and let none outlive who waits for it."""
 
 import logging
 import os
@@ -6,6 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
+
+import psutil
+
+STARTED_BY = "MOBILEVIDEOGPT_STARTED_BY"  # environment variable: the process that a launcher or a rank belongs to
 
 
 def prepare_deepspeed() -> None:
@@ -27,6 +34,36 @@ def prepare_deepspeed() -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+
+
+def stop_with_who_waits() -> None:
+    """Send this process SIGTERM, which saves a checkpoint, once the one that waits for it is gone, killed perhaps.
+
+    That is what started it as one of several processes, else the Snakemake that it is a job of. Without either it goes
+    on by itself. Polling works on every system and for ancestors, too, unlike Linux's parent-death signal.
+    """
+    if started_by := os.environ.get(STARTED_BY):
+        pids = [int(started_by)]
+    else:
+        pids = [process.pid for process in psutil.Process().parents() if _is_snakemake(process)][:1]
+    for pid in pids:
+        threading.Thread(target=_stop_after, args=(pid,), daemon=True).start()
+
+
+def _is_snakemake(process: psutil.Process) -> bool:
+    try:
+        words = [os.path.basename(word) for word in process.cmdline()[:3]]
+    except psutil.Error:  # gone, or another user's
+        return False
+    return words[:1] == ["snakemake"] or ("snakemake" in words and words[0].startswith("python"))
+
+
+def _stop_after(pid: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run_processes(processes: int, command: list[str]) -> int:
@@ -53,7 +90,7 @@ def run_processes(processes: int, command: list[str]) -> int:
     arguments = ["--standalone", f"--nproc-per-node={processes}", "--", *command]
     launcher = subprocess.Popen(
         [sys.executable, "-m", __name__, *arguments],
-        env={"OMP_NUM_THREADS": "1", **os.environ},
+        env={"OMP_NUM_THREADS": "1", **os.environ, STARTED_BY: str(os.getpid())},
         start_new_session=True,
     )
     if received:  # before it was there
@@ -69,6 +106,8 @@ def main() -> None:
     from torch.distributed.run import main as launch
 
     logging.disable(logging.CRITICAL)
+    stop_with_who_waits()
+    os.environ[STARTED_BY] = str(os.getpid())  # for the processes that it starts
     try:
         launch(sys.argv[1:])
     except ChildFailedError as error:

@@ -2,6 +2,7 @@ import os
 import signal
 from shutil import copytree
 
+import psutil
 import pytest
 
 SMALL_STEPS = {"epochs": 6, "save_steps": 2}  # 12 steps
@@ -55,6 +56,23 @@ def test_after_ctrl_c_another_learning_rate_trains_from_the_start(project):
     assert record["learning_rates"]["lora"]["peak"] == 5e-4
     assert list((project / "results/tiny/superseded").glob("*/checkpoint-*"))
     assert "not resumed" in (project / "results/tiny/logs/finetune.log").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_that_reaches_snakemake_alone_stops_the_training_after_a_checkpoint(number, project):
+    def last_step():
+        return max(int(path.name.split("-")[1]) for path in (project / "results/tiny").glob("checkpoint-*"))
+
+    process, before = project.start("--cores", "1", "finetune"), last_step()
+    project.wait_for(f"results/tiny/checkpoint-{before + 2 - before % 2}/trainer_state.json", process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    (trainer,) = [child for child in family if "finetune.py" in str(child.cmdline()[1:2])]
+    process.send_signal(number)
+    gone, _ = psutil.wait_procs([trainer], timeout=30)
+    process.communicate(timeout=30)
+    assert gone and not (project / "results/tiny/train.json").exists()
+    assert before < last_step() < 12
+    assert "saving a checkpoint" in (project / "results/tiny/logs/finetune.log").read_text()
 
 
 def test_after_kill_9_of_everything_the_same_command_goes_on(project):

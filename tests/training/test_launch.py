@@ -1,0 +1,37 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+RANK = (
+    "import time; from mobilevideogpt.training.launch import stop_with_who_waits; stop_with_who_waits(); time.sleep(60)"
+)
+PARENT = "from mobilevideogpt.training.launch import run_processes; run_processes(2, ['{script}'])"
+
+
+@pytest.mark.parametrize("killed", ["parent", "launcher"])
+def test_no_process_trains_on_when_who_waits_for_it_is_killed(killed, tmp_path):
+    script = tmp_path / "rank.py"
+    script.write_text(RANK)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT.format(script=script)])
+    try:
+        family = wait_for_family(parent.pid)
+        os.kill(parent.pid if killed == "parent" else family[0].pid, signal.SIGKILL)
+        _, alive = psutil.wait_procs(family, timeout=30)
+        assert not alive
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def wait_for_family(pid: int) -> list[psutil.Process]:
+    """The launcher and its two processes, once these are there."""
+    deadline = time.monotonic() + 60
+    while len(family := psutil.Process(pid).children(recursive=True)) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return family
