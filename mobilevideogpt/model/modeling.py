@@ -260,13 +260,13 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             kwargs["inputs_embeds"] = self.embed(input_ids, *features)
         return super().generate(**kwargs)
 
-    def prepare_inputs_for_generation(self, input_ids, inputs_embeds=None, is_first_iteration=False, **kwargs):
+    def prepare_inputs_for_generation(self, input_ids, *args, inputs_embeds=None, is_first_iteration=False, **kwargs):
         """As in transformers; without a cache, each step sees the embedded prompt again and not only the new ids."""
         if inputs_embeds is not None and not is_first_iteration and kwargs.get("use_cache") is False:
             inputs_embeds = torch.cat([inputs_embeds, self.get_input_embeddings()(input_ids)], dim=1)
             is_first_iteration = True
         return super().prepare_inputs_for_generation(
-            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
+            input_ids, *args, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
         )
 
     @classmethod
