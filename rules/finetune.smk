@@ -19,6 +19,7 @@ rule finetune:
     params:
         settings=json.dumps(config["finetune"]),
         run_folder=folder_of(1),
+        preflight=f"{RESULTS}/preflight.json",  # no input: it differs from machine to machine
         store=f"{RESULTS}/features",
         uncached="" if config["features"]["cache"] else f"--uncached {config['features']['dtype']}",
         code=source_hash("mobilevideogpt/training/run.py"),
@@ -28,4 +29,4 @@ rule finetune:
         "python workflow_scripts/finetune.py --settings {params.settings:q} --code-hash {params.code}"
         " --train {input.train} --val {input.val} --features-index {input.train_features} {input.val_features}"
         " --features {params.store} {params.uncached} --base {input.base} --run-folder {params.run_folder}"
-        " --output {output.record} --log {log}"
+        " --preflight {params.preflight} --output {output.record} --log {log}"

@@ -1,7 +1,8 @@
 # The settings that decide whether the fine-tuning fits the machine; others may change without a new rehearsal.
-TAKES_MEMORY = (
-    "batch_size gradient_accumulation_steps lora_r max_text_tokens precision gradient_checkpointing deepspeed processes"
-)
+TAKES_MEMORY = """
+    batch_size gradient_accumulation_steps effective_batch_size lora_r max_text_tokens precision
+    gradient_checkpointing save_total_limit deepspeed processes
+"""
 
 
 # A checkpoint: `passed` is the same each time, so that the machine's record retrains nothing. ancient() would not do:
@@ -11,6 +12,8 @@ checkpoint preflight:
     input:
         base="<results>/base.json",
         train=annotations_of("train"),
+        val=annotations_of("val"),
+        test=annotations_of("test"),
     output:
         record="<results>/preflight.json",
         passed="<results>/preflight.passed",
@@ -23,6 +26,8 @@ checkpoint preflight:
         gpu=1,
     params:
         finetune={name: config["finetune"][name] for name in TAKES_MEMORY.split()},
+        store=f"{RESULTS}/features",
+        features_dtype=lookup(within=config, dpath="features/dtype"),
         encode=not config["features"]["cache"],
         allow_cpu=lookup(within=config, dpath="preflight/allow_cpu"),
         min_free_disk_gb=lookup(within=config, dpath="preflight/min_free_disk_gb"),
@@ -32,3 +37,6 @@ checkpoint preflight:
         "Preflight: rehearsing two training steps"
     script:
         "../workflow_scripts/preflight.py"
+
+
+say_what_is_lost(checkpoints.preflight)

@@ -9,13 +9,14 @@ import logging
 import os
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 from mobilevideogpt.data.records import read_annotations
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, read_json, write_json
 from mobilevideogpt.log import log_to
-from mobilevideogpt.training.arguments import TrainingSettings, plan_launch
+from mobilevideogpt.training.arguments import TrainingSettings, for_this_gpu, plan_launch
 from mobilevideogpt.training.launch import run_processes, stop_with_who_waits
 
 CONFIGS = Path(__file__).resolve().parents[1] / "config"
@@ -32,6 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--base", required=True, help="JSON: base, video_encoder, image_encoder and their files")
     parser.add_argument("--run-folder", required=True, help="where checkpoints and the adapter go")
     parser.add_argument("--output", required=True, help="train.json, written last")
+    parser.add_argument("--preflight", help="JSON: what the preflight found, for finetune.batch_size: auto")
     parser.add_argument("--log", required=True)
     parser.add_argument("--code-hash", default="", help="digest of the code that trains")
     parser.add_argument("--digest", help="of all that shapes the adapter; by default computed from the inputs")
@@ -49,6 +51,28 @@ def digest_of(options, settings, base, train, val, features) -> str:
             "base": sorted(base["files"].values()),
             "code": options.code_hash,
         }
+    )
+
+
+def fitted(options, settings: TrainingSettings, base, train, digest) -> TrainingSettings:
+    """Put numbers where ``finetune.batch_size`` is ``auto``: those of before, else the most that fit."""
+    from mobilevideogpt.data.processor import MobileVideoGPTProcessor
+    from mobilevideogpt.training.fitting import fit_batch, longest_text, micro_batch_before
+    from mobilevideogpt.training.run import device_name
+
+    if "RANK" in os.environ:
+        raise InputError("finetune.batch_size: auto, but the processes were started already; set it to a number")
+    rehearsed = read_json(options.preflight) if options.preflight and Path(options.preflight).exists() else {}
+    here = rehearsed.get("device") == device_name() and rehearsed.get("batch")
+    processor = MobileVideoGPTProcessor.from_pretrained(base["base"])
+    _, text_tokens = longest_text(train, processor, settings.max_text_tokens)
+    return fit_batch(
+        settings,
+        plan_launch(settings),
+        base["base"],
+        text_tokens,
+        most=rehearsed["batch"]["micro"] if here else None,
+        before=micro_batch_before(options.run_folder, digest),
     )
 
 
@@ -81,13 +105,17 @@ def main() -> None:
     features = {clip: key for index in options.features_index for clip, key in read_json(index).items()}
     base = read_json(options.base)
     digest = options.digest or digest_of(options, settings, base, train, val, features)
+    settings = for_this_gpu(settings)
+    if settings.batch_size == "auto":
+        settings = fitted(options, settings, base, train, digest)
     if "RANK" not in os.environ and (processes := plan_launch(settings).processes) > 1:
         from mobilevideogpt.training.run import finished, locked
 
         with locked(Path(options.run_folder)):  # refuse here, in one voice; the first child takes the lock again
             done = finished(options.run_folder, digest, settings.keep)
         if not done:
-            command = [__file__, *sys.argv[1:], "--digest", digest]
+            resolved = json.dumps(asdict(settings) | {"processes": processes})
+            command = [__file__, *sys.argv[1:], "--digest", digest, "--settings", resolved]
             sys.exit(run_processes(processes, command))
 
     from mobilevideogpt.data.features import FeatureStore, UncachedFeatures

@@ -1,7 +1,6 @@
 """Rule preflight: check the machine against the settings, and rehearse two steps of the fine-tuning."""
 
-from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.data.records import prompt_and_response, read_annotations
+from mobilevideogpt.data.records import read_annotations
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json, write_text
 from mobilevideogpt.log import log_to
@@ -11,9 +10,7 @@ from mobilevideogpt.training.preflight import preflight
 log_to(snakemake.log[0])
 params = snakemake.params
 base = read_json(snakemake.input.base)
-processor = MobileVideoGPTProcessor.from_pretrained(base["base"])
-texts = [processor.encode_text(*prompt_and_response(row)) for row in read_annotations(snakemake.input.train)]
-longest = max(len(text["input_ids"]) for text in texts) - processor.num_visual_tokens
+splits = {split: read_annotations(snakemake.input[split]) for split in ("train", "val", "test")}
 record = preflight(
     TrainingSettings.from_dict(params.finetune),
     base=base["base"],
@@ -22,8 +19,11 @@ record = preflight(
     run_folder=params.run_folder,
     allow_cpu=params.allow_cpu,
     min_free_disk_gb=params.min_free_disk_gb,
+    train=splits["train"],
+    clips={split: len(rows) for split, rows in splits.items()},
+    store=params.store,
+    features_dtype=params.features_dtype,
     encode=params.encode,
-    text_tokens=min(longest, params.finetune["max_text_tokens"]),
 )
 if not record["ok"]:
     wrong = [

@@ -6,7 +6,7 @@ import importlib
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# These change speed, memory or what is kept, not what is learned.
+# These change speed, memory or what is kept, not what is learned; `effective_batch_size` speaks for the first two.
 NOT_LEARNED_FROM = {
+    "batch_size",
+    "gradient_accumulation_steps",
     "gradient_checkpointing",
     "save_steps",
     "save_total_limit",
@@ -36,12 +38,14 @@ class TrainingSettings:
     """Settings of a fine-tuning; the comments in config.yaml say what each means.
 
     ``batch_size`` counts the clips of one forward pass over all processes together, so that the number of processes
-    does not change what is learned.
+    does not change what is learned. With ``auto``, it and ``gradient_accumulation_steps`` are left to the machine (see
+    `training.fitting`). A step learns from ``effective_batch_size`` clips; it follows where ``batch_size`` is a number.
     """
 
     epochs: float = 10
-    batch_size: int = 4
+    batch_size: int | str = 4
     gradient_accumulation_steps: int = 1
+    effective_batch_size: int = 4
     learning_rate: float = 1e-4
     projector_learning_rate: float = 2e-5
     lr_scheduler: str = "cosine"
@@ -73,11 +77,28 @@ class TrainingSettings:
         }.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"finetune.{name}: {getattr(self, name)!r} is none of {', '.join(choices)}")
-        if self.processes and self.batch_size % self.processes:
+        if self.batch_size == "auto":
+            shared = "effective_batch_size"
+        elif isinstance(self.batch_size, int):
+            shared = "batch_size"
+            object.__setattr__(self, "effective_batch_size", self.batch_size * self.gradient_accumulation_steps)
+        else:
+            raise InputError(f"finetune.batch_size: {self.batch_size!r} is neither a number nor auto")
+        if self.processes and self.shared % self.processes:
             raise InputError(
-                f"finetune.batch_size: {self.batch_size} clips cannot be shared equally by {self.processes} processes; "
+                f"finetune.{shared}: {self.shared} clips cannot be shared equally by {self.processes} processes; "
                 "choose a multiple"
             )
+
+    @property
+    def shared(self) -> int:
+        """How many clips the processes share out among them."""
+        return self.effective_batch_size if self.batch_size == "auto" else self.batch_size
+
+    def with_micro_batch(self, clips: int, processes: int) -> TrainingSettings:
+        """Return settings that learn the same, ``clips`` at a time in each process."""
+        steps = self.effective_batch_size // (clips * processes)
+        return replace(self, batch_size=clips * processes, gradient_accumulation_steps=steps)
 
     @classmethod
     def from_dict(cls, values: dict) -> TrainingSettings:
@@ -91,9 +112,10 @@ class TrainingSettings:
             raise InputError(f"finetune: unknown setting {', '.join(unknown)}; known are {', '.join(known)}")
         values = dict(values)
         for name, value in values.items():
-            if known[name] in ("float", "int"):
+            kind = known[name].removesuffix(" | str")
+            if kind in ("float", "int") and value != "auto":
                 try:
-                    values[name] = float(value) if known[name] == "float" else int(value)
+                    values[name] = float(value) if kind == "float" else int(value)
                 except (TypeError, ValueError):
                     raise InputError(f"finetune.{name}: {value!r} is not a number") from None
         return cls(**values)
@@ -101,6 +123,20 @@ class TrainingSettings:
     def learned_from(self) -> dict:
         """Return the settings that shape the adapter, for its digest."""
         return {name: value for name, value in asdict(self).items() if name not in NOT_LEARNED_FROM}
+
+
+def for_this_gpu(settings: TrainingSettings) -> TrainingSettings:
+    """Return the settings with fp16, under a scaled loss, in bf16's place where the GPU does not compute in bf16.
+
+    The digest is that of the settings as they were: a move to another GPU retrains nothing.
+    """
+    import torch
+
+    if settings.precision == "bf16" and torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
+        name = torch.cuda.get_device_name()
+        logger.warning("%s does not compute in bf16: training in fp16, with a scaled loss", name)
+        return replace(settings, precision="fp16")
+    return settings
 
 
 @dataclass(frozen=True)
@@ -120,11 +156,18 @@ def plan_launch(settings: TrainingSettings) -> Launch:
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    processes = settings.processes or max(n for n in range(1, max(gpus, 1) + 1) if settings.batch_size % n == 0)
-    if gpus and processes > gpus:
+    processes = settings.processes or max(n for n in range(1, max(gpus, 1) + 1) if settings.shared % n == 0)
+    if "WORLD_SIZE" in os.environ:  # they are running already, on several nodes perhaps
+        processes = int(os.environ["WORLD_SIZE"])
+        if settings.processes not in (None, processes) or settings.shared % processes:
+            raise InputError(
+                f"{processes} processes were started, but finetune.processes is {settings.processes or 'null'}, and "
+                f"they share {settings.shared} clips; start as many, or choose a multiple"
+            )
+    elif gpus and processes > gpus:
         raise InputError(f"finetune.processes: {processes} processes, but there are {gpus} GPUs; choose at most {gpus}")
-    if processes < gpus:
-        logger.warning("training on %d of %d GPUs (batch_size %d)", processes, gpus, settings.batch_size)
+    elif processes < gpus:
+        logger.warning("training on %d of %d GPUs, which share %d clips", processes, gpus, settings.shared)
     if settings.deepspeed == "none" or (settings.deepspeed == "auto" and not gpus):
         return Launch(processes, None)
     explicit = settings.deepspeed != "auto"

@@ -66,6 +66,15 @@ def _stop_after(pid: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def launcher_command(processes: int, command: list[str]) -> list[str]:
+    """Return the command that starts a script, or ``-m`` and a module, with arguments in several processes."""
+    options = ["--standalone", f"--nproc-per-node={processes}"]
+    if command[0] == "-m":
+        options, command = [*options, "-m"], command[1:]
+    # "--", else torch's parser takes the script's options for its own
+    return [sys.executable, "-m", __name__, *options, "--", *command]
+
+
 def run_processes(processes: int, command: list[str]) -> int:
     """Run a script in several processes of this machine and return the exit status.
 
@@ -86,10 +95,8 @@ def run_processes(processes: int, command: list[str]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pass_on)
-    # "--", else its parser takes the script's options for its own
-    arguments = ["--standalone", f"--nproc-per-node={processes}", "--", *command]
     launcher = subprocess.Popen(
-        [sys.executable, "-m", __name__, *arguments],
+        launcher_command(processes, command),
         env={"OMP_NUM_THREADS": "1", **os.environ, STARTED_BY: str(os.getpid())},
         start_new_session=True,
     )

@@ -1,69 +1,97 @@
-"""Two training steps on random features, and the memory that they took; `preflight` runs this as a process.
+"""A fine-tuning of two steps on random features; `preflight` runs it in processes of its own to see what it takes.
 
-Its argument is JSON (see `preflight.rehearse`); its last line on standard output is ``{"peak_bytes": ...}``.
+Its argument is JSON (see `preflight.rehearse`). Each process writes ``<folder>/rehearsed-<rank>.json``: the most memory
+that it took and, in bytes, what a checkpoint, an adapter and the features of a clip take on the disk.
 """
 
 import json
+import math
+import os
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from mobilevideogpt.data.features import PIXELS, with_features
+from mobilevideogpt.data.features import PIXELS, FeatureStore, UncachedFeatures
+from mobilevideogpt.files import write_json
 from mobilevideogpt.model.modeling import load_encoders
 from mobilevideogpt.training.arguments import TrainingSettings
-from mobilevideogpt.training.run import load_for_training, peak_memory_bytes
-from mobilevideogpt.training.trainer import autocast, parameter_groups
+from mobilevideogpt.training.launch import stop_with_who_waits
+from mobilevideogpt.training.run import finetune, peak_memory_bytes
 
-SUPERVISED = 64  # of the text tokens, at least
+STEPS = 2  # Adam's moments exist from the second
 
 
-def random_batch(config, n: int, text_tokens: int, device: str) -> dict[str, torch.Tensor]:
-    """Return a batch of ``n`` clips of the shapes that training sees."""
-    answer = min(text_tokens, max(SUPERVISED, text_tokens // 2))
-    input_ids = torch.randint(
-        0, min(config.vocab_size, config.video_token_id), (n, config.num_visual_tokens + text_tokens)
-    )
-    input_ids[:, : config.num_visual_tokens] = config.video_token_id
-    labels = torch.full_like(input_ids, -100)
-    labels[:, -answer:] = input_ids[:, -answer:]
-    batch = {"input_ids": input_ids, "labels": labels, "attention_mask": torch.ones_like(input_ids)}
-    batch |= {name: torch.randn(n, *shape) for name, shape in config.feature_shapes.items()}
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+class RandomFeatures(FeatureStore):
+    """Random numbers of the given shapes for any clip."""
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]]):
+        self.shapes = shapes
+
+    def __contains__(self, key: str | None) -> bool:
+        return key is not None
+
+    def read(self, key: str) -> dict[str, Tensor]:
+        """Return a random tensor for each shape, whatever the key."""
+        return {name: torch.randn(shape) for name, shape in self.shapes.items()}
+
+
+class RandomPixels(RandomFeatures, UncachedFeatures):
+    """Likewise, in the place of pixels, which the training encodes itself."""
+
+    dtype = torch.float32
 
 
 def main() -> None:
-    """Load, train two steps (Adam's moments exist from the second), tell the peak."""
+    """Train, and tell what it took."""
     request = json.loads(sys.argv[1])
+    stop_with_who_waits()
+    others = used_on_gpu()
+    model = {name: request[name] for name in ("base", "video_encoder", "image_encoder")}
+    config = load_encoders(*model.values()).config
+    if request["encode"]:
+        frame = (config.num_frames, 3, config.image_size, config.image_size)
+        store = RandomPixels(dict.fromkeys(PIXELS, frame))
+    else:
+        store = RandomFeatures(config.feature_shapes)
     settings = TrainingSettings(**request["settings"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    others = torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0] if device == "cuda" else 0
-    model = load_for_training(settings, request["base"], request["video_encoder"], request["image_encoder"]).to(device)
-    config = model.config
-    if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if settings.precision == "bf16":
-        autocast(model, device)
-    base = (request["base"], request["video_encoder"], request["image_encoder"])
-    encoders = load_encoders(*base).to(device) if request["encode"] else None
-    rates = {"lora": settings.learning_rate, "projectors": settings.projector_learning_rate}
-    optimizer = torch.optim.AdamW(parameter_groups(model, rates, settings.weight_decay), fused=True)
-    model.train()
-    batch = random_batch(config, settings.batch_size, request["text_tokens"], device)
-    for _ in range(2):
-        if encoders:
-            shape = (settings.batch_size, config.num_frames, 3, config.image_size, config.image_size)
-            pixels = {name: torch.randn(shape, device=device) for name in PIXELS}
-            batch |= with_features(pixels, encoders, torch.float32)
-        with torch.autocast(device, dtype=torch.float16, enabled=settings.precision == "fp16"):
-            loss = model(**batch, use_cache=False).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    batches = min(2, settings.gradient_accumulation_steps)
+    settings = replace(settings, epochs=STEPS, gradient_accumulation_steps=batches, save_steps=STEPS)
+    settings = replace(settings, report_to=[], num_workers=0, early_stopping_patience=None)
+    clips = [str(n) for n in range(settings.batch_size * batches)]
+    folder = Path(request["folder"])
+    finetune(
+        settings,
+        **model,
+        train=[{**request["longest"], "video": clip} for clip in clips],
+        val=[],
+        features=dict.fromkeys(clips, "random"),
+        store=store,
+        run_folder=folder / "run",
+        digest="rehearsal",
+        deepspeed_configs=request["deepspeed_configs"],
+    )
     peak = peak_memory_bytes()
-    if device == "cuda":  # what the driver and the libraries take beside torch's own
-        free, total = torch.cuda.mem_get_info()
-        peak += max(0, total - free - others - torch.cuda.memory_reserved())
-    print(json.dumps({"peak_bytes": peak}))
+    if torch.cuda.is_available():  # and what the driver and the libraries take beside torch's allocator
+        peak += max(0, used_on_gpu() - others - torch.cuda.memory_reserved())
+    found = {
+        "peak_bytes": peak,
+        "checkpoint_bytes": _size(folder / "run" / f"checkpoint-{STEPS}"),
+        "adapter_bytes": _size(folder / "run" / "adapter"),
+        "values_a_clip": sum(math.prod(shape) for shape in config.feature_shapes.values()),
+    }
+    write_json(found, folder / f"rehearsed-{os.environ.get('RANK', 0)}.json")
+
+
+def used_on_gpu() -> int:
+    """Return the bytes of this process's GPU that are taken, by whom ever, as the driver counts them."""
+    return torch.cuda.device_memory_used(int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else 0
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 if __name__ == "__main__":

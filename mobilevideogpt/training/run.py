@@ -31,7 +31,13 @@ from mobilevideogpt.files import read_json, replacing_folder, write_json, write_
 from mobilevideogpt.model.adapter import add_lora
 from mobilevideogpt.model.configuration import DTYPES
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, load_encoders
-from mobilevideogpt.training.arguments import Launch, TrainingSettings, plan_launch, training_arguments
+from mobilevideogpt.training.arguments import (
+    Launch,
+    TrainingSettings,
+    for_this_gpu,
+    plan_launch,
+    training_arguments,
+)
 from mobilevideogpt.training.launch import prepare_deepspeed
 from mobilevideogpt.training.trainer import (
     MARKER,
@@ -98,6 +104,7 @@ def finetune(
         if record := finished(run_folder, digest, settings.keep):
             logger.info("%s: already trained (digest %s)", run_folder / "adapter", digest[:12])
             return record
+        settings = for_this_gpu(settings)
         launch = plan_launch(settings)
         marker = {"digest": digest, "processes": launch.processes, "deepspeed": launch.deepspeed}
         if first:
@@ -183,6 +190,11 @@ class _Run:
             "truncated_texts": {"train": train_dataset.truncated, "val": eval_dataset.truncated if val else 0},
             "parameters": parameters,
             "precision": settings.precision,
+            "batch": {
+                "effective": settings.effective_batch_size,
+                "micro": arguments.per_device_train_batch_size,
+                "accumulation": settings.gradient_accumulation_steps,
+            },
             "deepspeed": self.launch.deepspeed,
             "world_size": arguments.world_size,
             "versions": versions(),

@@ -74,7 +74,7 @@ def test_validation_is_logged_before_training_and_after_each_epoch(finished):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does(number, project, finished, tmp_path):
     run = tmp_path / "run"
-    process = project.start(run)
+    process = project.start(run, batch_size="auto", effective_batch_size=2)  # fits at once
     wait_for(run / "checkpoint-2" / MARKER, process)
     process.send_signal(number)
     status = process.wait(timeout=60)
@@ -183,6 +183,16 @@ def test_bf16_and_checkpointing_train_without_validation(project, tmp_path):
     record = project.finetune(tmp_path / "run", val=[], precision="bf16", gradient_checkpointing=True, epochs=1.4)
     assert record["steps"] == 5 and record["losses"]["val_last"] is None
     assert {tensor.dtype for tensor in adapter(tmp_path / "run").values()} == {torch.float32}
+
+
+def test_a_batch_taken_in_parts_teaches_the_same(project, tmp_path):
+    whole = project.finetune(tmp_path / "whole", lora_dropout=0.0)
+    parts = project.finetune(tmp_path / "parts", lora_dropout=0.0, batch_size=1, gradient_accumulation_steps=2)
+    assert whole["batch"] == {"effective": 2, "micro": 2, "accumulation": 1}
+    assert parts["batch"] == {"effective": 2, "micro": 1, "accumulation": 2}
+    assert parts["losses"] == pytest.approx(whole["losses"], rel=1e-5)
+    for name, tensor in adapter(tmp_path / "whole").items():
+        torch.testing.assert_close(adapter(tmp_path / "parts")[name], tensor, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("deepspeed", ["zero2", "zero3"])

@@ -1,9 +1,14 @@
 import json
+import re
+from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
 
-from mobilevideogpt.training.arguments import TrainingSettings
+from mobilevideogpt.training import fitting
+from mobilevideogpt.training.arguments import Launch, TrainingSettings
+from mobilevideogpt.training.fitting import fit_batch, what_would_fit
 from mobilevideogpt.training.memory import predicted_bytes
 from mobilevideogpt.training.plots import plot_training
 from mobilevideogpt.training.preflight import preflight
@@ -12,12 +17,70 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 
 
 @without_gpu
-def test_two_rehearsed_steps_tell_the_memory(project, tmp_path):
-    settings = project.settings()
-    report = preflight(settings, base=project.base, run_folder=tmp_path / "new", allow_cpu=True, min_free_disk_gb=0)
+def test_two_rehearsed_steps_tell_the_memory_and_the_disk_for_a_batch_that_was_left_to_the_machine(project, tmp_path):
+    report = preflight(
+        project.settings(batch_size="auto", effective_batch_size=6),
+        base=project.base,
+        run_folder=tmp_path / "new",
+        allow_cpu=True,
+        min_free_disk_gb=0,
+        train=project.train,
+        clips={"train": 5, "val": 2, "test": 0},
+        store=tmp_path,
+    )
     assert report["ok"] and report["device"] == "cpu", report["checks"]
     assert report["rehearsed_bytes"] == pytest.approx(report["predicted_bytes"], rel=0.5)
+    assert report["batch"] == {"effective": 6, "micro": 6, "accumulation": 1}
+    details = {check["name"]: check["detail"] for check in report["checks"]}
+    assert details["data"] == "5 clips in train, 2 clips in val, 0 clips in test"
+    assert re.match(r"0\.00 GB for features, 0\.0\d GB for checkpoints", details["disk for features and checkpoints"])
     assert json.loads(json.dumps(report)) == report
+    assert not list(tmp_path.glob(".rehearsal-*"))
+
+
+@pytest.fixture
+def released(tmp_path):
+    """A folder with the released geometry."""
+    (tmp_path / "config.json").write_text("{}")
+    return tmp_path
+
+
+ONE = Launch(processes=1, deepspeed=None)
+
+
+def test_the_largest_batch_that_is_predicted_to_fit_is_taken_at_the_same_effective_batch(released, monkeypatch):
+    settings = TrainingSettings(batch_size="auto", effective_batch_size=8)
+
+    def chosen(free_bytes, launch=ONE, **known):
+        monkeypatch.setattr(fitting, "free_bytes", lambda processes: free_bytes)
+        fitted = fit_batch(settings, launch, released, 128, **known)
+        assert fitted.learned_from() == settings.learned_from()
+        assert fitted.batch_size * fitted.gradient_accumulation_steps == 8
+        return fitted.batch_size // launch.processes
+
+    assert chosen(80e9) == 8 and chosen(0.5e9) == 1
+    assert chosen(1.2 * predicted_bytes(TrainingSettings(batch_size=2), released, 128, on_gpu=False)) == 2
+    assert chosen(80e9, most=4) == 4, "what a rehearsal found"
+    assert chosen(80e9, before=2) == 2 and chosen(0.5e9, before=4) == 1, "what it was before, if it still fits"
+    assert chosen(80e9, launch=Launch(2, None)) == 4
+
+
+def test_what_would_fit_is_named_with_its_cost_and_does(released):
+    settings = TrainingSettings(gradient_checkpointing=False)
+    there = predicted_bytes(settings, released, 128) - 1
+    told = what_would_fit(settings, ONE, released, 128, there)
+    assert told.startswith("set finetune={batch_size: 2, gradient_accumulation_steps: 2} (")
+    assert "GB; the same result, somewhat slower)" in told and "close what else" in told
+    least = TrainingSettings(batch_size=1, gradient_accumulation_steps=4)
+    told = what_would_fit(settings, ONE, released, 128, predicted_bytes(least, released, 128))
+    assert "batch_size: 1, gradient_accumulation_steps: 4, gradient_checkpointing: true" in told
+    assert what_would_fit(least, ONE, released, 128, 0) == "close what else uses the device's memory"
+
+
+def test_an_empty_split_to_train_on_is_a_check_that_fails(project, tmp_path):
+    options = {"base": project.base, "run_folder": tmp_path, "allow_cpu": True, "min_free_disk_gb": 0}
+    report = preflight(project.settings(), **options, train=[])
+    assert [check["name"] for check in report["checks"] if not check["ok"]] == ["data"]
 
 
 @without_gpu
@@ -40,18 +103,15 @@ def test_what_deepspeed_cannot_do_is_a_check_that_fails(project, tmp_path):
 @without_gpu
 def test_a_rehearsal_that_fails_is_told_with_its_reason(project, tmp_path):
     settings = project.settings()
-    base = tmp_path / "base"
-    base.mkdir()
-    (base / "config.json").write_text((project.base / "config.json").read_text())
+    base = Path(copytree(project.base, tmp_path / "base"))
+    (base / "model.safetensors").unlink()
     report = preflight(settings, base=base, run_folder=tmp_path, allow_cpu=True, min_free_disk_gb=0)
     assert not report["ok"] and "rehearsal of two steps failed" in report["checks"][-1]["detail"]
 
 
-def test_what_takes_more_memory_is_predicted_to(tmp_path):
-    (tmp_path / "config.json").write_text("{}")  # the released geometry
-
+def test_what_takes_more_memory_is_predicted_to(released):
     def predicted(**changes):
-        return predicted_bytes(TrainingSettings(**changes), tmp_path, 128)
+        return predicted_bytes(TrainingSettings(**changes), released, 128)
 
     assert predicted() < predicted(batch_size=8) < predicted(batch_size=8, gradient_checkpointing=False)
     assert predicted() < predicted(precision="fp32")

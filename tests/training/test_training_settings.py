@@ -25,6 +25,23 @@ def test_what_only_costs_time_or_memory_is_not_part_of_what_is_learned():
     assert plain.learned_from() != TrainingSettings(seed=1).learned_from()
 
 
+def test_what_is_learned_depends_on_the_effective_batch_not_on_how_it_is_taken():
+    auto = TrainingSettings(batch_size="auto", effective_batch_size=8)
+    assert auto.learned_from() == TrainingSettings(batch_size=4, gradient_accumulation_steps=2).learned_from()
+    assert auto.learned_from() != TrainingSettings(batch_size=4).learned_from()
+    with pytest.raises(InputError, match=r"finetune\.effective_batch_size: 3 clips cannot be shared"):
+        TrainingSettings(batch_size="auto", effective_batch_size=3, processes=2)
+    with pytest.raises(InputError, match="'large' is not a number"):
+        TrainingSettings.from_dict({"batch_size": "large"})
+
+
+def test_processes_that_were_started_from_outside_are_counted_over_all_nodes(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert plan_launch(TrainingSettings(batch_size=16)).processes == 8
+    with pytest.raises(InputError, match="8 processes were started"):
+        plan_launch(TrainingSettings(batch_size=4))
+
+
 def test_a_batch_that_the_processes_cannot_share_is_refused():
     with pytest.raises(InputError, match="choose a multiple"):
         TrainingSettings(batch_size=3, processes=2)
