@@ -38,6 +38,7 @@ from mobilevideogpt.training.arguments import (
     plan_launch,
     training_arguments,
 )
+from mobilevideogpt.training.kernels import fuse
 from mobilevideogpt.training.launch import prepare_deepspeed
 from mobilevideogpt.training.trainer import (
     MARKER,
@@ -144,6 +145,8 @@ class _Run:
             )
         if settings.precision == "bf16":
             autocast(model, arguments.device.type)
+        if arguments.device.type == "cuda" and "zero3" not in (self.launch.deepspeed or ""):
+            fuse(model)  # ZeRO-3 gathers a weight when its own module is called
         processor = MobileVideoGPTProcessor.from_pretrained(base)
 
         def dataset(records):
