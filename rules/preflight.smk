@@ -37,6 +37,3 @@ checkpoint preflight:
         "Preflight: rehearsing two training steps"
     script:
         "../workflow_scripts/preflight.py"
-
-
-say_what_is_lost(checkpoints.preflight)
