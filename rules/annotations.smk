@@ -27,6 +27,9 @@ checkpoint annotations:
         "../environment.yml"
     params:
         data_root=folder_of(1, "input"),
+        bytes=sizes_of(
+            manifest_file, labels_file, if_there("fine_grained_labels_with_worker_ids.json"), if_there("splits.csv")
+        ),
         memory=f"{RESULTS}/annotations/copies.json",
         source=lookup(within=config, dpath="annotations/source"),
         exclude=lookup(within=config, dpath="dataset/exclude"),
@@ -40,6 +43,9 @@ checkpoint annotations:
         "Joining clips and labels, splitting them"
     script:
         "../workflow_scripts/annotations.py"
+
+
+say_what_is_lost(checkpoints.annotations)
 
 
 rule pin_splits:

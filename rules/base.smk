@@ -38,6 +38,7 @@ rule describe_base:
         "../environment.yml"
     params:
         model=model_places(),
+        bytes=sizes_of(base_files),
         code=source_hash("workflow_scripts/describe_base.py"),
     message:
         "Recording the base checkpoint and the encoders"

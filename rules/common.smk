@@ -166,6 +166,20 @@ def size_of(path):
         return None
 
 
+def sizes_of(*functions):
+    """Return a function for params: the bytes of a user's own files, by the functions that pick them as inputs.
+
+    It does not look at ``input`` itself, as Snakemake compares no parameter that does.
+    """
+
+    def sizes(wildcards):
+        found = [function(wildcards) for function in functions] if SOURCE == "qved" else []
+        files = [file for value in found for file in ([value] if isinstance(value, str) else value)]
+        return {file: size_of(file) for file in files if not file.startswith("checkpoints/")}
+
+    return sizes
+
+
 def there(names):
     """Return the paths of those clips that are there or that a rule makes; a missing one is no input, but a record."""
     return [f"{DATA}/{clip}" for clip in names if SOURCE == "sample" or clip_sizes()[clip] is not None]
@@ -210,7 +224,7 @@ def if_there(name):
 
 def annotations_of(split):
     """Return a function that picks a split's annotations, once they are written (an early cut-off for what follows)."""
-    return lambda wildcards: checkpoints.annotations.get().output[split]
+    return lambda wildcards: done(checkpoints.annotations).output[split]
 
 
 def features_of(split):
@@ -232,9 +246,37 @@ def after_annotations(checkpoint):
     try:
         checkpoints.annotations.get()
     except IncompleteCheckpointException:
-        outputs, _ = checkpoint.rule.expand_output({})
-        raise IncompleteCheckpointException(checkpoint.rule, checkpoint_target(outputs[-1])) from None
-    return checkpoint.get()
+        raise awaiting(checkpoint, -1) from None
+    return done(checkpoint)
+
+
+def done(checkpoint):
+    try:
+        return checkpoint.get()
+    except IncompleteCheckpointException:
+        raise awaiting(checkpoint, 0) from None
+
+
+def awaiting(checkpoint, place):
+    """Return the exception that has a checkpoint run. It names an output that is lost, if there is one.
+
+    Snakemake takes a checkpoint whose named output is there for done, and runs what needs another one without it.
+    """
+    outputs, _ = checkpoint.rule.expand_output({})
+    lost = [output for output in outputs if not Path(output).exists()]
+    return IncompleteCheckpointException(checkpoint.rule, checkpoint_target((lost or outputs)[place]))
+
+
+def say_what_is_lost(checkpoint):
+    """Say that outputs of a checkpoint are gone: Snakemake looks for no reason to run what stands below it then."""
+    outputs, _ = checkpoint.rule.expand_output({})
+    lost = [str(output) for output in outputs if not Path(output).exists()]
+    if lost and Path(RUN, "train.json").exists():
+        name = checkpoint.rule.name
+        logger.warning(
+            f"{', '.join(lost)} cannot be found; until `snakemake --forcerun {name}` makes it anew, what was made from "
+            "it counts as up to date, whatever else has changed"
+        )
 
 
 def is_local(value):
@@ -313,9 +355,9 @@ def say_what_is_next():
     if made(page):
         logger.info(f"\nReport: {page}\nNext: open it in a browser, or try `snakemake infer --config video=clip.mp4`")
     elif made(record):
-        losses = json.loads(record.read_text())["losses"]
-        first, last = losses.get("val_first"), losses.get("val_last")
-        validation = "no validation clips" if last is None else f"validation loss {first:.3f} -> {last:.3f}"
+        trained = json.loads(record.read_text())
+        first, kept = trained["losses"]["val_first"], trained["adapters"][trained["kept"]]["val_loss"]
+        validation = "no validation clips" if kept is None else f"validation loss {first:.3f} -> {kept:.3f}"
         following = (
             "`snakemake report` evaluates it and shows what it learned"
             if HOLDS_OUT

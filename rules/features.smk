@@ -28,3 +28,6 @@ checkpoint features:
         "Computing the features of clips that have none yet"
     script:
         "../workflow_scripts/features.py"
+
+
+say_what_is_lost(checkpoints.features)

@@ -37,3 +37,6 @@ checkpoint preflight:
         "Preflight: rehearsing two training steps"
     script:
         "../workflow_scripts/preflight.py"
+
+
+say_what_is_lost(checkpoints.preflight)

@@ -1,5 +1,6 @@
 """Verdicts that are remembered: of many clips that are checked together, only those that changed are decoded again."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from mobilevideogpt.files import file_digest, read_json, write_json
 from mobilevideogpt.log import Progress
 from mobilevideogpt.paths import shard_of
 
+log = logging.getLogger(__name__)
 SAVE_SECONDS = 60  # what a kill loses at most
 
 
@@ -39,6 +41,7 @@ def remembered(
     stamps = {path: _stamp(path) for path in paths}
     entries = {path: entry for path in paths if (entry := _still_true(path, stamps[path], known.get(path)))}
     unknown = [path for path in paths if path not in entries]
+    log.info("%d of %d clips are new or changed", len(unknown), len(paths))
 
     def write() -> None:
         kept = {file: {} for file in files.values()}

@@ -3,18 +3,22 @@ cut off what does not change only when they run, so that such rows run for real.
 """
 
 import os
+import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
 from mobilevideogpt.files import write_json
+from mobilevideogpt.paths import shard_of
 from mobilevideogpt.sample.render import ClipSpec, write_clip
 
 AFTER_TRAINING = {"evaluate", "report"}
 TRAINING = {"finetune", *AFTER_TRAINING}
 CHECK = {"probe_clip", "check_clips"}
 SPLIT = {"annotations", "find_duplicates"}
+ANSWERS = {*SPLIT, "features", "preflight", *TRAINING}
 
 
 def touch(path: str):
@@ -41,10 +45,81 @@ def first_clip(project, split: str) -> str:
     return project.json(f"results/annotations/qved_{split}.json")[0]["video"]
 
 
-def replace_clip(split: str):
+def all_of(*changes: Callable):
+    def change(project):
+        for one in changes:
+            one(project)
+
+    return change
+
+
+def replace_clip(split: str, days_old: int = 0):
+    """Put another clip in its place, with a date of its own, as `mv` or `cp -p` would."""
+
     def change(project):
         clip = first_clip(project, split)
         write_clip(ClipSpec(clip.split("/")[1], seed=(11,)), project / clip)
+        make_older(clip, days_old)(project)
+
+    return change
+
+
+def make_older(path: str, days: int):
+    def change(project):
+        then = time.time() - days * 86400
+        os.utime(project / path, (then, then))
+
+    return change
+
+
+def add_clip(project):
+    write_clip(ClipSpec("squats", seed=(12,)), project / "dataset/squats/0009.mp4")
+    edit_json("dataset/manifest.json", lambda clips: clips.update({"dataset/squats/0009.mp4": "squats"}))(project)
+    label = {"video_path": "squats/0009.mp4", "labels": ["squats - no obvious issue"]}
+    edit_json("dataset/fine_grained_labels.json", lambda labels: labels.append(label))(project)
+
+
+def remove_clip(split: str):
+    def change(project):
+        clip = first_clip(project, split)
+        (project / clip).unlink()
+        edit_json("dataset/manifest.json", lambda clips: clips.pop(clip))(project)
+
+    return change
+
+
+def relabel(split: str, *, days_old: int = 0):
+    """Give a clip another answer."""
+
+    def change(project):
+        clip = first_clip(project, split).removeprefix("dataset/")
+
+        def other(labels):
+            (record,) = [label for label in labels if label["video_path"] == clip]
+            record["labels_descriptive"] = ["squats - go slower"]
+
+        edit_json("dataset/fine_grained_labels.json", other)(project)
+        make_older("dataset/fine_grained_labels.json", days_old)(project)
+
+    return change
+
+
+def edit_json(path: str, function: Callable):
+    def change(project):
+        value = project.json(path)
+        function(value)
+        write_json(value, project / path)
+
+    return change
+
+
+def upgrade(distribution: str):
+    """Let Python see another version of a library, in front of the one that is installed."""
+
+    def change(project):
+        folder = project / f"{distribution}-99.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 99.0\n")
 
     return change
 
@@ -62,17 +137,16 @@ def reformat_and_learn_otherwise(project):
     project.configure(finetune={"learning_rate": 5e-4})
 
 
+def lose_features(project):
+    index = project.json("results/features/test.json")
+    key = next(iter(index.values()))
+    (project / f"results/features/{key[:2]}/{key}.safetensors").unlink()
+    (project / "results/features/test.json").unlink()
+
+
 def add_label_of_no_clip(project):
     labels = project.json("dataset/fine_grained_labels.json")
     labels.append({"video_path": "elsewhere/9999.mp4", "labels": ["squats - no obvious issue"]})
-    write_json(labels, project / "dataset/fine_grained_labels.json")
-
-
-def relabel_test_clip(project):
-    clip = first_clip(project, "test").removeprefix("dataset/")
-    labels = project.json("dataset/fine_grained_labels.json")
-    (record,) = [label for label in labels if label["video_path"] == clip]
-    record["labels_descriptive"] = ["squats - go slower"]
     write_json(labels, project / "dataset/fine_grained_labels.json")
 
 
@@ -84,51 +158,128 @@ class Row:
     real: bool = False
 
 
+REMARK = "\nREMARK = 1\n"
+FEATURES = {"features", *TRAINING}
+
 TABLE = [
     # Nothing that counts has changed.
-    Row("manifest touched", touch("dataset/manifest.json"), set()),
-    Row("labels touched", touch("dataset/fine_grained_labels.json"), set()),
-    Row("clip touched", touch("dataset/squats/0001.mp4"), set()),
-    Row("base touched", touch("mobilevideogpt/sample/base/model.safetensors"), set()),
-    Row("script touched", touch("workflow_scripts/features.py"), set()),
-    Row("rules touched", touch("rules/finetune.smk"), set()),
-    Row("comment in a module", append("mobilevideogpt/training/run.py", "\n# a remark\n"), set()),
-    Row("docstring of a script", edit("workflow_scripts/finetune.py", '"""Rule', '"""The rule'), set()),
-    Row("cosmetics of config.yaml", append("config.yaml", "\n# a remark\n"), set()),
-    Row("module of the sample", append("mobilevideogpt/sample/render.py", "\nREMARK = 1\n"), set()),
+    Row(
+        "touched: manifest, labels, clip, base, script, module, rules, settings",
+        all_of(
+            touch("dataset/manifest.json"),
+            touch("dataset/fine_grained_labels.json"),
+            touch("dataset/squats/0001.mp4"),
+            touch("mobilevideogpt/sample/base/model.safetensors"),
+            touch("workflow_scripts/features.py"),
+            touch("mobilevideogpt/training/run.py"),
+            touch("rules/finetune.smk"),
+            touch("config.yaml"),
+        ),
+        set(),
+    ),
+    Row(
+        "remarks: in a module, a script, the rules, the settings",
+        all_of(
+            append("mobilevideogpt/training/run.py", "\n# a remark\n"),
+            edit("workflow_scripts/finetune.py", '"""Rule', '"""The rule'),
+            append("rules/finetune.smk", "\n# a remark\n"),
+            append("config.yaml", "\n# a remark\n"),
+        ),
+        set(),
+    ),
+    Row(
+        "code, settings and a library that this run does not use",
+        all_of(
+            append("mobilevideogpt/sample/render.py", REMARK),
+            append("mobilevideogpt/data/hub.py", REMARK),
+            append("workflow_scripts/export.py", REMARK),
+            set_to(dataset={"hub_clips_per_exercise": 7}),
+            upgrade("matplotlib"),
+        ),
+        set(),
+    ),
+    Row("what Snakemake remembers deleted", lambda project: shutil.rmtree(project / ".snakemake/metadata"), set()),
     # Configuration.
-    Row("learning rate", set_to(finetune={"learning_rate": 5e-4}), TRAINING, real=True),
-    Row("projectors' learning rate", set_to(finetune={"projector_learning_rate": 1e-4}), TRAINING),
-    Row("rank of LoRA", set_to(finetune={"lora_r": 2}), {"preflight", *TRAINING}, real=True),
+    Row(
+        "learning rates",
+        set_to(finetune={"learning_rate": 5e-4, "projector_learning_rate": 1e-4}),
+        TRAINING,
+    ),
+    Row("rank of LoRA", set_to(finetune={"lora_r": 2}), {"preflight", *TRAINING}),
     Row("longest answer", set_to(evaluate={"max_new_tokens": 6}), AFTER_TRAINING),
     Row("seed of the control", set_to(evaluate={"seed": 1}), AFTER_TRAINING),
     Row("disk that must be free", set_to(preflight={"min_free_disk_gb": 0.2}), {"preflight", "report"}, real=True),
     Row(
-        "prompt",
-        set_to(annotations={"prompt": "What is wrong with this {exercise}?"}),
-        {*SPLIT, "features", "preflight", *TRAINING},
+        "seconds for a clip",
+        set_to(integrity={"timeout_seconds": 61}),
+        {*CHECK, "find_duplicates", "features", "report"},
         real=True,
     ),
-    Row("seed of the split", set_to(annotations={"seed": 1}), {*SPLIT, "features", "preflight", *TRAINING}),
+    Row("number format of the features", set_to(features={"dtype": "float16"}), {"preflight", *FEATURES}),
+    Row("fractions of the split", set_to(annotations={"split": {"train": 0.5, "val": 0.25, "test": 0.25}}), ANSWERS),
+    Row("seed of the split", set_to(annotations={"seed": 1}), ANSWERS),
+    Row("prompt", set_to(annotations={"prompt": "What is wrong with this {exercise}?"}), ANSWERS),
     # Data.
-    Row("manifest reformatted", reformat_manifest, {"annotations"}, real=True),
     Row("manifest reformatted and learning rate", reformat_and_learn_otherwise, {"annotations", *TRAINING}, real=True),
     Row("label of no clip added", add_label_of_no_clip, {"annotations", "report"}, real=True),
-    Row("label of a test clip", relabel_test_clip, {*SPLIT, "features", *AFTER_TRAINING}, real=True),
-    Row("training clip replaced", replace_clip("train"), {*CHECK, "find_duplicates", "features", *TRAINING}, real=True),
     Row(
-        "test clip replaced", replace_clip("test"), {*CHECK, "find_duplicates", "features", *AFTER_TRAINING}, real=True
+        "label of a test clip, in an older file",
+        relabel("test", days_old=9),
+        {*SPLIT, "features", "preflight", *AFTER_TRAINING},
+        real=True,
     ),
-    # Code.
-    Row("report's template", append("mobilevideogpt/evaluation/report.html.j2", "<!-- x -->"), {"report"}),
-    Row("report's module", append("mobilevideogpt/evaluation/report.py", "\nREMARK = 1\n"), {"report"}),
-    Row("metrics' module", append("mobilevideogpt/evaluation/metrics.py", "\nREMARK = 1\n"), AFTER_TRAINING),
+    Row("label of a training clip", relabel("train"), ANSWERS),
+    Row("training clip replaced", replace_clip("train"), {*CHECK, "find_duplicates", *FEATURES}, real=True),
     Row(
-        "training's own module",
-        append("mobilevideogpt/training/trainer.py", "\nREMARK = 1\n"),
-        {"preflight", *TRAINING},
+        "test clip replaced by an older file",
+        replace_clip("test", days_old=9),
+        {*CHECK, "find_duplicates", "features", *AFTER_TRAINING},
+        real=True,
     ),
-    Row("report deleted", delete("results/tiny/report.html"), {"report"}, real=True),
+    Row("clip added", add_clip, {*CHECK, *ANSWERS}),
+    Row("clip removed", remove_clip("train"), {"check_clips", *ANSWERS}),
+    Row(
+        "base exchanged",
+        edit_json("mobilevideogpt/sample/base/generation_config.json", lambda config: config.update(top_k=3)),
+        {"describe_base", "preflight", *FEATURES},
+    ),
+    # Code, and the libraries that it uses.
+    Row(
+        "frame sampling, which the decoder imports",
+        append("mobilevideogpt/video/sampling.py", REMARK),
+        {*CHECK, "find_duplicates", "preflight", *FEATURES},
+    ),
+    Row("checker", append("mobilevideogpt/video/probe_child.py", REMARK), {*CHECK, "find_duplicates", *FEATURES}),
+    Row(
+        "selective scan, which the encoder imports",
+        append("mobilevideogpt/model/scan.py", REMARK),
+        {"preflight", *FEATURES},
+    ),
+    Row("join of labels", append("mobilevideogpt/data/labels.py", REMARK), {"check_clips", *ANSWERS}),
+    Row("script of the features", append("workflow_scripts/features.py", REMARK), FEATURES),
+    Row("rehearsal", append("mobilevideogpt/training/rehearsal.py", REMARK), {"preflight", *TRAINING}),
+    Row("trainer", append("mobilevideogpt/training/trainer.py", REMARK), {"preflight", *TRAINING}),
+    Row("plots of the training", append("mobilevideogpt/training/plots.py", REMARK), TRAINING),
+    Row("metrics", append("mobilevideogpt/evaluation/metrics.py", REMARK), AFTER_TRAINING),
+    Row(
+        "report and its template",
+        all_of(
+            append("mobilevideogpt/evaluation/report.html.j2", "<!-- x -->"),
+            append("mobilevideogpt/evaluation/report.py", REMARK),
+        ),
+        {"report"},
+    ),
+    Row("version of PEFT", upgrade("peft"), {"preflight", *TRAINING}),
+    Row("version of torch", upgrade("torch"), {"preflight", *FEATURES}),
+    # What was made is gone.
+    Row("report deleted", delete("results/tiny/report.html"), {"report"}),
+    Row("list of the features and a file of them deleted, while nobody reads them", lose_features, set()),
+    Row(
+        "list of the features and a file of them deleted before they are read",
+        all_of(lose_features, delete("results/tiny/metrics.json"), delete("results/tiny/report.html")),
+        {"features", *AFTER_TRAINING},
+        real=True,
+    ),
 ]
 
 
@@ -140,3 +291,30 @@ def test_a_change_reruns_what_follows_from_it_and_nothing_else(row, trained):
         return
     assert trained.run().finished == row.rules
     assert trained.snakemake("-n").is_settled
+
+
+def test_what_is_lost_is_named_as_long_as_it_hides_changes(trained):
+    lose_features(trained)
+    trained.configure(evaluate={"max_new_tokens": 6})
+    outcome = trained.snakemake("-n")
+    assert outcome.is_settled  # Snakemake looks no further
+    assert "results/features/test.json cannot be found; until `snakemake --forcerun features`" in outcome.text
+    planned = trained.snakemake("--cores", "1", "-n", "--forcerun", "features").planned
+    assert planned >= {"features", *AFTER_TRAINING}
+
+
+def test_many_clips_are_checked_in_shards_that_decode_only_what_changed(trained):
+    report = trained.json("results/verify/report.json")
+    trained.configure(integrity={"jobs_a_clip_up_to": 0})
+    assert trained.run("results/verify/report.json").finished == {"probe_shard", "check_clips"}
+    assert trained.json("results/verify/report.json") == report
+    replace_clip("train", days_old=9)(trained)
+    clip = first_clip(trained, "train")
+    assert trained.run("results/verify/report.json").finished == {"probe_shard", "check_clips"}
+    log = (trained / f"results/logs/probe_shard/{shard_of(clip, 1)}.log").read_text()
+    assert "1 of" in log and "new or changed" in log
+    digests = {one["video"]: one["digest"] for one in report["clips"]}
+    found = {one["video"]: one["digest"] for one in trained.json("results/verify/report.json")["clips"]}
+    assert [video for video in found if found[video] != digests[video]] == [clip]
+    touch("dataset/squats/0001.mp4")(trained)
+    assert trained.snakemake("-n", "results/verify/report.json").is_settled
