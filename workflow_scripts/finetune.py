@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import sys
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -82,8 +81,6 @@ def quiet() -> None:
 
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it found none
-    warnings.filterwarnings("ignore", category=FutureWarning)  # theirs of one another
-    warnings.filterwarnings("ignore", message="Grad strides")  # of the projectors' depth-wise convolutions
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
@@ -93,9 +90,9 @@ def quiet() -> None:
 def main() -> None:
     options = parse_arguments()
     stop_with_who_waits()
-    quiet()
     first = int(os.environ.get("RANK", 0)) == 0
     log_to(options.log if first else f"{options.log}.{os.environ['RANK']}")
+    quiet()
     if not first:  # the terminal is the first one's
         logging.root.removeHandler(next(h for h in logging.root.handlers if type(h) is logging.StreamHandler))
     text = options.settings
