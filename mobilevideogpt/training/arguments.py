@@ -60,7 +60,7 @@ class TrainingSettings:
     gradient_checkpointing: bool = True
     save_steps: int = 50
     save_total_limit: int = 2
-    keep: str = "best"
+    keep: str = "last"
     early_stopping_patience: int | None = None
     max_loss_ratio: float | None = 3
     deepspeed: str = "auto"

@@ -155,7 +155,7 @@ def test_the_best_and_the_last_adapter_are_kept_and_a_resumed_run_knows_the_best
     state = json.loads((tmp_path / "checkpoint-3/trainer_state.json").read_text())
     state["log_history"][-1]["eval_loss"] = 0.5  # as if no later epoch came up to it
     (tmp_path / "checkpoint-3/trainer_state.json").write_text(json.dumps(state))
-    record = project.finetune(tmp_path, epochs=3, save_total_limit=1)
+    record = project.finetune(tmp_path, epochs=3, save_total_limit=1, keep="best")
     assert record["resumed_from"] == 3 and record["kept"] == "best"
     assert record["adapters"]["best"] == {"path": f"{tmp_path}/adapter", "step": 3, "epoch": 1.0, "val_loss": 0.5}
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-9"]
@@ -163,7 +163,7 @@ def test_the_best_and_the_last_adapter_are_kept_and_a_resumed_run_knows_the_best
     last = adapter(tmp_path, "adapter-last")
     assert not any(torch.equal(tensor, last[name]) for name, tensor in first.items())
 
-    record = project.finetune(tmp_path, epochs=3, save_total_limit=1, keep="last")  # trains no step
+    record = project.finetune(tmp_path, epochs=3, save_total_limit=1)  # trains no step
     assert record["resumed_from"] == 9 and record["kept"] == "last" and not (tmp_path / "adapter-last").exists()
     assert all(torch.equal(tensor, adapter(tmp_path)[name]) for name, tensor in last.items())
     assert all(torch.equal(tensor, adapter(tmp_path, "adapter-best")[name]) for name, tensor in first.items())
