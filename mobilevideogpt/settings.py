@@ -78,7 +78,7 @@ def _typed(config: object, schema: dict) -> object:
         return {name: _typed(value, entries.get(name, {})) for name, value in config.items()}
     if isinstance(config, list):
         return [_typed(value, schema.get("items", {})) for value in config]
-    types = _as_list(schema.get("type"))
+    types = [name for one in schema.get("oneOf", [schema]) for name in _as_list(one.get("type"))]
     words = {"true": ("boolean", True), "false": ("boolean", False), "null": ("null", None)}
     if isinstance(config, str) and config in words and words[config][0] in types:
         return words[config][1]
