@@ -76,7 +76,7 @@ CASES = {
         (MANIFEST, "{a}.mp4", "rename the clip"),
         "",
     ),
-    "labels missing": (remove(LABELS), "annotations", ("no labels", LABELS, "add one of them"), "results/annotations"),
+    "labels missing": (remove(LABELS), "annotations", ("there is no", LABELS, "add it"), "results/annotations"),
     "labels malformed": (
         write(LABELS, "[{"),
         "annotations",
