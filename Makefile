@@ -11,8 +11,11 @@ READY := $(VENV)/ready
 finetune report verify: $(READY)
 	$(BIN)/snakemake --cores $(CORES) $@
 
+# The runs of the workflow beside all other tests: each takes one core for most of its time.
 test: $(READY)
-	$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(ARGS) --ignore=tests/workflow & others=$$!; \
+	$(BIN)/python -m pytest $(ARGS) tests/workflow -p no:cacheprovider > .test-workflow.log 2>&1; workflow=$$?; \
+	wait $$others; others=$$?; cat .test-workflow.log; exit $$((others | workflow))
 
 check: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

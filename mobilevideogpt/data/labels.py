@@ -296,7 +296,8 @@ def join_records(clips: Iterable[Clip], records: Iterable[LabelRecord], source: 
     lacking = [f"{path} (no record)" for path in matched.missing] + [f"{p} ({why})" for p, why in silent.items()]
     if lacking and (source == "labels" or len(lacking) == len(clips)):
         listed = ", ".join(lacking[:10]) + (", ..." if len(lacking) > 10 else "")
-        what, file = ("label", "label file") if source == "labels" else ("answer", f"file of annotations.source {source}")
+        named = ("label", "label file"), ("answer", f"file of annotations.source {source}")
+        what, file = named[source != "labels"]
         raise InputError(
             f"{len(lacking)} of {len(clips)} clips have no {what}: {listed}; "
             f"add a record for each to the {file}, or list the clip in dataset.exclude"
