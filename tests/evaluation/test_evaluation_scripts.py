@@ -45,7 +45,7 @@ def test_evaluate_writes_metrics_and_a_line_a_clip(run_script, tiny, tmp_path):
     write_json(tiny.records, tmp_path / "test.json")
     write_json(tiny.features, tmp_path / "features.json")
     output = {"metrics": tmp_path / "metrics.json", "predictions": tmp_path / "predictions.jsonl"}
-    params = {"store": tiny.store.folder, "seed": 1, "batch_size": 2, "max_new_tokens": 4}
+    params = {"store": tiny.store.folder, "uncached": None, "seed": 1, "batch_size": 2, "max_new_tokens": 4}
     params |= {"prompt": "A {exercise}?", "answers": "labels"}
     files = {"test": tmp_path / "test.json", "features": tmp_path / "features.json"}
     run_script("evaluate.py", params, output, **files)
