@@ -73,11 +73,12 @@ def main() -> None:
         digest="rehearsal",
         deepspeed_configs=request["deepspeed_configs"],
     )
-    peak = peak_memory_bytes()
+    peak = reserved = peak_memory_bytes()
     if torch.cuda.is_available():  # and what the driver and the libraries take beside torch's allocator
         peak += max(0, used_on_gpu() - others - torch.cuda.memory_reserved())
     found = {
         "peak_bytes": peak,
+        "reserved_bytes": reserved,  # torch's share of it
         "checkpoint_bytes": _size(folder / "run" / f"checkpoint-{STEPS}"),
         "adapter_bytes": _size(folder / "run" / "adapter"),
         "values_a_clip": sum(math.prod(shape) for shape in config.feature_shapes.values()),

@@ -1,0 +1,88 @@
+"""Predicted against measured peak memory of a training at six configurations of the 0.5B geometry.
+
+    python benchmarks/memory.py [--tiny]
+
+Each configuration is rehearsed as the preflight does it: the real fine-tuning for two steps on random features, in a
+process of its own, on a base of random weights. Reserved is `torch.cuda.max_memory_reserved`; the driver's count, as
+nvidia-smi shows it, has the CUDA context and libraries beside that, as does the prediction, which it is compared with.
+DeepSpeed is off but in a seventh configuration, where it is installed. ``--tiny`` takes a small base and needs no GPU;
+there resident memory is compared.
+"""
+
+import argparse
+import importlib.util
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from random_base import make_base  # in this folder
+
+from mobilevideogpt.data.processor import MobileVideoGPTProcessor
+from mobilevideogpt.training.arguments import TrainingSettings, plan_launch
+from mobilevideogpt.training.fitting import longest_text
+from mobilevideogpt.training.memory import predicted_bytes
+from mobilevideogpt.training.preflight import A_SAMPLE, GB, rehearse
+
+ROOT = Path(__file__).resolve().parents[1]
+LONG = 1000  # tokens of text
+CONFIGURATIONS = {  # what they change of config.yaml, and whether the text is long
+    "4 clips, checkpointing (the default)": ({}, False),
+    "4 clips, checkpointing, LoRA r 16": ({"lora_r": 16, "lora_alpha": 32}, False),
+    f"4 clips, checkpointing, {LONG} tokens of text": ({}, True),
+    "1 clip": ({"batch_size": 1, "gradient_checkpointing": False}, False),
+    "2 clips": ({"batch_size": 2, "gradient_checkpointing": False}, False),
+    "4 clips": ({"gradient_checkpointing": False}, False),
+}
+WITH_DEEPSPEED = {"4 clips, checkpointing, ZeRO-2": ({"deepspeed": "zero2"}, False)}
+
+
+def with_long_text(record: dict, processor: MobileVideoGPTProcessor) -> dict:
+    """Return the record with its question drawn out until the text has `LONG` tokens, or a few more."""
+    question, answer = (turn["value"] for turn in record["conversations"])
+    while longest_text([record], processor, 10**6)[1] < LONG:
+        question += " Keep the back straight."
+        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+        record = {**record, "conversations": turns}
+    return record
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--tiny", action="store_true", help="a small base in float32, for a CPU")
+    options = parser.parse_args()
+    gpu = torch.cuda.is_available()
+    if not gpu and not options.tiny:
+        sys.exit("no GPU: only --tiny ends within the hour")
+    logging.basicConfig(level=logging.ERROR)
+    configurations = CONFIGURATIONS | (WITH_DEEPSPEED if importlib.util.find_spec("deepspeed") else {})
+    always = {"processes": 1, "deepspeed": "none", "precision": "fp32" if options.tiny else "bf16"}
+    print(f"{'GPU, ' * gpu}torch {torch.__version__}; GB of 10^9 bytes")
+    print(f"{'configuration':48} {'predicted':>10} {'reserved':>10} {'driver':>10} {'error':>8} {'seconds':>8}")
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder, "base")
+        make_base(base, options.tiny)
+        processor = MobileVideoGPTProcessor.from_pretrained(base)
+        model = {"base": base, "video_encoder": None, "image_encoder": None}
+        for name, (changes, long) in configurations.items():
+            settings = TrainingSettings.from_dict(always | changes)
+            launch = plan_launch(settings)
+            record = with_long_text(A_SAMPLE, processor) if long else A_SAMPLE
+            _, text_tokens = longest_text([record], processor, settings.max_text_tokens)
+            predicted = predicted_bytes(settings, base, text_tokens, 1, bool(launch.deepspeed), on_gpu=gpu)
+            started = time.perf_counter()
+            found, problem = rehearse(settings, launch, model, record, Path(folder), deepspeed_configs=ROOT / "config")
+            seconds = time.perf_counter() - started
+            if problem:
+                print(f"{name:48} {predicted / GB:10.2f} {problem}", flush=True)
+                continue
+            reserved, taken = found["reserved_bytes"], found["peak_bytes"]
+            numbers = f"{predicted / GB:10.2f} {reserved / GB:10.2f} {taken / GB:10.2f} {predicted / taken - 1:+8.1%}"
+            print(f"{name:48} {numbers} {seconds:8.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The whole pipeline once at the real size: seconds a stage, from drawing the 30 sample clips to the adapter.
+
+    python benchmarks/pipeline.py [--cores 16] [--epochs 10] [--folder DIR] [--tiny]
+
+Copies the project, so that nothing of a user's is touched, and runs `snakemake finetune` there as it stands in
+config.yaml, on the sample's clips and a base of random weights in the released geometry and the official layout.
+Prints, from Snakemake's own records, jobs and seconds of each rule; samples a second and peak memory of the training;
+and what the preflight predicted. ``--tiny`` takes a small base and needs no GPU.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import yaml
+from random_base import make_base  # in this folder
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ("Snakefile", "config.yaml", "config", "environment.yml", "mobilevideogpt", "profiles", "rules")
+CODE += ("workflow_scripts",)
+RUN = "real_size"
+TINY = {
+    "preflight": {"allow_cpu": True, "min_free_disk_gb": 0.5},
+    "finetune": {"epochs": 1, "precision": "fp32", "gradient_checkpointing": False, "num_workers": 0},
+}
+
+
+def make_project(folder: Path, settings: dict) -> None:
+    """Copy the code, and put ``settings`` in the place of what the sample changes of config.yaml."""
+    for name in CODE:
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy2
+        copy(source, folder / name, **({"ignore": shutil.ignore_patterns("__pycache__")} if source.is_dir() else {}))
+    (folder / "config/sample.yaml").write_text(yaml.safe_dump(settings))
+
+
+def snakemake(folder: Path, cores: str) -> float:
+    """Run the workflow to the adapter and return the seconds it took.
+
+    Raises:
+        SystemExit: If it failed; with the end of what it said.
+    """
+    command = [sys.executable, "-m", "snakemake", "--cores", cores, "finetune"]
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    started = time.perf_counter()
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(f"{done.stdout[-8000:]}\n{' '.join(command)} failed in {folder}")
+    return time.perf_counter() - started
+
+
+def jobs_by_rule(folder: Path) -> dict[str, list[tuple[float, float]]]:
+    """Return start and end of each job by its rule, in the order of the first starts; from Snakemake's metadata."""
+    jobs = {}
+    for path in (folder / ".snakemake/metadata").rglob("*"):
+        if path.is_file():
+            record = json.loads(path.read_text())
+            key = (record["rule"], record["job_hash"])  # one record a file; a job may write several
+            start, end = jobs.get(key, (record["starttime"], record["endtime"]))
+            jobs[key] = (min(start, record["starttime"]), max(end, record["endtime"]))
+    rules = defaultdict(list)
+    for (rule, _), times in sorted(jobs.items(), key=lambda item: item[1]):
+        rules[rule].append(times)
+    return rules
+
+
+def print_stages(rules: dict[str, list[tuple[float, float]]], total: float) -> None:
+    """Print a line a rule, and what is left of ``total`` for Snakemake itself."""
+    print(f"{'rule':20} {'jobs':>5} {'seconds of work':>16} {'from start to end':>18}")
+    covered, until = 0.0, 0.0
+    for rule, times in rules.items():
+        work, span = sum(end - start for start, end in times), max(end for _, end in times) - times[0][0]
+        print(f"{rule:20} {len(times):5} {work:16.1f} {span:18.1f}")
+    for start, end in sorted(times for jobs in rules.values() for times in jobs):
+        covered += max(0.0, end - max(start, until))
+        until = max(until, end)
+    print(f"{'planning, starting':20} {'':5} {'':16} {total - covered:18.1f}")
+    print(f"{'total':20} {'':5} {'':16} {total:18.1f}")
+
+
+def main() -> None:
+    """Parse the command line, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--cores", default=str(os.cpu_count()))
+    parser.add_argument("--epochs", type=int, help="instead of those in config.yaml")
+    parser.add_argument(
+        "--folder", type=Path, help="where to work, and leave all that is made; by default a temporary one"
+    )
+    parser.add_argument("--tiny", action="store_true", help="a small base in float32 for one epoch, for a CPU")
+    options = parser.parse_args()
+    if importlib.util.find_spec("snakemake") is None:
+        sys.exit(f"{sys.executable} has no snakemake: install the project's requirements first")
+    settings = {"run": RUN, "model": {"base": "base", "video_encoder": None, "image_encoder": None}}
+    settings |= TINY if options.tiny else {}
+    if options.epochs:
+        settings["finetune"] = {**settings.get("finetune", {}), "epochs": options.epochs}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (options.folder or Path(temporary)).resolve()
+        if (folder / "Snakefile").exists():
+            sys.exit(f"{folder}: something was made here before; give an empty folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        make_project(folder, settings)
+        started = time.perf_counter()
+        make_base(folder / "base", options.tiny)
+        size = (folder / "base/model.safetensors").stat().st_size
+        print(f"random base, {size / 1e9:.2f} GB, made in {time.perf_counter() - started:.1f} s", flush=True)
+        total = snakemake(folder, options.cores)
+        results = folder / "results/sample"
+        preflight = json.loads((results / "preflight.json").read_text())
+        train = json.loads((results / RUN / "train.json").read_text())
+        log = json.loads(Path(folder, train["logs"]["state"]).read_text())["log_history"]
+        print(f"{train['this_run']['device']}, {options.cores} cores; {train['versions']}")
+        print_stages(jobs_by_rule(folder), total)
+    print_training(train, preflight, next(entry["train_runtime"] for entry in log if "train_runtime" in entry))
+
+
+def print_training(train: dict, preflight: dict, seconds: float) -> None:
+    """Print speed, memory and losses; ``seconds`` are those of the steps, the validation and the checkpoints."""
+    samples, batch = train["clips"]["train"] * train["epochs"], train["batch"]
+    print(
+        f"training: {train['steps']} steps of {batch['accumulation']} x {batch['micro']} clips, {samples:.0f} samples "
+        f"in {seconds:.1f} s with validation and checkpoints, {samples / seconds:.2f} samples/s; with loading and "
+        f"writing {train['this_run']['seconds']} s; DeepSpeed {train['deepspeed'] or 'off'}"
+    )
+    predicted, rehearsed = preflight["predicted_bytes"] / 1e9, preflight["rehearsed_bytes"] / 1e9
+    beside = "" if preflight["device"] == "cpu" else ", the CUDA context included"
+    print(
+        f"memory: predicted {predicted:.2f} GB, rehearsed {rehearsed:.2f} GB ({predicted / rehearsed - 1:+.1%}){beside}"
+        f"; torch took {train['this_run']['peak_memory_bytes'] / 1e9:.2f} GB in the training"
+    )
+    print(f"losses: {train['losses']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""A base checkpoint of random weights in the official layout, its encoders inside, for benchmarks at the real size.
+
+    python benchmarks/random_base.py FOLDER [--tiny]
+
+The released geometry and vocabulary; the tokenizer is the sample's, as random weights need no better one.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from mobilevideogpt.data.processor import MobileVideoGPTProcessor
+from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+from mobilevideogpt.sample.pretrain import BASE, TOKENIZER_FILES, new_model
+
+
+def write_base(folder: Path, tiny: bool) -> None:
+    """Write it in half precision, as the released one is; ``tiny`` has the geometry of the sample's base."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(BASE / name, folder / name)
+    processor = MobileVideoGPTProcessor.from_pretrained(folder)
+    torch.manual_seed(0)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        if tiny:
+            model = new_model(processor)
+        else:
+            ids = {"bos_token_id": processor.tokenizer.pad_token_id, "eos_token_id": processor.tokenizer.eos_token_id}
+            model = MobileVideoGPTForConditionalGeneration(
+                MobileVideoGPTConfig(**ids, video_token_id=processor.video_token_id)
+            )
+    model.half().save_pretrained(folder, layout="official")
+
+
+def make_base(folder: Path, tiny: bool) -> None:
+    """Write the checkpoint in a process of its own, so that this one takes none of the GPU's memory.
+
+    Raises:
+        SystemExit: If it failed.
+    """
+    command = [sys.executable, __file__, str(folder), *["--tiny"] * tiny]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+
+
+def main() -> None:
+    """Parse the command line and write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tiny", action="store_true", help="the geometry of the sample's base")
+    options = parser.parse_args()
+    write_base(options.folder, options.tiny)
+
+
+if __name__ == "__main__":
+    main()
