@@ -57,7 +57,7 @@ def _mamba_ssm():
 
 
 def _triton(needs_grad: bool):
-    if not _triton_works():
+    if not triton_works():
         return None
     if needs_grad:
         from mobilevideogpt.model.scan_gradient import gradient_scan
@@ -70,7 +70,7 @@ def _triton(needs_grad: bool):
 
 def conv_kernel(device_type: str):
     """The kernel of `mobilevideogpt.model.videomamba.conv_silu` on such a device, forward only, or None."""
-    if device_type == "cuda" and _triton_works():
+    if device_type == "cuda" and triton_works():
         from mobilevideogpt.model.conv_triton import triton_conv_silu
 
         return triton_conv_silu
@@ -82,7 +82,7 @@ def conv_kernel(device_type: str):
 
 
 @cache
-def _triton_works() -> bool:
+def triton_works() -> bool:
     """Whether Triton kernels run here; a notice says so if not."""
     try:
         from mobilevideogpt.model.scan_triton import triton_scan

@@ -3,7 +3,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from mobilevideogpt.model.lora import fuse_lora, lora_linear
+from mobilevideogpt.model.lora import FusedLora
+
+needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)
@@ -32,7 +34,7 @@ def loss_and_gradients(model, ids):
 def test_fused_layers_give_pefts_loss_and_gradients(model):
     ids = torch.randint(0, 50, (2, 9))
     loss, gradients = loss_and_gradients(model, ids)
-    fuse_lora(model)
+    FusedLora(model).refresh()
     fused_loss, fused = loss_and_gradients(model, ids)
     tolerance = 1e-5 if model.dtype == torch.float32 else 5e-2
     torch.testing.assert_close(fused_loss, loss, atol=tolerance, rtol=tolerance)
@@ -46,7 +48,7 @@ def test_without_gradients_or_adapters_pefts_own_way_is_taken(model):
         expected = model(input_ids=ids).logits
         with model.disable_adapter():
             base = model(input_ids=ids).logits
-    fuse_lora(model)
+    FusedLora(model)
     with torch.no_grad():
         assert torch.equal(model(input_ids=ids).logits, expected)
     with model.disable_adapter():
@@ -56,11 +58,13 @@ def test_without_gradients_or_adapters_pefts_own_way_is_taken(model):
 def test_dropout_takes_the_same_elements_from_value_and_gradients():
     torch.manual_seed(0)
     wrapped = torch.nn.Sequential(torch.nn.Linear(16, 8))
-    layer = get_peft_model(wrapped, LoraConfig(r=4, lora_dropout=0.5, target_modules=["0"])).base_model.model[0].train()
+    model = get_peft_model(wrapped, LoraConfig(r=4, lora_dropout=0.5, target_modules=["0"])).train()
+    layer = model.base_model.model[0]
     torch.nn.init.normal_(layer.lora_B["default"].weight)
+    FusedLora(model).refresh()
     x = torch.randn(3, 5, 16, requires_grad=True)
     torch.manual_seed(1)
-    y = lora_linear(x, layer)
+    y = layer(x)
     y.square().sum().backward()
     found = x.grad, layer.lora_A["default"].weight.grad, layer.lora_B["default"].weight.grad
     a, b = (f["default"].weight.detach().requires_grad_() for f in (layer.lora_A, layer.lora_B))
@@ -71,3 +75,50 @@ def test_dropout_takes_the_same_elements_from_value_and_gradients():
     expected.square().sum().backward()
     torch.testing.assert_close(y, expected)
     torch.testing.assert_close(found, (reference.grad, a.grad, b.grad))
+
+
+def kept_by(kernels, seed, p, tokens, width):
+    """Which elements of ``(tokens, width)`` dropout leaves: ones times one-hot rows, 16 columns at a time."""
+    ones = torch.ones(tokens, width, device="cuda", dtype=torch.bfloat16)
+    hot = torch.eye(width, device="cuda", dtype=torch.bfloat16)
+    columns = [kernels.down(ones, rows.contiguous(), seed, p, 1 - p) for rows in hot.split(16)]
+    return torch.cat(columns, dim=1)
+
+
+@pytest.mark.gpu
+@needs_a_gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("tokens", "width", "ranks"), [(5, 24, 4), (200, 300, 64), (130, 896, 16)])
+def test_kernels_take_the_same_elements_from_value_and_gradients(tokens, width, ranks, dtype):
+    from mobilevideogpt.model import lora_triton
+
+    torch.manual_seed(0)
+    seed = torch.empty(1, dtype=torch.int64, device="cuda").random_()
+    x, dx = (torch.randn(tokens, width, device="cuda").to(dtype) for _ in range(2))
+    a, dmiddle = torch.randn(ranks, width, device="cuda").to(dtype), torch.randn(tokens, ranks, device="cuda").to(dtype)
+    kept = kept_by(lora_triton, seed, 0.25, tokens, width)
+    assert set(kept.unique().tolist()) == {0.0, 1.0}
+    dropped = x.double() * kept.double() / 0.75
+    y = lora_triton.down(x, a, seed, 0.25, 2.0)
+    expected_dx = dx.double() + 2 * dmiddle.double() @ a.double() * kept.double() / 0.75
+    da = lora_triton.add_gradients(x, a, seed, 0.25, 2.0, dmiddle, dx)
+    for found, expected in (
+        (y, 2 * dropped @ a.double().mT),
+        (da, 2 * dmiddle.double().mT @ dropped),
+        (dx, expected_dx),
+    ):
+        assert (found.double() - expected).norm() <= 4e-3 * expected.norm()
+    assert torch.equal(da, lora_triton.add_gradients(x, a, seed, 0.25, 2.0, dmiddle, None)), "the same each time"
+
+
+@pytest.mark.gpu
+@needs_a_gpu
+def test_kernels_drop_as_many_as_asked_and_others_each_time():
+    from mobilevideogpt.model import lora_triton
+
+    seeds = torch.arange(2, device="cuda")
+    one, other = (kept_by(lora_triton, seed, 0.05, 1000, 512) for seed in seeds.split(1))
+    for kept in (one, other):
+        assert abs(kept.mean().item() - 0.95) < 0.002
+        assert abs(kept.float().mean(0) - 0.95).max() < 0.05
+    assert abs((one * other).float().mean().item() - 0.95**2) < 0.003
