@@ -10,6 +10,7 @@ same on a CPU in seconds.
 """
 
 import argparse
+import gc
 import statistics
 import sys
 import time
@@ -24,8 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.model.adapter import add_lora
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
-from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training.kernels import fuse, record_decoder
+from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, shifted, supervised_positions
+from mobilevideogpt.training.kernels import fuse, record_passes
 from mobilevideogpt.training.trainer import autocast, parameter_groups
 from mobilevideogpt.video import pixels
 
@@ -83,7 +84,7 @@ class Bench:
         ids[:, 14 : 14 + self.config.num_visual_tokens] = self.config.video_token_id
         labels = torch.full_like(ids, -100)
         labels[:, -SUPERVISED:] = ids[:, -SUPERVISED:]
-        return {"input_ids": ids, "labels": labels, "attention_mask": torch.ones_like(ids)}
+        return {"input_ids": ids, "labels": labels}
 
     def features(self, clips: int) -> dict[str, torch.Tensor]:
         """What the cache holds of a micro-batch."""
@@ -96,6 +97,7 @@ class Bench:
 
     def run(self, name: str, *, upstream=False, checkpointing=False, micro=CLIPS, fused=False, graphs=False) -> dict:
         """Time steps of ``CLIPS`` clips; the fastest setting of the machine's clocks is left to the machine."""
+        gc.collect()  # the way before this one
         if self.gpu:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -106,14 +108,17 @@ class Bench:
         if fused:
             fuse(model)
         if graphs:
-            record_decoder(model)
+            record_passes(model)
         rates = {"lora": 1e-4, "projectors": 2e-5}
         optimizer = torch.optim.AdamW(parameter_groups(model, rates, 0.0), fused=True)
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         texts = [self.text(micro) for _ in range(CLIPS // micro)]
         features = [self.features(micro) for _ in texts]
         clips = iter(DataLoader(Decoded(), micro, num_workers=8, pin_memory=self.gpu)) if upstream else None
-        all_positions = {"logits_to_keep": self.length} if upstream else {}
+        if upstream:
+            more = {"logits_to_keep": self.length, "attention_mask": torch.ones_like(texts[0]["input_ids"])}
+        else:  # as `Collate` gives them
+            more = {"logits_to_keep": supervised_positions(shifted(texts[0]["labels"]))}
         items = torch.tensor(CLIPS * SUPERVISED, device=self.device)
 
         def step():
@@ -121,7 +126,7 @@ class Bench:
                 video = cached
                 if upstream:
                     video = {k: t.to(self.device, non_blocking=True) for k, t in next(clips).items()}
-                model(**text, **video, **all_positions, num_items_in_batch=items).loss.backward()
+                model(**text, **video, **more, num_items_in_batch=items).loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             model.zero_grad()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase, Qwen2Tokenizer
 
@@ -78,18 +79,20 @@ class MobileVideoGPTProcessor:
         """
         return clip_pixels(path, self.min_frames, self.max_frames)
 
-    def pad(self, features: list[dict], padding_side: str = "right") -> BatchFeature:
+    def pad(self, features: list[dict], padding_side: str = "right", pad_to_multiple_of: int = 1) -> BatchFeature:
         """Collate: pad ``input_ids``, ``labels`` and ``attention_mask`` to the longest, stack the rest."""
         pad_id = self.tokenizer.pad_token_id
         fills = {"input_ids": self.tokenizer.eos_token_id if pad_id is None else pad_id, "labels": IGNORED}
         batch = {}
         features = [{"attention_mask": torch.ones(len(f["input_ids"]), dtype=torch.long)} | f for f in features]
+        longest = max(len(f["input_ids"]) for f in features)
+        more = -longest % pad_to_multiple_of
         for name in features[0]:
             rows = [torch.as_tensor(f[name]) for f in features]
             if name in ("input_ids", "labels", "attention_mask"):
-                batch[name] = torch.nn.utils.rnn.pad_sequence(
-                    rows, batch_first=True, padding_value=fills.get(name, 0), padding_side=padding_side
-                )
+                fill = fills.get(name, 0)
+                padded = torch.nn.utils.rnn.pad_sequence(rows, True, fill, padding_side)
+                batch[name] = F.pad(padded, (0, more) if padding_side == "right" else (more, 0), value=fill)
             else:
                 batch[name] = torch.stack(rows)
         return BatchFeature(batch)

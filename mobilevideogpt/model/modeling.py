@@ -145,7 +145,9 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             raise ValueError("a video's features come in pairs: give both video_features and context_features")
         places = input_ids == self.config.video_token_id
         expected = 0 if video_features is None else len(video_features) * self.config.num_visual_tokens
-        if (found := int(places.sum())) != expected:
+        if self.training and places.is_cuda:  # to wait for the number would leave the GPU idle in every step
+            torch._assert_async(places.sum() == expected, "input_ids hold too many or too few visual placeholders")
+        elif (found := int(places.sum())) != expected:
             raise ValueError(
                 f"input_ids hold {found} visual placeholders (id {self.config.video_token_id}), the videos given fill "
                 f"{expected}: each video stands as {self.config.num_visual_tokens} of them"
@@ -154,7 +156,9 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         if not expected:
             return embeds
         visual = self.model.project(video_features, context_features).to(embeds.device, embeds.dtype)
-        return embeds.masked_scatter(places[..., None], visual)
+        # Not masked_scatter: its gradient has to ask the device how many there are.
+        positions = torch.nonzero_static(places.flatten(), size=expected)[:, 0]
+        return embeds.flatten(0, 1).index_copy(0, positions, visual.flatten(0, 1)).view_as(embeds)
 
     @can_return_tuple
     def forward(
@@ -213,9 +217,9 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         if labels is not None:
-            labels = F.pad(labels, (0, 1), value=-100)[:, 1:]  # what each position predicts
+            labels = shifted(labels)
             if isinstance(logits_to_keep, int) and not logits_to_keep:
-                keep = (labels != -100).any(0).nonzero()[:, 0].to(outputs.last_hidden_state.device)
+                keep = supervised_positions(labels).to(outputs.last_hidden_state.device)
             labels = labels[:, keep.to(labels.device) if isinstance(keep, Tensor) else keep]
         logits = self.lm_head(outputs.last_hidden_state[:, keep])
         loss = None
@@ -310,6 +314,16 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         super().save_pretrained(save_directory, *args, **kwargs)
         if layout == "official":
             write_json(official_config(self.config), Path(save_directory, "config.json"))
+
+
+def shifted(labels: Tensor) -> Tensor:
+    """What each position of ``(B, L)`` predicts; -100 at the end."""
+    return F.pad(labels, (0, 1), value=-100)[:, 1:]
+
+
+def supervised_positions(predicted: Tensor) -> Tensor:
+    """The positions at which some row of ``(B, L)`` predicts a label, ``(P,)``."""
+    return (predicted != -100).any(0).nonzero()[:, 0]
 
 
 def load_encoders(folder_or_repo, video_encoder=None, image_encoder=None) -> MobileVideoGPTForConditionalGeneration:

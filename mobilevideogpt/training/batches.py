@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mobilevideogpt.data.prompts import IGNORED
+from mobilevideogpt.model.modeling import shifted, supervised_positions
 
 
 class NumberedClips(Dataset):
@@ -52,15 +53,20 @@ class SharedBatches:
 
 
 class Collate:
-    """Pad items into a batch, whose ``numbers`` tell which items are in it."""
+    """Pad items behind their text into a batch, to a multiple of ``multiple`` tokens.
 
-    def __init__(self, processor):
-        self.processor = processor
+    There is no attention mask, as nothing looks back at what lies behind it. ``numbers`` tell which items are in the
+    batch, ``logits_to_keep`` where an answer is predicted; the model would have to ask the GPU for it.
+    """
+
+    def __init__(self, processor, multiple: int = 1):
+        self.processor, self.multiple = processor, multiple
 
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
         numbers = torch.tensor([item.pop("number") for item in items])
-        batch = dict(self.processor.pad(items))
-        return {**batch, "numbers": numbers}
+        batch = dict(self.processor.pad(items, pad_to_multiple_of=self.multiple))
+        del batch["attention_mask"]
+        return {**batch, "numbers": numbers, "logits_to_keep": supervised_positions(shifted(batch["labels"]))}
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:

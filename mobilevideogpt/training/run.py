@@ -38,7 +38,7 @@ from mobilevideogpt.training.arguments import (
     plan_launch,
     training_arguments,
 )
-from mobilevideogpt.training.kernels import fuse
+from mobilevideogpt.training.kernels import fuse, record_passes
 from mobilevideogpt.training.launch import prepare_deepspeed
 from mobilevideogpt.training.trainer import (
     MARKER,
@@ -145,8 +145,12 @@ class _Run:
             )
         if settings.precision == "bf16":
             autocast(model, arguments.device.type)
-        if arguments.device.type == "cuda" and "zero3" not in (self.launch.deepspeed or ""):
+        fused = arguments.device.type == "cuda" and "zero3" not in (self.launch.deepspeed or "")
+        recorded = fused and self.launch.processes == 1 and not settings.gradient_checkpointing
+        if fused:
             fuse(model)  # ZeRO-3 gathers a weight when its own module is called
+        if recorded:
+            record_passes(model)
         processor = MobileVideoGPTProcessor.from_pretrained(base)
 
         def dataset(records):
@@ -165,6 +169,7 @@ class _Run:
             stop=self.stop,
             encoders=encoders,
             features_dtype=store.dtype if uncached else None,
+            pad_to_multiple_of=64 if recorded else 1,  # a recording is for one shape
         )
         if checkpoint:
             logger.info("%s: going on from %s", self.run_folder, checkpoint.name)
@@ -407,8 +412,10 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of the code, or None outside a clone."""
+    """Return the commit of the code, or None outside a clone or without git."""
     where = Path(__file__).parent
+    if not shutil.which("git"):
+        return None
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
 

@@ -242,6 +242,7 @@ class FinetuneTrainer(Trainer):
         clips: Names of the training clips, for messages.
         encoders: Encodes batches of pixels, where features are not kept.
         features_dtype: What these features are rounded to.
+        pad_to_multiple_of: Of the tokens of a training batch.
     """
 
     def __init__(
@@ -258,11 +259,14 @@ class FinetuneTrainer(Trainer):
         stop,
         encoders=None,
         features_dtype=None,
+        pad_to_multiple_of=1,
     ):
         self.settings, self.marker, self.stop, self.clips = settings, marker, stop, clips
         self.processor = processor
         self.encoders, self.features_dtype = encoders and encoders.to(args.device), features_dtype
+        self.pad_to_multiple_of = pad_to_multiple_of
         self._saving: Path | None = None
+        self._unchecked: list[tuple[Tensor, list[int]]] = []  # losses of this step and the clips of each
         super().__init__(
             model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, data_collator=list
         )
@@ -281,7 +285,7 @@ class FinetuneTrainer(Trainer):
 
     def get_train_dataloader(self):
         """Return the training batches; not prepared by accelerate, which deals out whole batches."""
-        collate = Collate(self.processor)
+        collate = Collate(self.processor, self.pad_to_multiple_of)
         pin = self.args.device.type == "cuda"
         return batches(self.train_dataset, collate, self.train_batches, self.settings.num_workers, pin)
 
@@ -301,25 +305,21 @@ class FinetuneTrainer(Trainer):
         return self.optimizer
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
-        """Take one forward and backward pass.
-
-        Raises:
-            InputError: If the loss is not a finite number, before the weights change.
-        """
-        numbers = inputs.pop("numbers")
+        """Take one forward and backward pass; `log` looks at the loss, as a GPU would have to wait for it here."""
+        numbers = inputs.pop("numbers").tolist()
         loss = super().training_step(model, inputs, num_items_in_batch)
-        if not torch.isfinite(loss):
-            batch = [number for number in numbers.tolist() if number >= 0]
-            raise self._diverged(f"the loss is {loss.item()}", self.state.global_step + 1, batch)
+        self._unchecked.append((loss, numbers))
         return loss
 
     def log(self, logs, start_time=None):
         """Log, with the learning rate of each kind of parameter, which is checked against the schedule.
 
         Raises:
-            InputError: If the loss explodes or the gradients are not finite, before a checkpoint of this step is saved.
+            InputError: If a loss is not a finite number, the loss explodes or the gradients are not finite; it comes
+                before a checkpoint of this step is saved.
         """
         if "loss" in logs:
+            self._check_losses()
             logs |= self._checked_learning_rates(logs["learning_rate"])
         super().log(logs, start_time)
         if "loss" not in logs:
@@ -332,6 +332,14 @@ class FinetuneTrainer(Trainer):
                 f"the loss rose to more than finetune.max_loss_ratio, {ratio:g}, times what it was, {logs['loss']:.4g},"
             )
             raise self._diverged(what, since, self._clips_of(since))
+
+    def _check_losses(self) -> None:
+        unchecked, self._unchecked = self._unchecked, []
+        values = torch.stack([loss for loss, _ in unchecked]).tolist() if unchecked else []
+        for value, (_, batch) in zip(values, unchecked, strict=True):
+            if not math.isfinite(value):
+                clips = [number for number in batch if number >= 0]  # the others are stand-ins
+                raise self._diverged(f"the loss is {value}", self.state.global_step, clips)
 
     def _diverged(self, what: str, step: int, batch: list[int]) -> InputError:
         clips = ", ".join(self.clips[number] for number in batch)
