@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from mobilevideogpt.model import videomamba
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
-from mobilevideogpt.model.scan import plain_scan, selective_scan
+from mobilevideogpt.model.scan import flipped, plain_scan, selective_scan
 
 CONFIG = MobileVideoGPTConfig()
 COPY_BYTES = 2**30  # far beyond any cache
 CUDA_SECONDS = 0.05  # of work between two events, so that launches hide behind it
 
 
-def step_loop_scan(u, delta, A, B, C, D, z, delta_bias) -> Tensor:
+def step_loop_scan(u, delta, A, B, C, D, z, delta_bias, reverse=False) -> Tensor:
     """`selective_scan` one token after the other: what PyTorch alone does without further thought for its speed."""
     u32 = u.float().mT.contiguous()  # (B, L, D), so that a token's numbers lie together
     step = F.softplus(delta.float().mT + delta_bias)
@@ -38,11 +38,17 @@ def step_loop_scan(u, delta, A, B, C, D, z, delta_bias) -> Tensor:
     B, C = B.float().mT.contiguous(), C.float().mT.contiguous()  # (B, L, N)
     state = torch.zeros(len(u), *A.shape, device=u.device)  # (B, D, N)
     y = torch.empty_like(u32)
-    for t in range(u.shape[2]):
+    tokens = range(u.shape[2])
+    for t in reversed(tokens) if reverse else tokens:
         keep = (step[:, t, :, None] * A).exp_()
         state = torch.addcmul(keep.mul_(state), x[:, t, :, None], B[:, t, None])
         torch.bmm(state, C[:, t, :, None], out=y[:, t, :, None])
     return ((y + u32 * D) * F.silu(z.float().mT)).mT.to(u.dtype)
+
+
+def both_ways(scan: Callable) -> Callable:
+    """A scan that knows one direction, as `selective_scan` is called."""
+    return lambda *tensors, reverse=False: flipped(scan, *tensors) if reverse else scan(*tensors)
 
 
 def random_encoder() -> videomamba.VideoMamba:
@@ -77,7 +83,7 @@ def scan_inputs(encoder: nn.Module, clips: Tensor) -> tuple[Tensor, ...]:
     class Found(Exception):
         pass
 
-    def stop(*tensors):
+    def stop(*tensors, reverse):
         raise Found(tensors)
 
     try:
@@ -137,7 +143,7 @@ def cuda_ways() -> dict[str, Callable]:
         ways["mamba_ssm"] = lambda u, delta, A, B, C, D, z, delta_bias: selective_scan_fn(
             u, delta, A, B, C, D, z, delta_bias, delta_softplus=True
         )
-    return ways
+    return {way: both_ways(scan) for way, scan in ways.items()}
 
 
 def on_cuda(runs: int) -> None:

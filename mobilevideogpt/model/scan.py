@@ -1,12 +1,14 @@
-"""The selective scan of Mamba (arXiv:2312.00752), forward in time. Shapes: B clips, D channels, L tokens, N states.
+"""The selective scan of Mamba (arXiv:2312.00752). Shapes: B clips, D channels, L tokens, N states.
 
     s_t = exp(delta_t A) s_{t-1} + delta_t B_t u_t        y_t = (C_t . s_t + D u_t) silu(z_t)
 
-with ``delta = softplus(delta + delta_bias)``. The ways: the kernel of `mamba_ssm` where that package is installed;
-Triton kernels on any other CUDA device; a compiled loop on the CPU, without a gradient; plain PyTorch for the rest.
+with ``delta = softplus(delta + delta_bias)``; in reverse, ``s_{t+1}`` stands for ``s_{t-1}``. The ways: the kernel of
+`mamba_ssm` where that package is installed; Triton kernels on any other CUDA device; a compiled loop on the CPU,
+without a gradient; plain PyTorch for the rest.
 """
 
 import logging
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -19,7 +21,15 @@ STATES_PER_STEP = 2**18
 
 
 def selective_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor,
+    delta_bias: Tensor,
+    reverse: bool = False,
 ) -> Tensor:
     """Scan by the fastest way that this device and these tensors allow; all compute in float32 inside.
 
@@ -32,19 +42,28 @@ def selective_scan(
         D: Skip, float32, ``(D,)``.
         z: Gate before SiLU, ``(B, D, L)``.
         delta_bias: float32, ``(D,)``.
+        reverse: Scan from the last token to the first.
 
     Returns:
         ``(B, D, L)`` in the dtype of ``u``.
     """
     tensors = (u, delta, A, B, C, D, z, delta_bias)
     needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if u.device.type == "cpu" and not needs_grad and (kernel := _numba()):
+        return kernel(*tensors, reverse)
+    if reverse:
+        return flipped(selective_scan, *tensors)
     if u.is_cuda and (kernel := _mamba_ssm()):
         return kernel(u, delta, A, B, C, D=D, z=z, delta_bias=delta_bias, delta_softplus=True)
     if u.is_cuda and (kernel := _triton(needs_grad)):
         return kernel(*tensors)
-    if u.device.type == "cpu" and not needs_grad and (kernel := _numba()):
-        return kernel(*tensors)
     return plain_scan(*tensors)
+
+
+def flipped(scan: Callable[..., Tensor], u, delta, A, B, C, D, z, delta_bias) -> Tensor:
+    """What a way that knows one direction finds in reverse; the tensors are those of `selective_scan`."""
+    u, delta, B, C, z = (t.flip(-1) for t in (u, delta, B, C, z))
+    return scan(u, delta, A, B, C, D, z, delta_bias).flip(-1)
 
 
 @cache
@@ -73,7 +92,10 @@ def conv_kernel(device_type: str):
     if device_type == "cuda" and triton_works():
         from mobilevideogpt.model.conv_triton import triton_conv_silu
 
-        return triton_conv_silu
+        def conv(x, weight, bias, reverse):
+            return triton_conv_silu(x.flip(1), weight, bias).flip(1) if reverse else triton_conv_silu(x, weight, bias)
+
+        return conv
     if device_type == "cpu" and _numba():
         from mobilevideogpt.model.scan_cpu import cpu_conv_silu
 

@@ -4,7 +4,10 @@ A block of channels walks along its sequence with its states in the first-level 
 written so that LLVM turns them into vector instructions, hence the exponential of our own.
 """
 
+import ctypes
 import math
+import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
@@ -14,11 +17,19 @@ import torch
 from numpy.polynomial import Chebyshev, Polynomial
 from torch import Tensor
 
-CHANNELS = 64  # of a block
+CHANNELS, TOKENS = 64, 32  # of a block of the scan, of the convolution
 LOG2_E = np.float32(math.log2(math.e))
 LEAST, MOST = np.float32(-126), np.float32(126)  # powers of 2 that float32 holds with all its digits
 ROUND = np.float32(1.5 * 2**23)  # added and taken off again, it rounds to whole numbers
 ONE, TWO = np.float32(1), np.float32(2)
+PROCESS = os.getpid()
+try:
+    GNU_PARALLEL = ctypes.CDLL(None).GOMP_parallel  # of the OpenMP that PyTorch has loaded
+except (AttributeError, OSError, TypeError):  # it has another one
+    GNU_PARALLEL = None
+# Once glibc has seen a block of nearly 32 MB freed, it hands memory back to the system beyond 64 MB only (mallopt(3)).
+# What one clip takes in a layer then stays for the next; else a sixth of the encoder's time goes into new pages.
+torch.empty(2**25 - 2**14, dtype=torch.uint8)
 
 
 def _series(function, degree: int, low: float, high: float) -> tuple[np.float32, ...]:
@@ -68,8 +79,8 @@ def _silu(x):
 
 
 @_compiled
-def _scan_block(u, delta, z, strides, A, B, C, D, delta_bias, y, clip, first):
-    """Fill a block of one clip's ``y``, ``(B, L, D)``.
+def _scan_block(u, delta, z, strides, A, B, C, D, delta_bias, y, reverse, clip, first):
+    """Fill a block of channels of one clip's ``y``, ``(B, L, D)``.
 
     ``u``, ``delta`` and ``z`` are flat, with the strides of clip and token of each in ``strides``; ``A`` is ``(N, D)``
     and for powers of 2; ``B`` and ``C`` are ``(B, L, N)``. All are float32.
@@ -79,7 +90,8 @@ def _scan_block(u, delta, z, strides, A, B, C, D, delta_bias, y, clip, first):
     a, state = A.copy(), np.zeros((n_states, width), np.float32)
     step, x, out = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
     u_clip, u_token, delta_clip, delta_token, z_clip, z_token = strides
-    for t in range(length):
+    for passed in range(length):
+        t = length - 1 - passed if reverse else passed
         u_t = u[clip * u_clip + t * u_token + first :][:width]  # slices of what lies together: vector loads
         delta_t = delta[clip * delta_clip + t * delta_token + first :][:width]
         z_t = z[clip * z_clip + t * z_token + first :][:width]
@@ -99,55 +111,79 @@ def _scan_block(u, delta, z, strides, A, B, C, D, delta_bias, y, clip, first):
 
 
 @_compiled
-def _conv_block(x, strides, weight, bias, y, clip, first):
-    """Fill a block of one clip's ``y``, ``(B, L, D)``, from flat ``x``; ``weight`` is ``(taps, D)``, now last."""
-    taps, length, width = len(weight), y.shape[1], min(CHANNELS, len(bias) - first)
-    weight, bias = weight[:, first : first + width], bias[first : first + width]
+def _conv_block(x, strides, weight, bias, y, reverse, clip, first):
+    """Fill a block of tokens of one clip's ``y``, ``(B, L, D)``, from flat ``x``; ``weight`` is ``(taps, D)``."""
+    taps, (_, length, width) = len(weight), y.shape
     total = np.empty(width, np.float32)
     x_clip, x_token = strides
-    for t in range(length):
-        y_t = y[clip, t, first : first + width]
+    for t in range(first, min(first + TOKENS, length)):
+        y_t = y[clip, t]
         total[:] = bias
-        for back in range(min(taps, t + 1)):
-            x_t = x[clip * x_clip + (t - back) * x_token + first :][:width]
-            for d in range(width):
-                total[d] += weight[taps - 1 - back, d] * x_t[d]
+        for back in range(taps):
+            seen = t + back if reverse else t - back
+            if 0 <= seen < length:
+                x_t = x[clip * x_clip + seen * x_token :][:width]
+                for d in range(width):
+                    total[d] += weight[taps - 1 - back, d] * x_t[d]
         for d in range(width):
             y_t[d] = _silu(total[d])
 
 
-def cpu_conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def cpu_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False) -> Tensor:
     """`mobilevideogpt.model.videomamba.conv_silu` without a gradient; as `conv_triton.triton_conv_silu`."""
     flat, strides = _flat(x.mT)
     y = torch.empty(x.shape, dtype=torch.float32)
     arrays = [t.detach().float().contiguous().numpy() for t in (weight[:, 0].mT, bias, y)]
-    _share_out(lambda block: _conv_block(flat, strides, *arrays, *block), len(x), x.shape[2])
+    blocks = product(range(len(x)), range(0, x.shape[1], TOKENS))
+    _share_out(lambda block: _conv_block(flat, strides, *arrays, reverse, *block), blocks)
     return y.to(x.dtype)
 
 
 def cpu_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor,
+    delta_bias: Tensor,
+    reverse: bool = False,
 ) -> Tensor:
     """`mobilevideogpt.model.scan.selective_scan` without a gradient, on as many threads as PyTorch may use."""
     flat, strides = zip(*(_flat(t) for t in (u, delta, z)), strict=True)
     y = torch.empty_like(u.mT, dtype=torch.float32, memory_format=torch.contiguous_format)
     matrices = (A.float().mT * LOG2_E.item(), B.float().mT, C.float().mT, D.float(), delta_bias.float(), y)
     arrays = [t.detach().contiguous().numpy() for t in matrices]
-
-    _share_out(lambda block: _scan_block(*flat, sum(strides, ()), *arrays, *block), len(u), u.shape[1])
+    blocks = product(range(len(u)), range(0, u.shape[1], CHANNELS))
+    _share_out(lambda block: _scan_block(*flat, sum(strides, ()), *arrays, reverse, *block), blocks)
     return y.mT.to(u.dtype)
 
 
-def _share_out(call, clips: int, width: int) -> None:
-    """Call ``call((clip, first channel))`` for all blocks, on as many threads as PyTorch may use."""
-    blocks = list(product(range(clips), range(0, width, CHANNELS)))
-    threads = min(torch.get_num_threads(), len(blocks))
+def _share_out(call: Callable, blocks: Iterable) -> None:
+    """Call ``call(block)`` for all blocks, on as many threads as PyTorch may use.
+
+    Where they can be had, these are PyTorch's own: after each of its operations they wait for the next one in a loop
+    that takes a core for milliseconds. In a forked process they are gone.
+    """
+    threads, left, errors = torch.get_num_threads(), iter(list(blocks)), []
+
+    def work(_=None):
+        try:
+            for block in left:
+                call(block)
+        except BaseException as error:  # which would be lost on its way through C
+            errors.append(error)
+
     if threads == 1:
-        for block in blocks:
-            call(block)
+        work()
+    elif GNU_PARALLEL and os.getpid() == PROCESS:
+        GNU_PARALLEL(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(work), None, threads, 0)
     else:
         with ThreadPoolExecutor(threads) as pool:  # not Numba's own threads: those do not survive a fork
-            list(pool.map(call, blocks))
+            list(pool.map(work, range(threads)))
+    if errors:
+        raise errors[0]
 
 
 def _flat(t: Tensor) -> tuple[np.ndarray, tuple[int, int]]:

@@ -63,22 +63,27 @@ class Mixer(nn.Module):
     def backward_branch(self, x: Tensor, z: Tensor) -> Tensor:
         """``(B, L, D)``, where a token sees those after it."""
         weights = (self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b)
-        return self._branch(x.flip(1), z.flip(1), *weights).flip(1)
+        return self._branch(x, z, *weights, reverse=True)
 
-    def _branch(self, x, z, conv1d, x_proj, dt_proj, A_log, D):
-        u = conv_silu(x, conv1d).mT  # (B, D, L)
+    def _branch(self, x, z, conv1d, x_proj, dt_proj, A_log, D, reverse=False):
+        u = conv_silu(x, conv1d, reverse).mT  # (B, D, L)
         dt, B, C = x_proj(u.mT).split((self.dt_rank, self.n_states, self.n_states), dim=-1)
         delta = F.linear(dt, dt_proj.weight).mT  # (B, D, L)
         A = -torch.exp(A_log.float())
-        return selective_scan(u, delta, A, B.mT, C.mT, D.float(), z.mT, dt_proj.bias.float()).mT
+        return selective_scan(u, delta, A, B.mT, C.mT, D.float(), z.mT, dt_proj.bias.float(), reverse=reverse).mT
 
 
-def conv_silu(x: Tensor, conv1d: nn.Conv1d) -> Tensor:
-    """Convolve each channel of ``(B, L, D)`` along L, where a token sees itself and those before it; then SiLU."""
+def conv_silu(x: Tensor, conv1d: nn.Conv1d, reverse: bool = False) -> Tensor:
+    """Convolve each channel of ``(B, L, D)`` along L, then SiLU.
+
+    A token sees itself and those before it or, in reverse, those after it. The last tap weighs the token itself.
+    """
     needs_grad = torch.is_grad_enabled() and (x.requires_grad or conv1d.weight.requires_grad)
     if not needs_grad and (kernel := conv_kernel(x.device.type)):
-        return kernel(x, conv1d.weight, conv1d.bias)
-    return F.silu(conv1d(F.pad(x.mT, (conv1d.kernel_size[0] - 1, 0))).mT)
+        return kernel(x, conv1d.weight, conv1d.bias, reverse)
+    beyond, weight = conv1d.kernel_size[0] - 1, conv1d.weight
+    padded = F.pad(x.mT, (0, beyond) if reverse else (beyond, 0))
+    return F.silu(F.conv1d(padded, weight.flip(-1) if reverse else weight, conv1d.bias, groups=len(weight)).mT)
 
 
 class Block(nn.Module):

@@ -62,6 +62,19 @@ def test_a_way_of_the_cpu_follows_the_definition(way, shape):
     torch.testing.assert_close(way(**tensors).double(), step_by_step(**tensors), atol=1e-4, rtol=1e-4)
 
 
+def selective_scan_with_a_gradient(**tensors):
+    return selective_scan(**{k: t.requires_grad_() if k == "u" else t for k, t in tensors.items()}).detach()
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 203, 65, 5), (2, 1, 9, 1)])
+@pytest.mark.parametrize("way", [cpu_scan, selective_scan, selective_scan_with_a_gradient])
+def test_a_scan_in_reverse_is_that_of_the_flipped_sequence(way, shape):
+    tensors = inputs(*shape)
+    in_time = {"u", "delta", "B", "C", "z"}
+    expected = step_by_step(**{k: t.flip(-1) if k in in_time else t for k, t in tensors.items()}).flip(-1)
+    torch.testing.assert_close(way(**tensors, reverse=True).double(), expected, atol=1e-4, rtol=1e-4)
+
+
 @on_the_cpu
 def test_any_strides_give_the_same(way):
     tensors = inputs(2, 24, 37, 16)
@@ -137,6 +150,19 @@ def test_the_number_of_threads_changes_nothing():
         found.append(cpu_scan(**tensors))
     torch.set_num_threads(threads)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_in_a_thread_is_raised(threads):
+    from mobilevideogpt.model.scan_cpu import _share_out
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            _share_out(lambda block: 1 // block, [1, 0, 2])
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_process_forked_from_one_that_has_scanned_can_scan():

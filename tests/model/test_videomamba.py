@@ -19,6 +19,15 @@ def test_the_compiled_convolution_of_a_cpu_is_pytorchs(shape, dtype):
     torch.testing.assert_close(found.double(), expected, atol=rounding, rtol=rounding)
 
 
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 6), (2, 3, 65), (3, 51, 200)])
+def test_the_convolution_in_reverse_is_that_of_the_flipped_sequence(shape, grad):
+    conv1d = torch.nn.Conv1d(shape[2], shape[2], 4, groups=shape[2])
+    x = torch.randn(*shape, generator=torch.manual_seed(0))
+    with torch.set_grad_enabled(grad):
+        torch.testing.assert_close(conv_silu(x, conv1d, reverse=True), conv_silu(x.flip(1), conv1d).flip(1))
+
+
 def test_the_convolution_has_a_gradient_where_one_is_wanted():
     conv1d = torch.nn.Conv1d(6, 6, 4, groups=6)
     conv_silu(torch.randn(2, 9, 6), conv1d).sum().backward()
