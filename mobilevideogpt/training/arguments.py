@@ -43,7 +43,7 @@ class TrainingSettings:
     """
 
     epochs: float = 10
-    batch_size: int | str = 4
+    batch_size: int | str = "auto"
     gradient_accumulation_steps: int = 1
     effective_batch_size: int = 4
     learning_rate: float = 1e-4
@@ -57,7 +57,7 @@ class TrainingSettings:
     lora_dropout: float = 0.05
     max_text_tokens: int = 2048
     precision: str = "bf16"
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: bool = False
     save_steps: int = 50
     save_total_limit: int = 2
     keep: str = "last"

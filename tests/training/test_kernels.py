@@ -69,18 +69,27 @@ def test_replayed_passes_give_the_losses_and_summed_gradients_of_eager_ones(mode
 
 def test_replayed_passes_see_what_an_optimiser_changed(model):
     one = batch(model.config, 2, 30)
+    start = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+    def losses():
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in start:
+                    parameter.copy_(start[name])
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, fused=True)
+        seen = []
+        for _ in range(8):
+            loss = model(**one).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            seen.append(loss.item())
+        return seen
+
+    eager = losses()
     record_passes(model)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, fused=True)
-    seen = []
-    for _ in range(12):
-        loss = model(**one).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        seen.append(loss.item())
-    assert seen[-1] < seen[0] - 1
-    with torch.no_grad():
-        assert model.eval()(**one).loss.item() == pytest.approx(seen[-1], abs=1)
+    assert losses() == pytest.approx(eager, rel=1e-2)
+    assert eager[-1] < eager[0] - 0.1
 
 
 def test_dropout_draws_anew_in_each_replay_and_again_from_a_state(model):

@@ -66,12 +66,12 @@ def test_the_largest_batch_that_is_predicted_to_fit_is_taken_at_the_same_effecti
 
 
 def test_what_would_fit_is_named_with_its_cost_and_does(released):
-    settings = TrainingSettings(gradient_checkpointing=False)
+    settings = TrainingSettings(batch_size=4)
     there = predicted_bytes(settings, released, 128) - 1
     told = what_would_fit(settings, ONE, released, 128, there)
     assert told.startswith("set finetune={batch_size: 2, gradient_accumulation_steps: 2} (")
     assert "GB; the same result, somewhat slower)" in told and "close what else" in told
-    least = TrainingSettings(batch_size=1, gradient_accumulation_steps=4)
+    least = TrainingSettings(batch_size=1, gradient_accumulation_steps=4, gradient_checkpointing=True)
     told = what_would_fit(settings, ONE, released, 128, predicted_bytes(least, released, 128))
     assert "batch_size: 1, gradient_accumulation_steps: 4, gradient_checkpointing: true" in told
     assert what_would_fit(least, ONE, released, 128, 0) == "close what else uses the device's memory"
@@ -111,9 +111,9 @@ def test_a_rehearsal_that_fails_is_told_with_its_reason(project, tmp_path):
 
 def test_what_takes_more_memory_is_predicted_to(released):
     def predicted(**changes):
-        return predicted_bytes(TrainingSettings(**changes), released, 128)
+        return predicted_bytes(TrainingSettings(**{"batch_size": 4} | changes), released, 128)
 
-    assert predicted() < predicted(batch_size=8) < predicted(batch_size=8, gradient_checkpointing=False)
+    assert predicted(gradient_checkpointing=True) < predicted() < predicted(batch_size=8)
     assert predicted() < predicted(precision="fp32")
 
 
