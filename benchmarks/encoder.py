@@ -134,16 +134,18 @@ def cuda_ways() -> dict[str, Callable]:
     """The scans that run on this machine's GPU."""
     from mobilevideogpt.model.scan_triton import triton_scan
 
-    ways = {"triton": triton_scan, "plain": plain_scan}
+    ways = {"triton": triton_scan, "plain": both_ways(plain_scan)}
     try:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except ImportError as error:
         print(f"mamba_ssm: not importable here ({error})")
     else:
-        ways["mamba_ssm"] = lambda u, delta, A, B, C, D, z, delta_bias: selective_scan_fn(
-            u, delta, A, B, C, D, z, delta_bias, delta_softplus=True
+        ways["mamba_ssm"] = both_ways(
+            lambda u, delta, A, B, C, D, z, delta_bias: selective_scan_fn(
+                u, delta, A, B, C, D, z, delta_bias, delta_softplus=True
+            )
         )
-    return {way: both_ways(scan) for way, scan in ways.items()}
+    return ways
 
 
 def on_cuda(runs: int) -> None:

@@ -11,7 +11,7 @@ TOKENS, CHANNELS = 16, 128  # of one program
 @triton.jit
 def _conv_kernel(
     x, weight, bias, y, width, length, x_b, x_l,
-    TAPS: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr,
+    TAPS: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
     clip = tl.program_id(2).to(tl.int64)
     t = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)[:, None]
@@ -19,7 +19,7 @@ def _conv_kernel(
     in_d = d < width
     total = tl.zeros((TOKENS, CHANNELS), dtype=tl.float32) + tl.load(bias + d, mask=in_d, other=0.0).to(tl.float32)
     for back in tl.static_range(TAPS):
-        at = t - back
+        at = t + back if REVERSE else t - back
         seen = tl.load(x + clip * x_b + at * x_l + d, mask=in_d & (at >= 0) & (at < length), other=0.0)
         total += seen.to(tl.float32) * tl.load(weight + d * TAPS + TAPS - 1 - back, mask=in_d, other=0.0).to(tl.float32)
     total *= tl.sigmoid(total)
@@ -27,7 +27,7 @@ def _conv_kernel(
     tl.store(place, total.to(y.dtype.element_ty), mask=in_d & (t < length))
 
 
-def triton_conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def triton_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False) -> Tensor:
     """`mobilevideogpt.model.videomamba.conv_silu` without a gradient, in float32 inside.
 
     Args:
@@ -44,6 +44,6 @@ def triton_conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     with torch.cuda.device(x.device):
         _conv_kernel[grid](
             x, weight.contiguous(), bias, y, width, length, x.stride(0), x.stride(1),
-            TAPS=weight.shape[-1], TOKENS=TOKENS, CHANNELS=CHANNELS,
+            TAPS=weight.shape[-1], TOKENS=TOKENS, CHANNELS=CHANNELS, REVERSE=reverse,
         )  # fmt: skip
     return y

@@ -49,14 +49,16 @@ def selective_scan(
     """
     tensors = (u, delta, A, B, C, D, z, delta_bias)
     needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    if u.device.type == "cpu" and not needs_grad and (kernel := _numba()):
+    if not needs_grad and (kernel := _kernel(u.device.type)):
         return kernel(*tensors, reverse)
     if reverse:
         return flipped(selective_scan, *tensors)
     if u.is_cuda and (kernel := _mamba_ssm()):
         return kernel(u, delta, A, B, C, D=D, z=z, delta_bias=delta_bias, delta_softplus=True)
-    if u.is_cuda and (kernel := _triton(needs_grad)):
-        return kernel(*tensors)
+    if u.is_cuda and triton_works():
+        from mobilevideogpt.model.scan_gradient import gradient_scan
+
+        return gradient_scan(*tensors)
     return plain_scan(*tensors)
 
 
@@ -75,16 +77,13 @@ def _mamba_ssm():
     return selective_scan_fn
 
 
-def _triton(needs_grad: bool):
-    if not triton_works():
-        return None
-    if needs_grad:
-        from mobilevideogpt.model.scan_gradient import gradient_scan
+def _kernel(device_type: str):
+    """The kernel of `selective_scan` on such a device, forward only but in both directions, or None."""
+    if device_type == "cuda" and not _mamba_ssm() and triton_works():
+        from mobilevideogpt.model.scan_triton import triton_scan
 
-        return gradient_scan
-    from mobilevideogpt.model.scan_triton import triton_scan
-
-    return triton_scan
+        return triton_scan
+    return _numba() if device_type == "cpu" else None
 
 
 def conv_kernel(device_type: str):
@@ -92,10 +91,7 @@ def conv_kernel(device_type: str):
     if device_type == "cuda" and triton_works():
         from mobilevideogpt.model.conv_triton import triton_conv_silu
 
-        def conv(x, weight, bias, reverse):
-            return triton_conv_silu(x.flip(1), weight, bias).flip(1) if reverse else triton_conv_silu(x, weight, bias)
-
-        return conv
+        return triton_conv_silu
     if device_type == "cpu" and _numba():
         from mobilevideogpt.model.scan_cpu import cpu_conv_silu
 

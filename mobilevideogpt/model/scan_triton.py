@@ -117,7 +117,15 @@ def _multiprocessors(device: torch.device) -> int:
 
 
 def triton_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor,
+    delta_bias: Tensor,
+    reverse: bool = False,
 ) -> Tensor:
     """`mobilevideogpt.model.scan.selective_scan` without a gradient; any strides, fastest if ``stride(1) == 1``."""
     batch, width, length = u.shape
@@ -126,11 +134,15 @@ def triton_scan(
     few = batch * triton.cdiv(width, 8) < 4 * _multiprocessors(u.device)
     channels, tokens = (4, 16) if few else (8, 8)
     row = 1 if width % 2 else channels * tokens // 32  # channels that a thread loads at once, with work for all 32
-    strides = [s for t in (u, delta, B, C, z, y) for s in t.stride()]
-    vectors = (A.float().contiguous(), B, C, D.float().contiguous(), z, delta_bias.float().contiguous())
+    along = (u, delta, B, C, z, y)
+    strides = [s for t in along for s in (*t.stride()[:2], -t.stride(2) if reverse else t.stride(2))]
+    if reverse:  # it begins at the last token and walks back
+        along = [t[:, :, -1:] for t in along]
+    u, delta, B, C, z, out = along
+    A, D, delta_bias = (t.float().contiguous() for t in (A, D, delta_bias))
     with torch.cuda.device(u.device):
         _scan_kernel[(triton.cdiv(width, channels), batch)](
-            u, delta, *vectors, y, width, length, A.shape[1], *strides,
+            u, delta, A, B, C, D, z, delta_bias, out, width, length, A.shape[1], *strides,
             CHANNELS=channels, STATES=triton.next_power_of_2(A.shape[1]), TOKENS=tokens, ROW=row, num_warps=1,
         )  # fmt: skip
     return y

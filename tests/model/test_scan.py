@@ -213,6 +213,17 @@ def test_a_kernel_follows_the_definition(way, shape):
     torch.testing.assert_close(kernel(**contiguous).double(), step_by_step(**tensors), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [pytest.param(shape, marks=gpu) for shape in (SHAPES[0], (3, 65, 203, 5))])
+@pytest.mark.parametrize("grad", [False, True])
+def test_the_triton_scan_in_reverse_is_that_of_the_flipped_sequence(shape, grad):
+    tensors = {k: t.cuda() for k, t in inputs(*shape).items()}
+    in_time = {"u", "delta", "B", "C", "z"}
+    expected = step_by_step(**{k: t.flip(-1) if k in in_time else t for k, t in tensors.items()}).flip(-1)
+    tensors["u"].requires_grad_(grad)
+    found = selective_scan(**tensors, reverse=True).detach().double()
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [pytest.param(shape, marks=gpu) for shape in SHAPES])
 def test_the_triton_gradient_is_the_definitions(shape):
     ours = {k: t.cuda().requires_grad_() for k, t in inputs(*shape).items()}

@@ -37,13 +37,16 @@ def test_the_convolution_has_a_gradient_where_one_is_wanted():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1, 8), (3, 50, 200), (2, 1569, 1152)])
-def test_the_triton_convolution_is_pytorchs(shape, dtype):
+def test_the_triton_convolution_is_pytorchs(shape, reverse, dtype):
     conv1d = torch.nn.Conv1d(shape[2], shape[2], 4, groups=shape[2]).cuda().to(dtype)
     x = torch.randn(*shape[:2], 2 * shape[2], generator=torch.manual_seed(0)).cuda().to(dtype).chunk(2, dim=-1)[1]
     with torch.no_grad():
-        found = conv_silu(x, conv1d)
-        expected = F.silu(conv1d.double()(F.pad(x.double().mT, (3, 0)))).mT
+        found = conv_silu(x, conv1d, reverse)
+        x = x.double().flip(1) if reverse else x.double()
+        expected = F.silu(conv1d.double()(F.pad(x.mT, (3, 0)))).mT
+        expected = expected.flip(1) if reverse else expected
     assert found.dtype == dtype
     rounding = torch.finfo(dtype).eps
     torch.testing.assert_close(found.double(), expected, atol=2 * rounding, rtol=2 * rounding)
