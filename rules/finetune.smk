@@ -1,5 +1,5 @@
 rule finetune:
-    """Fine-tune LoRA and both projectors, or go on where a run was stopped; the adapter lies beside train.json."""
+    """Fine-tune language model and projectors, or go on where a run was stopped; the adapter lies beside train.json."""
     input:
         train=annotations_of("train"),
         val=annotations_of("val"),

@@ -1,6 +1,6 @@
 # The settings that decide whether the fine-tuning fits the machine; others may change without a new rehearsal.
 TAKES_MEMORY = """
-    batch_size gradient_accumulation_steps effective_batch_size lora_r max_text_tokens precision
+    method quantization batch_size gradient_accumulation_steps effective_batch_size lora_r max_text_tokens precision
     gradient_checkpointing save_total_limit deepspeed processes
 """
 

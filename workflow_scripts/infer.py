@@ -8,7 +8,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.generation import load_for_inference, predict_clip
 from mobilevideogpt.files import read_json
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.adapter import load_adapter
+from mobilevideogpt.model.adapter import load_finetuned
 
 log_to(snakemake.log[0])
 video = snakemake.params.video
@@ -20,7 +20,7 @@ exercise = snakemake.params.exercise or Path(video).resolve().parent.name
 model = load_for_inference(base["base"], base["video_encoder"], base["image_encoder"], precision=train["precision"])
 print(
     predict_clip(
-        load_adapter(model, train["adapter"]),
+        load_finetuned(model, train["adapter"]),
         MobileVideoGPTProcessor.from_pretrained(base["base"]),
         video,
         build_prompt(snakemake.params.prompt, exercise),

@@ -9,7 +9,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.generation import predict
 from mobilevideogpt.evaluation.grounding import swap_videos
 from mobilevideogpt.evaluation.metrics import normalise, score, split_answer
-from mobilevideogpt.model.adapter import load_adapter
+from mobilevideogpt.model.adapter import load_finetuned
 
 
 def evaluate(
@@ -63,7 +63,7 @@ def evaluate(
 
     prompts, references = zip(*map(prompt_and_response, records), strict=True)
     base = answer(records, "base")
-    model = load_adapter(model, adapter)
+    model = load_finetuned(model, adapter)
     finetuned = answer(records, "fine-tuned")
     swapped = [record | {"video": video} for record, video in zip(records, shown_videos, strict=True)]
     mismatched = answer(swapped, "mismatched video")

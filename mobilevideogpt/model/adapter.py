@@ -1,5 +1,10 @@
-"""What fine-tuning trains: LoRA (arXiv:2106.09685) on the language model's linear layers, and both projectors whole."""
+"""What fine-tuning trains: both projectors, and the language model by LoRA (arXiv:2106.09685) or whole.
 
+LoRA is kept in PEFT's layout, projectors included. A language model that was trained whole is kept with the projectors
+as a checkpoint without encoders, which are the base's.
+"""
+
+import importlib
 import logging
 from pathlib import Path
 
@@ -13,6 +18,8 @@ from peft import (
     load_peft_weights,
     set_peft_model_state_dict,
 )
+from safetensors.torch import load_file
+from transformers import BitsAndBytesConfig
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.checkpoint import load_pickled
@@ -22,10 +29,38 @@ log = logging.getLogger(__name__)
 
 # Matched against whole names, so that layers of the encoders with the same last names are left alone.
 LORA_TARGETS = r"model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+WHOLE_FILES = ("config.json", "model.safetensors")
 ORIGINAL_PROJECTORS = "non_lora_trainables.bin"  # where the original code's LoRA training leaves them
+NOT_QUANTIZED = ["lm_head", *(f"model.{name}" for name in ("vision_tower", "image_vision_tower"))]
 PROJECTORS = ["mm_projector", "image_mm_projector"]
 # PEFT compares the ends of names, and one projector's name ends with the other's.
 MODULES_TO_SAVE = [f"model.{name}" for name in PROJECTORS]
+
+
+def nf4(compute_dtype: torch.dtype, device: torch.device | str) -> dict:
+    """Options of ``from_pretrained`` that load the decoder's linear layers in NF4, for LoRA (QLoRA, arXiv:2305.14314).
+
+    Weights of 4 bits, their scales quantized in turn; products in ``compute_dtype``. All else stays as it is.
+
+    Raises:
+        InputError: If bitsandbytes is not installed.
+    """
+    try:
+        importlib.import_module("bitsandbytes")
+    except ImportError as error:
+        raise InputError(
+            f"finetune.quantization: nf4 takes bitsandbytes, which cannot be imported ({error}): pip install '.[nf4]', "
+            "or set it to none"
+        ) from None
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+        llm_int8_skip_modules=NOT_QUANTIZED + MODULES_TO_SAVE,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def add_lora(model: MobileVideoGPTForConditionalGeneration, r: int, lora_alpha: int, lora_dropout: float) -> PeftModel:
@@ -39,6 +74,33 @@ def add_lora(model: MobileVideoGPTForConditionalGeneration, r: int, lora_alpha: 
         task_type="CAUSAL_LM",
     )
     return _wrap(model, config)
+
+
+def trained_tensors(model: PeftModel | MobileVideoGPTForConditionalGeneration) -> dict[str, torch.Tensor]:
+    """What of ``model`` is trained, and saved, by its name in the file; of one without an adapter all but encoders."""
+    if isinstance(model, PeftModel):
+        return get_peft_model_state_dict(model)
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    return {k: t for k, t in model.state_dict().items() if "vision_tower." not in k and k not in tied}
+
+
+def load_finetuned(
+    model: MobileVideoGPTForConditionalGeneration, folder: str | Path
+) -> PeftModel | MobileVideoGPTForConditionalGeneration:
+    """Put what a fine-tuning wrote to ``folder`` into ``model``, the base, in place: an adapter, or whole weights.
+
+    Whole weights are rounded to the precision that ``model`` has, as autocast did for each product in training.
+
+    Raises:
+        InputError: If the folder holds neither, or it was made for a model of another shape.
+    """
+    weights = Path(folder, WHOLE_FILES[-1])
+    if Path(folder, ADAPTER_FILES[0]).is_file() or not weights.is_file():
+        return load_adapter(model, folder)
+    tensors = load_file(weights)
+    _check_shapes(tensors, trained_tensors(model), folder)
+    model.load_state_dict(tensors, strict=False)  # the encoders and a tied head are there
+    return model.requires_grad_(False).eval()
 
 
 def load_adapter(
@@ -69,18 +131,21 @@ def load_adapter(
     if not any("projector" in key for key in tensors):
         log.warning("%s: the adapter comes without projectors; those of the base are used", folder)
         tensors |= {k: t for k, t in own.items() if "projector" in k}
+    _check_shapes(tensors, own, folder, f"; it was trained on {config.base_model_name_or_path}")
+    set_peft_model_state_dict(wrapped, tensors)
+    if not is_trainable:
+        wrapped.requires_grad_(False).eval()
+    return wrapped
+
+
+def _check_shapes(tensors: dict, own: dict, folder: str | Path, origin: str = "") -> None:
     expected = {k: t.shape for k, t in own.items()}
     if wrong := sorted(
         k for k in expected.keys() | tensors.keys() if k not in tensors or tensors[k].shape != expected.get(k)
     ):
         raise InputError(
-            f"{folder}: {len(wrong)} tensors of the adapter do not fit this base checkpoint, the first is {wrong[0]}; "
-            f"it was trained on {config.base_model_name_or_path}"
+            f"{folder}: {len(wrong)} of its tensors do not fit this base checkpoint, the first is {wrong[0]}{origin}"
         )
-    set_peft_model_state_dict(wrapped, tensors)
-    if not is_trainable:
-        wrapped.requires_grad_(False).eval()
-    return wrapped
 
 
 def _original_projectors(path: Path) -> dict[str, torch.Tensor]:
@@ -91,12 +156,14 @@ def _original_projectors(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def merge_adapter(model: PeftModel) -> MobileVideoGPTForConditionalGeneration:
-    """Add the adapter to the base, put the trained projectors in place, and return the plain model, in float32.
+def merge_adapter(model: PeftModel | MobileVideoGPTForConditionalGeneration) -> MobileVideoGPTForConditionalGeneration:
+    """Add the adapter, if there is one, to the base, put the projectors in place, and return the plain float32 model.
 
     Adding in float32 rounds nothing; whoever saves in half precision casts once, afterwards.
     """
-    merged = model.float().merge_and_unload()
+    merged = model.float()
+    if isinstance(model, PeftModel):
+        merged = model.merge_and_unload()
     merged.config.dtype = torch.float32
     return merged
 

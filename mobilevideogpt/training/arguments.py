@@ -42,6 +42,8 @@ class TrainingSettings:
     `training.fitting`). A step learns from ``effective_batch_size`` clips; it follows where ``batch_size`` is a number.
     """
 
+    method: str = "lora"
+    quantization: str = "none"
     epochs: float = 10
     batch_size: int | str = "auto"
     gradient_accumulation_steps: int = 1
@@ -71,12 +73,18 @@ class TrainingSettings:
 
     def __post_init__(self):
         for name, choices in {
+            "method": ("lora", "full"),
+            "quantization": ("none", "nf4"),
             "precision": ("bf16", "fp16", "fp32"),
             "keep": ("best", "last"),
             "deepspeed": ("auto", "none", "zero2", "zero3", "zero3_offload"),
         }.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"finetune.{name}: {getattr(self, name)!r} is none of {', '.join(choices)}")
+        if self.quantization == "nf4" and (self.method == "full" or self.deepspeed.startswith("zero3")):
+            other = "method: full" if self.method == "full" else f"deepspeed: {self.deepspeed}"
+            why = "weights of 4 bits cannot be trained" if self.method == "full" else "ZeRO-3 cannot spread them out"
+            raise InputError(f"finetune.quantization: nf4 does not go with finetune.{other}: {why}; change either")
         if self.batch_size == "auto":
             shared = "effective_batch_size"
         elif isinstance(self.batch_size, int):
@@ -122,7 +130,8 @@ class TrainingSettings:
 
     def learned_from(self) -> dict:
         """Return the settings that shape the adapter, for its digest."""
-        return {name: value for name, value in asdict(self).items() if name not in NOT_LEARNED_FROM}
+        left_out = NOT_LEARNED_FROM | ({"lora_r", "lora_alpha", "lora_dropout"} if self.method == "full" else set())
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 def for_this_gpu(settings: TrainingSettings) -> TrainingSettings:
@@ -168,7 +177,8 @@ def plan_launch(settings: TrainingSettings) -> Launch:
         raise InputError(f"finetune.processes: {processes} processes, but there are {gpus} GPUs; choose at most {gpus}")
     elif processes < gpus:
         logger.warning("training on %d of %d GPUs, which share %d clips", processes, gpus, settings.shared)
-    if settings.deepspeed == "none" or (settings.deepspeed == "auto" and not gpus):
+    alone = settings.method == "full" and processes == 1  # ZeRO-2 would share nothing, and keep a copy of all weights
+    if settings.deepspeed == "none" or (settings.deepspeed == "auto" and (alone or not gpus)):
         return Launch(processes, None)
     explicit = settings.deepspeed != "auto"
     if settings.precision == "fp16":

@@ -106,10 +106,22 @@ def what_would_fit(
     least = changes[-1][1] if changes else {}
     if settings.precision == "fp32":
         changes.append(("coarser arithmetic, but faster", least | {"precision": "bf16"}))
-    changes.append(("learns with fewer weights", least | {"lora_r": max(1, settings.lora_r // 4)}))
+    if settings.method == "full":
+        if launch.deepspeed and launch.processes == 1:
+            changes.insert(0, ("the same result", {"deepspeed": "none"}))
+        offloaded = {"deepspeed": "zero3_offload"}
+        changes += [("the same result, slowly: most stays in main memory", batch | offloaded) for batch in ({}, least)]
+        changes.append(("learns with fewer weights", {"method": "lora"}))
+    else:
+        changes.append(("learns with fewer weights", least | {"lora_r": max(1, settings.lora_r // 4)}))
+        if settings.quantization == "none" and "zero3" not in (launch.deepspeed or ""):
+            rounded = "frozen weights rounded to 4 bits; takes bitsandbytes: pip install '.[nf4]'"
+            changes.append((rounded, least | {"quantization": "nf4"}))
     fitting = []
     for cost, change in changes:
-        predicted = scale * _predicted(replace(settings, **change), launch, base, text_tokens)
+        other = change.get("deepspeed", launch.deepspeed)
+        started = replace(launch, deepspeed=None if other == "none" else other)
+        predicted = scale * _predicted(replace(settings, **change), started, base, text_tokens)
         if predicted <= there:
             values = ", ".join(f"{name}: {str(value).lower()}" for name, value in change.items())
             fitting.append(f"set finetune={{{values}}} ({predicted / 1e9:.1f} GB; {cost})")
@@ -118,4 +130,4 @@ def what_would_fit(
 
 def _predicted(settings: TrainingSettings, launch: Launch, base: str | Path, text_tokens: int) -> int:
     on_gpu = torch.cuda.is_available()
-    return predicted_bytes(settings, base, text_tokens, launch.processes, bool(launch.deepspeed), on_gpu)
+    return predicted_bytes(settings, base, text_tokens, launch.processes, launch.deepspeed, on_gpu)

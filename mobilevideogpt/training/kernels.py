@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 SHAPES = 4  # recorded, at most; other shapes run as ever
 
 
-def fuse(model: PeftModel) -> None:
-    """Let ``model`` compute LoRA, norms and, with liger-kernel, SwiGLU and RoPE in fewer kernels, in place."""
+def fuse(model: PeftModel | nn.Module) -> None:
+    """Let ``model`` compute LoRA (if any), norms and, with liger-kernel, SwiGLU and RoPE in fewer kernels, in place."""
     _fuse_lora(model)
     for module in model.modules():
         if isinstance(module, Qwen2RMSNorm):
@@ -44,7 +44,10 @@ def fuse(model: PeftModel) -> None:
 
 
 def _fuse_lora(model: PeftModel) -> None:
-    decoder, lora = model.get_base_model().model, FusedLora(model)
+    lora = FusedLora(model)
+    if not lora.layers:  # all of the language model is trained, or it is quantized
+        return
+    decoder = model.get_base_model().model
     forward = decoder.forward
 
     def refreshed(*args, **kwargs):

@@ -10,6 +10,8 @@ from mobilevideogpt.training.arguments import TrainingSettings
 FIXED_GPU = 0.6e9  # CUDA context and libraries' workspaces
 FIXED_CPU = 0.6e9  # Python with torch and transformers
 ZERO_BUCKETS = 2 * 50_000_000 * 4  # reduce and gather buckets of config/zero*.json, float32
+GATHERED = 100_000_000 * 4  # stage3_max_live_parameters of config/zero3*.json, float32
+NF4 = 1 / 2 + 1 / 64  # bytes of a weight, with its share of its block's scale (arXiv:2305.14314, section 3)
 
 
 def predicted_bytes(
@@ -17,7 +19,7 @@ def predicted_bytes(
     base: str | Path,
     text_tokens: int,
     processes: int = 1,
-    deepspeed: bool = False,
+    deepspeed: str | None = None,
     on_gpu: bool = True,
 ) -> int:
     """Predict the peak memory of a training step on one device.
@@ -25,14 +27,21 @@ def predicted_bytes(
     With T tokens in a device's batch, b bytes a number, h, i and k the widths of the decoder, of its MLP and of keys or
     values, and r LoRA's rank, it adds up:
 
-    - the frozen language model, b each; 16 bytes each for what is trained: float32 weight, gradient, two moments;
+    - the frozen language model, b each, half a byte in its linear layers under NF4; 16 bytes each for what is trained:
+      float32 weight, gradient, two moments;
     - what a decoder layer keeps for its backward pass, b T (15 h + 5 i + 4 k + 7 r): the inputs of seven linear layers,
       each again behind LoRA's dropout, LoRA's r-wide middle, queries, keys, values, gate, up and their product; and
       8 T h for two norms in float32. All layers keep it; with gradient checkpointing one, and each layer b T h;
     - the projectors' activations, b times 4 h for each of the frames' 196 tokens;
     - logits at 64 positions of each clip, over the vocabulary, 10 bytes each (with their float32 copy and gradient);
-    - under DeepSpeed another 4 bytes for each trained weight, and its buckets;
+    - under DeepSpeed another 4 bytes for each trained weight, and its buckets; the processes share all but the weights
+      (ZeRO-2) or all but the few that are in use (ZeRO-3), and with offloading these alone are on the GPU;
     - a fixed sum for the libraries.
+
+    With ``method: full`` a decoder layer keeps b T (7 h + 4 i + 2 k) and the same norms: no dropout, but a rounded copy
+    for each linear layer and, unless it is recomputed, of the weights. What stands between the layers is float32. The
+    gradients come as activations and logits go, so the larger of both counts (unless gradients add up over several
+    batches): first that of the head, last that of the embeddings, which is then added to it.
     """
     config = json.loads((Path(base) / "config.json").read_text(encoding="utf-8"))
     default = MobileVideoGPTConfig()
@@ -53,11 +62,37 @@ def predicted_bytes(
     language_model = c.vocab_size * h + layers * (2 * h * h + 2 * h * k + 3 * h * i + 2 * h)
     lora = layers * r * ((2 * h) * 2 + 2 * (h + k) + 3 * (h + i))
     projectors = sum(w * h + h * h + 12 * h for w in (c.video_hidden_size, c.image_hidden_size))
-    layer = b * tokens * (15 * h + 5 * i + 4 * k + 7 * r) + 8 * tokens * h
-    activations = layer + layers * b * tokens * h if settings.gradient_checkpointing else layers * layer
-    images = clips * 196 * (c.num_frames + c.num_frames // 2)
-    total = b * language_model + 16 * (lora + projectors) + activations + b * images * 4 * h
-    total += clips * 64 * c.vocab_size * 10
-    if deepspeed:
-        total += 4 * (lora + projectors) + ZERO_BUCKETS
-    return int(total + (FIXED_GPU if on_gpu else FIXED_CPU))
+    full = settings.method == "full"
+    trained = projectors + (language_model if full else lora)
+    frozen = 0 if full else b * language_model
+    if settings.quantization == "nf4":
+        frozen -= (b - NF4) * layers * (2 * h * h + 2 * h * k + 3 * h * i)
+    kept = 7 * h + 4 * i + 2 * k if full else 15 * h + 5 * i + 4 * k + 7 * r
+    layer = b * tokens * kept + 8 * tokens * h
+    between = (4 if full else b) * tokens * h
+    recomputed = layer if settings.gradient_checkpointing else 0
+    activations = layers * between if recomputed else layers * layer
+    activations += b * clips * 196 * (c.num_frames + c.num_frames // 2) * 4 * h
+    logits = clips * 64 * c.vocab_size * 10
+    if not deepspeed:
+        weights, gradients, moments = frozen + 4 * trained, 4 * trained, 8 * trained
+    else:  # with the moments, a copy of the weights
+        weights, gradients, moments = frozen + 4 * trained, 4 * trained / processes, 12 * trained / processes
+        moments += ZERO_BUCKETS
+        if deepspeed != "zero2":
+            in_use = min(weights, GATHERED + 4 * c.vocab_size * h)  # the embeddings come as a whole
+            weights = weights / processes + in_use
+            if deepspeed == "zero3_offload" and on_gpu:
+                weights, gradients, moments = in_use, 0, ZERO_BUCKETS
+    if full:
+        embeddings = 4 * c.vocab_size * h
+        activations += max(logits, embeddings + recomputed)
+        if b < 4 and not recomputed:
+            activations += b * language_model
+        if settings.gradient_accumulation_steps == 1:
+            gradients, activations = max(gradients + embeddings + layer, activations), 0
+    else:
+        activations += logits + recomputed
+    if not on_gpu:
+        weights += 4 * trained  # as they were before, kept in main memory to see that all move
+    return int(weights + moments + gradients + activations + (FIXED_GPU if on_gpu else FIXED_CPU))

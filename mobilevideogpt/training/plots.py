@@ -14,7 +14,14 @@ from mobilevideogpt.files import replacing
 CURVES = {
     "loss": ("loss", {"training": "loss", "validation": "eval_loss"}),
     "grad_norm": ("gradient norm before clipping", {"": "grad_norm"}),
-    "learning_rate": ("learning rate", {"LoRA": "learning_rate_lora", "projectors": "learning_rate_projectors"}),
+    "learning_rate": (
+        "learning rate",
+        {
+            "LoRA": "learning_rate_lora",
+            "language model": "learning_rate_language_model",
+            "projectors": "learning_rate_projectors",
+        },
+    ),
 }
 
 
@@ -28,10 +35,11 @@ def plot_training(log: str | Path, folder: str | Path) -> list[Path]:
         for legend, key in lines.items():
             points = [(entry["step"], entry[key]) for entry in entries if key in entry]
             marker = "o" if key == "eval_loss" else None
-            axes.plot(*zip(*points, strict=True) if points else ((), ()), marker=marker, label=legend)
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=marker, label=legend)
         axes.set(xlabel="step", ylabel=label, xlim=(0, None), ylim=(0, None))
         axes.grid(alpha=0.3)
-        if len(lines) > 1:
+        if len(axes.lines) > 1:
             axes.legend()
         drawn.append(Path(folder) / f"{name}.svg")
         with replacing(drawn[-1]) as temporary:

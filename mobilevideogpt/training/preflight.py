@@ -1,5 +1,6 @@
 """Whether the fine-tuning runs on this machine: facts, predicted memory, and two rehearsed steps."""
 
+import importlib.util
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 GB = 1e9
 REHEARSAL_SECONDS = 900
+NF4_REMEDY = "pip install '.[nf4]', or set finetune.quantization: none"
 # Rehearsed where no records are given.
 A_SAMPLE = {
     "video": "a clip",
@@ -84,6 +86,9 @@ def preflight(
         f"{settings.precision}{instead}",
         "fp16 needs a GPU: set finetune.precision: fp32",
     )
+    if settings.quantization == "nf4":
+        installed = importlib.util.find_spec("bitsandbytes") is not None
+        check("quantization", installed, f"nf4, {'with' if installed else 'without'} bitsandbytes", NF4_REMEDY)
     clips = clips or {}
     check(
         "data",
@@ -120,9 +125,7 @@ def preflight(
             if not (automatic and smaller and _for_want_of_memory(problem)):
                 break
             settings = settings.with_micro_batch(smaller[0], launch.processes)
-        predicted = predicted_bytes(
-            settings, base, text_tokens, launch.processes, bool(launch.deepspeed), on_gpu=bool(gpu)
-        )
+        predicted = predicted_bytes(settings, base, text_tokens, launch.processes, launch.deepspeed, on_gpu=bool(gpu))
         rehearsed = found.get("peak_bytes")
         result = {
             "batch": {

@@ -19,7 +19,6 @@ from pathlib import Path
 import filelock
 import torch
 import yaml
-from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import set_seed
 
@@ -28,7 +27,7 @@ from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, replacing_folder, write_json, write_text
-from mobilevideogpt.model.adapter import add_lora
+from mobilevideogpt.model.adapter import ADAPTER_FILES, WHOLE_FILES, add_lora, nf4, trained_tensors
 from mobilevideogpt.model.configuration import DTYPES
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, load_encoders
 from mobilevideogpt.training.arguments import (
@@ -75,7 +74,9 @@ def finetune(
     image_encoder: str | Path | None = None,
     deepspeed_configs: str | Path = "config",
 ) -> dict:
-    """Fine-tune LoRA and both projectors of ``base`` on cached features, and write ``run_folder/adapter``.
+    """Fine-tune the language model, by LoRA or whole, and both projectors of ``base`` on cached features.
+
+    What was learned is written to ``run_folder/adapter`` (see `model.adapter.load_finetuned`).
 
     Where there is a validation, ``adapter`` holds the epoch of the best loss or the last one (``settings.keep``), and
     the other lies beside it as ``adapter-last`` or ``adapter-best``.
@@ -133,7 +134,8 @@ class _Run:
         encoders = load_encoders(base, video_encoder, image_encoder) if uncached else None
         set_seed(settings.seed)
         model = load_for_training(settings, base, video_encoder, image_encoder)
-        before = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(model).items()}
+        first = int(os.environ.get("RANK", 0)) == 0
+        before = {name: tensor.clone() for name, tensor in trained_tensors(model).items()} if first else {}
         parameters = parameter_counts(model)
         # Only now, as transformers would spread a model loaded after ZeRO-3's arguments over the processes.
         arguments = training_arguments(
@@ -147,6 +149,7 @@ class _Run:
             autocast(model, arguments.device.type)
         fused = arguments.device.type == "cuda" and "zero3" not in (self.launch.deepspeed or "")
         recorded = fused and self.launch.processes == 1 and not settings.gradient_checkpointing
+        recorded &= settings.method == "lora" and settings.quantization == "none"  # else autocast has work to do within
         if fused:
             fuse(model)  # ZeRO-3 gathers a weight when its own module is called
         if recorded:
@@ -265,17 +268,18 @@ class _Run:
         if not trainer.is_world_process_zero():
             trainer.save_adapter(None)  # all take part where the parameters are spread out
             return
+        files = WHOLE_FILES if self.settings.method == "full" else ADAPTER_FILES
         for which in ("best", "last"):
             shutil.rmtree(self.run_folder / f"adapter-{which}", ignore_errors=True)
         for which, adapter in sorted(record["adapters"].items(), key=lambda item: item[0] == record["kept"]):
             previous = self.run_folder / "previous" if which == record["kept"] else None
             with replacing_folder(adapter["path"], previous) as folder:
                 if which == "best":
-                    for name in ("adapter_config.json", "adapter_model.safetensors"):
+                    for name in files:
                         shutil.copyfile(self.run_folder / f"checkpoint-{adapter['step']}" / name, folder / name)
                 else:
                     trainer.save_adapter(folder)
-                    self._check_that_all_moved(trainer, before, load_file(folder / "adapter_model.safetensors"))
+                    self._check_that_all_moved(trainer, before, load_file(folder / files[-1]))
                 processor.save_pretrained(folder)
                 write_json(record, folder / RECORD)
                 write_json(self.marker, folder / MARKER)
@@ -288,15 +292,24 @@ class _Run:
 
 
 def load_for_training(settings: TrainingSettings, base, video_encoder=None, image_encoder=None):
-    """Load the base, frozen in the chosen precision, with LoRA and both projectors trainable in float32.
+    """Load the base with both projectors and, by ``method``, LoRA or the language model trainable in float32.
 
-    The frozen encoders are dropped: training reads what they said of each clip.
+    What is frozen has the chosen precision. The encoders are dropped: training reads what they said of each clip.
     """
+    full = settings.method == "full"
+    dtype = DTYPES["fp32" if full else settings.precision]
+    gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # of this process; quantized weights are packed there
+    quantized = nf4(dtype, gpu if torch.cuda.is_available() else "cpu") if settings.quantization == "nf4" else {}
     model = MobileVideoGPTForConditionalGeneration.from_pretrained(
-        base, video_encoder=video_encoder, image_encoder=image_encoder, dtype=DTYPES[settings.precision]
+        base, video_encoder=video_encoder, image_encoder=image_encoder, dtype=dtype, **quantized
     )
     model.model.vision_tower = None
     model.model.image_vision_tower = None
+    if full:
+        return model
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):  # validation would pack a quantized weight for inference
+            module.support_avx512bf16_for_cpu = False
     return add_lora(model, r=settings.lora_r, lora_alpha=settings.lora_alpha, lora_dropout=settings.lora_dropout)
 
 
@@ -375,9 +388,11 @@ def unmoved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 def parameter_counts(model) -> dict[str, int]:
     """Count parameters: trainable ones by kind, and the frozen."""
-    counts = {"lora": 0, "projectors": 0, "frozen": 0}
+    counts = {"lora": 0, "language_model": 0, "projectors": 0, "frozen": 0}
     for name, parameter in model.named_parameters():
-        counts[kind_of(name) if parameter.requires_grad else "frozen"] += parameter.numel()
+        packed = getattr(parameter, "quant_state", None)  # of 4 bits, two a byte
+        shape = packed.shape if packed else parameter.shape
+        counts[kind_of(name) if parameter.requires_grad else "frozen"] += shape.numel()
     return counts
 
 

@@ -1,4 +1,4 @@
-"""The Trainer of Stage 3: LoRA and both projectors, each at its own learning rate, and checkpoints that are whole."""
+"""The Trainer of Stage 3: language model and projectors, each at its learning rate, and checkpoints that are whole."""
 
 import json
 import logging
@@ -29,6 +29,7 @@ from mobilevideogpt.training.batches import Collate, SharedBatches, batches
 logger = logging.getLogger(__name__)
 
 MARKER = "digest.json"  # written last into a checkpoint: what it was made from, and that it is whole
+LANGUAGE_MODEL = ("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head.")
 # A loss explodes when it is high in EXPLODING steps on end, compared with FEWEST to USUAL steps before them.
 EXPLODING, USUAL, FEWEST = 3, 50, 5
 # fp16's loss scale starts at 2**16 and is halved, and the step passed over, whenever a gradient overflows.
@@ -36,12 +37,14 @@ MOST_OVERFLOWS = 20
 
 
 def kind_of(name: str) -> str:
-    """Return ``lora`` or ``projectors``, for the name of a trainable parameter."""
+    """Return ``lora``, ``projectors`` or ``language_model``, for the name of a trainable parameter."""
     if "lora_" in name:
         return "lora"
     if not set(PROJECTORS).isdisjoint(name.split(".")):
         return "projectors"
-    raise ValueError(f"{name} is trainable, but is neither LoRA's nor a projector's")
+    if name.startswith(LANGUAGE_MODEL):  # not so within PEFT's model, where it is frozen
+        return "language_model"
+    raise ValueError(f"{name} is trainable, but is neither LoRA's nor a projector's nor the language model's")
 
 
 def parameter_groups(model: nn.Module, learning_rates: dict[str, float], weight_decay: float) -> list[dict]:
@@ -69,9 +72,10 @@ def autocast(model: nn.Module, device_type: str) -> None:
     """Run the forward pass of ``model`` under bf16 autocast, in place.
 
     It wraps the module itself: DeepSpeed switches an autocast outside its engine off, and its own would also round the
-    gradients that the processes exchange.
+    gradients that the processes exchange. Rounded copies of the weights are not kept for the whole pass: each weight is
+    used once in it.
     """
-    model.forward = torch.autocast(device_type, dtype=torch.bfloat16)(model.forward)
+    model.forward = torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=False)(model.forward)
 
 
 class Stop(AbstractContextManager):
@@ -271,7 +275,10 @@ class FinetuneTrainer(Trainer):
             model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, data_collator=list
         )
         self.model_accepts_loss_kwargs = True  # our forward takes num_items_in_batch
-        self.learning_rates = {"lora": settings.learning_rate, "projectors": settings.projector_learning_rate}
+        self.learning_rates = {
+            "language_model" if settings.method == "full" else "lora": settings.learning_rate,
+            "projectors": settings.projector_learning_rate,
+        }
         self.train_batches = self._sampler(len(train_dataset), settings.seed)
         self.steps_per_epoch = -(-len(self.train_batches) // settings.gradient_accumulation_steps)
         self.remove_callback(PrinterCallback)
@@ -297,7 +304,7 @@ class FinetuneTrainer(Trainer):
     # Optimisation
 
     def create_optimizer(self, model=None):
-        """Create AdamW over LoRA and projectors, each kind at its learning rate."""
+        """Create AdamW over what is trained, each kind at its learning rate."""
         if self.optimizer is None:
             cls, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             groups = parameter_groups(self.model, self.learning_rates, self.args.weight_decay)
@@ -447,7 +454,7 @@ class FinetuneTrainer(Trainer):
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            for unneeded in ("training_args.bin", "README.md"):
+            for unneeded in ("training_args.bin", "README.md", "generation_config.json"):
                 (Path(output_dir) / unneeded).unlink(missing_ok=True)
 
 

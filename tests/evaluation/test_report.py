@@ -56,6 +56,7 @@ def results(tmp_path, draw_clip):
     losses = [row | {"learning_rate_projectors": 3e-4} for row in losses]
     settings = {"batch_size": 4, "gradient_accumulation_steps": 1, "learning_rate": 1e-3, "lora_r": 64, "seed": 42}
     settings |= {"projector_learning_rate": 3e-4, "lora_alpha": 128, "lora_dropout": 0.05}
+    settings |= {"method": "lora", "quantization": "none"}
     return {
         "train": {
             "run": "my_run",

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
@@ -121,3 +122,26 @@ def test_the_log_is_drawn(finished, tmp_path):
     drawn = plot_training(finished[1] / "log.jsonl", tmp_path)
     assert [path.name for path in drawn] == ["loss.svg", "grad_norm.svg", "learning_rate.svg"]
     assert all("<svg" in path.read_text() for path in drawn)
+
+
+def test_training_all_weights_is_predicted_to_take_more_and_what_takes_less_is_named(released, monkeypatch):
+    full = TrainingSettings(method="full", batch_size=4, gradient_checkpointing=True)
+    predicted = {
+        stage: predicted_bytes(full, released, 128, deepspeed=stage) for stage in (None, "zero2", "zero3_offload")
+    }
+    assert 2 * predicted["zero3_offload"] < predicted[None] < predicted["zero2"]
+    assert predicted[None] > 16 * 494e6, "weights, gradients and two moments in float32"
+    assert predicted_bytes(full, released, 128, processes=4, deepspeed="zero3") < predicted["zero2"] / 2
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    told = what_would_fit(full, Launch(1, "zero2"), released, 128, 11e9)
+    assert told.startswith("set finetune={deepspeed: none} (")
+    told = what_would_fit(full, Launch(1, None), released, 128, 8e9)
+    assert told.startswith("set finetune={deepspeed: zero3_offload} (") and "{method: lora} (" in told
+
+
+def test_a_base_of_four_bits_is_predicted_to_take_less_and_is_named(released):
+    least = TrainingSettings(batch_size=1, gradient_accumulation_steps=4, gradient_checkpointing=True, lora_r=1)
+    nf4, plain = (predicted_bytes(s, released, 128) for s in (replace(least, quantization="nf4"), least))
+    assert plain - nf4 == pytest.approx((2 - 0.516) * 358e6, rel=0.01), "the decoder's matrices alone"
+    told = what_would_fit(least, ONE, released, 128, predicted_bytes(least, released, 128, on_gpu=False) - 1)
+    assert "quantization: nf4" in told and "pip install '.[nf4]'" in told
