@@ -1,4 +1,4 @@
-"""Predicted against measured peak memory of a training at six configurations of the 0.5B geometry.
+"""Predicted against measured peak memory of a training at eight configurations of the 0.5B geometry.
 
     python benchmarks/memory.py [--tiny]
 
@@ -33,6 +33,11 @@ CONFIGURATIONS = {  # what they change of config.yaml, and whether the text is l
     "4 clips": ({}, False),
     "4 clips, checkpointing": ({"gradient_checkpointing": True}, False),
     f"4 clips, checkpointing, {LONG} tokens of text": ({"gradient_checkpointing": True}, True),
+    "4 clips, checkpointing, all weights": ({"gradient_checkpointing": True, "method": "full"}, False),
+    "1 clip, all weights, ZeRO-3 offloaded": (
+        {"batch_size": 1, "method": "full", "deepspeed": "zero3_offload"},
+        False,
+    ),
 }
 
 
@@ -68,7 +73,7 @@ def main() -> None:
             launch = plan_launch(settings)
             record = with_long_text(A_SAMPLE, processor) if long else A_SAMPLE
             _, text_tokens = longest_text([record], processor, settings.max_text_tokens)
-            predicted = predicted_bytes(settings, base, text_tokens, 1, bool(launch.deepspeed), on_gpu=gpu)
+            predicted = predicted_bytes(settings, base, text_tokens, 1, launch.deepspeed, on_gpu=gpu)
             started = time.perf_counter()
             found, problem = rehearse(settings, launch, model, record, Path(folder), deepspeed_configs=ROOT / "config")
             seconds = time.perf_counter() - started
