@@ -44,7 +44,7 @@ CONFIGURATIONS = {  # what they change of config.yaml, and whether the text is l
 def with_long_text(record: dict, processor: MobileVideoGPTProcessor) -> dict:
     """Return the record with its question drawn out until the text has `LONG` tokens, or a few more."""
     question, answer = (turn["value"] for turn in record["conversations"])
-    while longest_text([record], processor, 10**6)[1] < LONG:
+    while sum(longest_text([record], processor, 10**6)[1]) < LONG:
         question += " Keep the back straight."
         turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
         record = {**record, "conversations": turns}
@@ -72,8 +72,8 @@ def main() -> None:
             settings = TrainingSettings.from_dict(always | changes)
             launch = plan_launch(settings)
             record = with_long_text(A_SAMPLE, processor) if long else A_SAMPLE
-            _, text_tokens = longest_text([record], processor, settings.max_text_tokens)
-            predicted = predicted_bytes(settings, base, text_tokens, 1, launch.deepspeed, on_gpu=gpu)
+            _, text = longest_text([record], processor, settings.max_text_tokens)
+            predicted = predicted_bytes(settings, base, text, 1, launch.deepspeed, on_gpu=gpu)
             started = time.perf_counter()
             found, problem = rehearse(settings, launch, model, record, Path(folder), deepspeed_configs=ROOT / "config")
             seconds = time.perf_counter() - started

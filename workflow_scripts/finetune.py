@@ -64,12 +64,12 @@ def fitted(options, settings: TrainingSettings, base, train, digest) -> Training
     rehearsed = read_json(options.preflight) if options.preflight and Path(options.preflight).exists() else {}
     here = rehearsed.get("device") == device_name() and rehearsed.get("batch")
     processor = MobileVideoGPTProcessor.from_pretrained(base["base"])
-    _, text_tokens = longest_text(train, processor, settings.max_text_tokens)
+    _, text = longest_text(train, processor, settings.max_text_tokens)
     return fit_batch(
         settings,
         plan_launch(settings),
         base["base"],
-        text_tokens,
+        text,
         most=rehearsed["batch"]["micro"] if here else None,
         before=micro_batch_before(options.run_folder, digest),
     )

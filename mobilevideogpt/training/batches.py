@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader, Dataset
 from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.model.modeling import shifted, supervised_positions
 
+RECORDED_MULTIPLE = 64  # of tokens, where each length of a batch is recorded by itself
+
 
 class NumberedClips(Dataset):
     """Add to each item its number; ``-1 - n`` asks for a stand-in of item n without supervised tokens."""

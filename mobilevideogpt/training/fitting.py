@@ -8,10 +8,11 @@ from pathlib import Path
 import psutil
 import torch
 
+from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.data.records import prompt_and_response
 from mobilevideogpt.files import read_json
 from mobilevideogpt.training.arguments import Launch, TrainingSettings
-from mobilevideogpt.training.memory import predicted_bytes
+from mobilevideogpt.training.memory import TextTokens, predicted_bytes
 from mobilevideogpt.training.trainer import MARKER, numbered_checkpoints
 
 logger = logging.getLogger(__name__)
@@ -30,14 +31,17 @@ def free_bytes(processes: int) -> int:
     return min(torch.cuda.get_device_properties(n).total_memory - torch.cuda.device_memory_used(n) for n in gpus)
 
 
-def longest_text(records: list[dict], processor, max_text_tokens: int) -> tuple[dict, int]:
-    """Return the record with the most text, and the tokens of it that training sees, without the video's."""
+def longest_text(records: list[dict], processor, max_text_tokens: int) -> tuple[dict, TextTokens]:
+    """Return the record with the most text, and the tokens of it that training sees."""
 
-    def tokens(record):
-        return len(processor.encode_text(*prompt_and_response(record))["input_ids"]) - processor.num_visual_tokens
+    def tokens(record: dict) -> TextTokens:
+        encoded = processor.encode_text(*prompt_and_response(record))
+        answer = sum(label != IGNORED for label in encoded["labels"])
+        return TextTokens(len(encoded["input_ids"]) - processor.num_visual_tokens - answer, answer)
 
-    longest = max(records, key=tokens)
-    return longest, min(tokens(longest), max_text_tokens)
+    longest = max(records, key=lambda record: sum(tokens(record)))
+    prompt, answer = tokens(longest)
+    return longest, TextTokens(prompt, max(0, min(answer, max_text_tokens - prompt)))
 
 
 def micro_batches(settings: TrainingSettings, processes: int) -> list[int]:
@@ -50,14 +54,14 @@ def fit_batch(
     settings: TrainingSettings,
     launch: Launch,
     base: str | Path,
-    text_tokens: int,
+    text: TextTokens,
     most: int | None = None,
     before: int | None = None,
 ) -> TrainingSettings:
     """Put numbers where ``finetune.batch_size`` is ``auto``: as many clips at a time as are predicted to fit.
 
     Args:
-        text_tokens: Prompt and answer of the longest sample, in tokens.
+        text: Of the longest sample.
         most: Clips at a time that a rehearsal on this device found to fit.
         before: Clips at a time of the run that goes on; kept if they fit, so that dropout draws what it would have.
 
@@ -68,7 +72,7 @@ def fit_batch(
     sizes = [n for n in micro_batches(settings, launch.processes) if n <= (most or math.inf)]
     sizes = [before] * (before in sizes) + sizes
     candidates = [settings.with_micro_batch(n, launch.processes) for n in sizes]
-    fitting = (c for c in candidates if _predicted(c, launch, base, text_tokens) <= ROOM * there)
+    fitting = (c for c in candidates if _predicted(c, launch, base, text) <= ROOM * there)
     settings = next(fitting, candidates[-1])
     logger.info(
         "finetune.batch_size: auto: %d clips at a time in each of %d processes, %d times a step; %.1f GB are free",
@@ -86,7 +90,7 @@ def micro_batch_before(run_folder: str | Path, digest: str) -> int | None:
 
 
 def what_would_fit(
-    settings: TrainingSettings, launch: Launch, base: str | Path, text_tokens: int, there: int, scale: float = 1.0
+    settings: TrainingSettings, launch: Launch, base: str | Path, text: TextTokens, there: int, scale: float = 1.0
 ) -> str:
     """Name changes with which a step is predicted to fit, and what they cost; the cheapest first.
 
@@ -121,13 +125,13 @@ def what_would_fit(
     for cost, change in changes:
         other = change.get("deepspeed", launch.deepspeed)
         started = replace(launch, deepspeed=None if other == "none" else other)
-        predicted = scale * _predicted(replace(settings, **change), started, base, text_tokens)
+        predicted = scale * _predicted(replace(settings, **change), started, base, text)
         if predicted <= there:
             values = ", ".join(f"{name}: {str(value).lower()}" for name, value in change.items())
             fitting.append(f"set finetune={{{values}}} ({predicted / 1e9:.1f} GB; {cost})")
     return "; or ".join([*fitting[:3], "close what else uses the device's memory"])
 
 
-def _predicted(settings: TrainingSettings, launch: Launch, base: str | Path, text_tokens: int) -> int:
+def _predicted(settings: TrainingSettings, launch: Launch, base: str | Path, text: TextTokens) -> int:
     on_gpu = torch.cuda.is_available()
-    return predicted_bytes(settings, base, text_tokens, launch.processes, launch.deepspeed, on_gpu)
+    return predicted_bytes(settings, base, text, launch.processes, launch.deepspeed, on_gpu)

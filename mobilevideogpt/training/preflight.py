@@ -113,10 +113,10 @@ def preflight(
     if all(entry["ok"] for entry in checks):
         model = {"base": base, "video_encoder": video_encoder, "image_encoder": image_encoder}
         processor = MobileVideoGPTProcessor.from_pretrained(base)
-        longest, text_tokens = longest_text(train or [A_SAMPLE], processor, settings.max_text_tokens)
+        longest, text = longest_text(train or [A_SAMPLE], processor, settings.max_text_tokens)
         there = free_bytes(launch.processes)
         if automatic := settings.batch_size == "auto":
-            settings = fit_batch(settings, launch, base, text_tokens)
+            settings = fit_batch(settings, launch, base, text)
         while True:
             found, problem = rehearse(settings, launch, model, longest, folder, encode, deepspeed_configs)
             smaller = [
@@ -125,7 +125,7 @@ def preflight(
             if not (automatic and smaller and _for_want_of_memory(problem)):
                 break
             settings = settings.with_micro_batch(smaller[0], launch.processes)
-        predicted = predicted_bytes(settings, base, text_tokens, launch.processes, launch.deepspeed, on_gpu=bool(gpu))
+        predicted = predicted_bytes(settings, base, text, launch.processes, launch.deepspeed, on_gpu=bool(gpu))
         rehearsed = found.get("peak_bytes")
         result = {
             "batch": {
@@ -142,7 +142,7 @@ def preflight(
         fits = not problem and rehearsed <= there
         if fits or not problem or _for_want_of_memory(problem):
             scale = (rehearsed or max(there, predicted)) / predicted
-            remedy = what_would_fit(settings, launch, base, text_tokens, there, scale)
+            remedy = what_would_fit(settings, launch, base, text, there, scale)
         else:
             remedy = "the log of this rule says more"
         check("memory", fits, f"{problem}; {numbers}" if problem else numbers, remedy)

@@ -37,6 +37,7 @@ from mobilevideogpt.training.arguments import (
     plan_launch,
     training_arguments,
 )
+from mobilevideogpt.training.batches import RECORDED_MULTIPLE
 from mobilevideogpt.training.kernels import fuse, record_passes
 from mobilevideogpt.training.launch import prepare_deepspeed
 from mobilevideogpt.training.trainer import (
@@ -172,7 +173,7 @@ class _Run:
             stop=self.stop,
             encoders=encoders,
             features_dtype=store.dtype if uncached else None,
-            pad_to_multiple_of=64 if recorded else 1,  # a recording is for one shape
+            pad_to_multiple_of=RECORDED_MULTIPLE if recorded else 1,
         )
         if checkpoint:
             logger.info("%s: going on from %s", self.run_folder, checkpoint.name)
