@@ -5,7 +5,7 @@
 Each configuration is rehearsed as the preflight does it: the real fine-tuning for two steps on random features, in a
 process of its own, on a base of random weights. Reserved is `torch.cuda.max_memory_reserved`; the driver's count, as
 nvidia-smi shows it, has the CUDA context and libraries beside that, as does the prediction, which it is compared with.
-DeepSpeed is off but in the second. ``--tiny`` takes a small base and needs no GPU; there resident memory is compared.
+DeepSpeed is off where it is not named. ``--tiny`` takes a small base and needs no GPU; there it is resident memory.
 """
 
 import argparse

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from mobilevideogpt.data.records import read_annotations
@@ -63,6 +63,8 @@ def fitted(options, settings: TrainingSettings, base, train, digest) -> Training
         raise InputError("finetune.batch_size: auto, but the processes were started already; set it to a number")
     rehearsed = read_json(options.preflight) if options.preflight and Path(options.preflight).exists() else {}
     here = rehearsed.get("device") == device_name() and rehearsed.get("batch")
+    if here and rehearsed["batch"]["gradient_checkpointing"]:
+        settings = replace(settings, gradient_checkpointing=True)
     processor = MobileVideoGPTProcessor.from_pretrained(base["base"])
     _, text = longest_text(train, processor, settings.max_text_tokens)
     return fit_batch(

@@ -25,14 +25,15 @@ class AnnotatedVideos(Dataset):
         annotations: Records with ``video`` and two turns.
         features: Path of each clip to its key in ``store``.
         store: The features.
-        processor: Has ``encode_text`` and ``num_visual_tokens``.
+        processor: Has ``encode_text``, ``num_visual_tokens`` and ``video_token_id``.
         max_text_tokens: Text beyond this many tokens, the video's not counted, is cut off at its end.
 
     Attributes:
         truncated: How many answers were cut.
 
     Raises:
-        InputError: If a clip has no features, a record is malformed, or nothing of an answer is left to train on.
+        InputError: If a clip has no features, a record is malformed or spells the video's placeholder, or nothing of an
+            answer is left to train on.
     """
 
     def __init__(
@@ -67,6 +68,11 @@ class AnnotatedVideos(Dataset):
                     f"(its prompt takes {prompt_lengths[prompt] - processor.num_visual_tokens}); "
                     "raise finetune.max_text_tokens or shorten annotations.prompt"
                 )
+            more = text["input_ids"].count(processor.video_token_id) - processor.num_visual_tokens
+            if more:
+                raise InputError(
+                    f"{record['video']}: its annotation spells a video's placeholder {more} times; take that token out"
+                )
             self._texts.append({name: torch.tensor(text[name]) for name in ("input_ids", "labels")})
         if self.truncated:
             log.warning(
@@ -76,6 +82,11 @@ class AnnotatedVideos(Dataset):
 
     def __len__(self) -> int:
         return len(self._texts)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sample, the video's included."""
+        return max(len(text["input_ids"]) for text in self._texts)
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         text = self._texts[i]

@@ -87,7 +87,7 @@ class _LoraLinears(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, layers: list[_Layer], *factors: Tensor):
         flat = x.reshape(-1, x.shape[-1]).to(layers[0].dtype).contiguous()
-        kernels = _kernels(flat)
+        kernels = _kernels(layers[0].rounded[0])
         middles, masks, ys = [], [], []
         for layer in layers:
             a, b = layer.rounded
@@ -109,7 +109,7 @@ class _LoraLinears(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *dys: Tensor):
         flat, *saved = ctx.saved_tensors
-        kernels, n = _kernels(flat), len(ctx.layers)
+        kernels, n = _kernels(ctx.layers[0].rounded[0]), len(ctx.layers)
         dx, dfactors = None, []
         for layer, dy, middle, mask in zip(ctx.layers, dys, saved[:n], saved[n:], strict=True):
             a, b = layer.rounded
@@ -136,10 +136,10 @@ class _LoraLinears(torch.autograd.Function):
         return dx, None, *dfactors
 
 
-def _kernels(x: Tensor):
-    """The module of Triton kernels, where they take ``x``."""
-    if not (x.is_cuda and x.dtype in (torch.float16, torch.bfloat16) and triton_works()):
+def _kernels(a: Tensor):
+    """The module of Triton kernels, where they take the rounded factor ``a``, ``(r, in)``."""
+    if not (a.is_cuda and a.dtype in (torch.float16, torch.bfloat16) and triton_works()):
         return None
     from mobilevideogpt.model import lora_triton
 
-    return lora_triton
+    return lora_triton if len(a) <= lora_triton.MOST_RANKS else None

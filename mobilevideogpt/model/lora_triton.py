@@ -9,6 +9,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from mobilevideogpt.model.scan_triton import multiprocessors
+
+MOST_RANKS = 128  # whose tiles fit the shared memory of a GeForce
 SHARE = tl.constexpr(8)  # columns that share a counter
 ROUNDS = tl.constexpr(7)  # of Philox: as few as pass BigCrush (Salmon et al., 2011)
 STEPS = 2**16  # of a half, and so of the probability
@@ -96,10 +99,11 @@ def down(x: Tensor, a: Tensor, seed: Tensor, p: float, scale: float) -> Tensor:
     (tokens, width), ranks = x.shape, len(a)
     y = torch.empty(tokens, ranks, dtype=x.dtype, device=x.device)
     steps, kept = _drop_below(p)
+    padded = max(16, triton.next_power_of_2(ranks))
     with torch.cuda.device(x.device):
         _down_kernel[(triton.cdiv(tokens, 16),)](
             x, a, seed, y, steps, scale / kept, tokens, width, ranks,
-            TOKENS=16, COLUMNS=128, RANKS=max(16, triton.next_power_of_2(ranks)), num_warps=4, num_stages=3,
+            TOKENS=16, COLUMNS=128 if padded <= 64 else 64, RANKS=padded, num_warps=4, num_stages=3,
         )  # fmt: skip
     return y
 
@@ -113,17 +117,18 @@ def add_gradients(
         float32, ``(R, K)``; the order of its sums is the same each time.
     """
     (tokens, width), ranks = x.shape, len(a)
-    columns, programs, stages = (64, 2, 3) if width < 2048 else (128, 4, 2)  # per multiprocessor; fastest on an H100
+    padded = max(16, triton.next_power_of_2(ranks))
+    # Programs for each multiprocessor; what was fastest on an H100.
+    columns, programs, stages = (64, 2, 3) if width < 2048 or padded > 64 else (128, 4, 2)
     blocks, tiles = triton.cdiv(width, columns), triton.cdiv(tokens, 64)
-    multiprocessors = torch.cuda.get_device_properties(x.device).multi_processor_count
-    tiles_each = triton.cdiv(tiles * blocks, programs * multiprocessors)
+    tiles_each = triton.cdiv(tiles * blocks, programs * multiprocessors(x.device))
     shares = triton.cdiv(tiles, tiles_each)
     da = torch.empty(shares, ranks, width, dtype=torch.float32, device=x.device)
     steps, kept = _drop_below(p)
     with torch.cuda.device(x.device):
         _gradient_kernel[(blocks, shares)](
             x, a, seed, dmiddle, x if dx is None else dx, da, steps, scale / kept, tokens, width, ranks, tiles_each,
-            TOKENS=64, COLUMNS=columns, RANKS=max(16, triton.next_power_of_2(ranks)), WITH_DX=dx is not None,
+            TOKENS=64, COLUMNS=columns, RANKS=padded, WITH_DX=dx is not None,
             num_warps=4, num_stages=stages,
         )  # fmt: skip
     return da.sum(0)

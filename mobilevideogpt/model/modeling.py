@@ -137,7 +137,8 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         """Token embeddings ``(B, L, hidden_size)`` with the visual tokens, in order, where ``video_token_id`` stands.
 
         Raises:
-            ValueError: If videos and placeholders do not match.
+            ValueError: If videos and placeholders do not match. In training on a GPU, which is not waited for, it is
+                CUDA's own error of a failed assertion.
         """
         if pixel_values_videos is not None or pixel_values_context is not None:
             video_features, context_features = self.encode_video(pixel_values_videos, pixel_values_context)

@@ -112,7 +112,8 @@ def _scan_kernel(
 
 
 @cache
-def _multiprocessors(device: torch.device) -> int:
+def multiprocessors(device: torch.device) -> int:
+    """How many the GPU has."""
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
@@ -131,7 +132,7 @@ def triton_scan(
     batch, width, length = u.shape
     y = torch.empty_like(u)
     # Fewer channels a warp where there are too few warps for the device's four schedulers a multiprocessor.
-    few = batch * triton.cdiv(width, 8) < 4 * _multiprocessors(u.device)
+    few = batch * triton.cdiv(width, 8) < 4 * multiprocessors(u.device)
     channels, tokens = (4, 16) if few else (8, 8)
     row = 1 if width % 2 else channels * tokens // 32  # channels that a thread loads at once, with work for all 32
     along = (u, delta, B, C, z, y)

@@ -87,6 +87,11 @@ class TrainingSettings:
             raise InputError(f"finetune.quantization: nf4 does not go with finetune.{other}: {why}; change either")
         if self.batch_size == "auto":
             shared = "effective_batch_size"
+            if self.gradient_accumulation_steps != 1:
+                raise InputError(
+                    f"finetune.gradient_accumulation_steps: {self.gradient_accumulation_steps} says nothing where "
+                    "finetune.batch_size is auto: set finetune.effective_batch_size, or batch_size to a number"
+                )
         elif isinstance(self.batch_size, int):
             shared = "batch_size"
             object.__setattr__(self, "effective_batch_size", self.batch_size * self.gradient_accumulation_steps)
@@ -177,7 +182,7 @@ def plan_launch(settings: TrainingSettings) -> Launch:
         raise InputError(f"finetune.processes: {processes} processes, but there are {gpus} GPUs; choose at most {gpus}")
     elif processes < gpus:
         logger.warning("training on %d of %d GPUs, which share %d clips", processes, gpus, settings.shared)
-    alone = settings.method == "full" and processes == 1  # ZeRO-2 would share nothing, and keep a copy of all weights
+    alone = processes == 1  # ZeRO-2 would share nothing, and keep a copy of what is trained
     if settings.deepspeed == "none" or (settings.deepspeed == "auto" and (alone or not gpus)):
         return Launch(processes, None)
     explicit = settings.deepspeed != "auto"
@@ -193,6 +198,17 @@ def plan_launch(settings: TrainingSettings) -> Launch:
         raise InputError(f"finetune.deepspeed: {settings.deepspeed}, but {obstacle}; set it to auto or none")
     logger.warning("training without DeepSpeed: %s", obstacle)
     return Launch(processes, None)
+
+
+def faster_ways(settings: TrainingSettings, launch: Launch, device_type: str) -> tuple[bool, bool]:
+    """Whether `kernels.fuse` and whether `kernels.record_passes` serve such a training.
+
+    ZeRO-3 gathers a weight when its own module is called, and only then. Recorded passes are one process's, without
+    recomputation, and without rounding by autocast, which weights that are trained or of 4 bits need.
+    """
+    fused = device_type == "cuda" and "zero3" not in (launch.deepspeed or "")
+    plain = settings.method == "lora" and settings.quantization == "none" and not settings.gradient_checkpointing
+    return fused, fused and plain and launch.processes == 1
 
 
 def training_arguments(

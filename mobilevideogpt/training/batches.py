@@ -1,5 +1,6 @@
 """Which clips a step sees: the same whatever the number of processes, the same again after a resume."""
 
+import math
 import signal
 from collections.abc import Iterator
 
@@ -9,7 +10,12 @@ from torch.utils.data import DataLoader, Dataset
 from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.model.modeling import shifted, supervised_positions
 
-RECORDED_MULTIPLE = 64  # of tokens, where each length of a batch is recorded by itself
+
+def recorded_multiple(text_tokens: int) -> int:
+    """What to fill batches up to a multiple of, where each length is recorded by itself, by the tokens of the longest
+    text: four lengths or five occur.
+    """
+    return 64 * max(1, math.ceil(text_tokens / 256))
 
 
 class NumberedClips(Dataset):

@@ -66,12 +66,14 @@ def fit_batch(
         before: Clips at a time of the run that goes on; kept if they fit, so that dropout draws what it would have.
 
     Returns:
-        Settings that learn from as many clips a step; the smallest batch where none is predicted to fit.
+        Settings that learn from as many clips a step. Where not even one at a time is predicted to fit, activations are
+        recomputed.
     """
     there = free_bytes(launch.processes)
     sizes = [n for n in micro_batches(settings, launch.processes) if n <= (most or math.inf)]
     sizes = [before] * (before in sizes) + sizes
     candidates = [settings.with_micro_batch(n, launch.processes) for n in sizes]
+    candidates.append(replace(candidates[-1], gradient_checkpointing=True))
     fitting = (c for c in candidates if _predicted(c, launch, base, text) <= ROOM * there)
     settings = next(fitting, candidates[-1])
     logger.info(
@@ -79,6 +81,14 @@ def fit_batch(
         *(settings.batch_size // launch.processes, launch.processes, settings.gradient_accumulation_steps, there / 1e9),
     )
     return settings
+
+
+def with_less_memory(settings: TrainingSettings, processes: int) -> TrainingSettings | None:
+    """Return settings that learn the same in smaller parts, then with recomputed activations; None after that."""
+    smaller = [n for n in micro_batches(settings, processes) if n * processes < settings.batch_size]
+    if smaller:
+        return settings.with_micro_batch(smaller[0], processes)
+    return None if settings.gradient_checkpointing else replace(settings, gradient_checkpointing=True)
 
 
 def micro_batch_before(run_folder: str | Path, digest: str) -> int | None:
@@ -106,15 +116,17 @@ def what_would_fit(
     changes = [("the same result, somewhat slower", batch) for batch in smaller[1:]]
     if not settings.gradient_checkpointing:
         recomputed = {"gradient_checkpointing": True}
-        changes += [("the same result, about a third slower", batch | recomputed) for batch in smaller]
+        slower = "the same result, slower: activations are computed twice, and no passes recorded"
+        changes += [(slower, batch | recomputed) for batch in smaller]
     least = changes[-1][1] if changes else {}
     if settings.precision == "fp32":
         changes.append(("coarser arithmetic, but faster", least | {"precision": "bf16"}))
     if settings.method == "full":
         if launch.deepspeed and launch.processes == 1:
             changes.insert(0, ("the same result", {"deepspeed": "none"}))
-        offloaded = {"deepspeed": "zero3_offload"}
-        changes += [("the same result, slowly: most stays in main memory", batch | offloaded) for batch in ({}, least)]
+        slowly, offloaded = "the same result, slowly: most stays in main memory", {"deepspeed": "zero3_offload"}
+        if settings.precision != "fp16":  # which DeepSpeed would train in
+            changes += [(slowly, batch | offloaded) for batch in ([{}, least] if least else [{}])]
         changes.append(("learns with fewer weights", {"method": "lora"}))
     else:
         changes.append(("learns with fewer weights", least | {"lora_r": max(1, settings.lora_r // 4)}))

@@ -8,7 +8,6 @@ results differ by rounding, and by which elements dropout draws.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +21,10 @@ from mobilevideogpt.model.lora import FusedLora
 
 logger = logging.getLogger(__name__)
 
-SHAPES = 4  # recorded, at most; other shapes run as ever
+SHAPES = 10  # recorded, at most: five lengths (`batches.recorded_multiple`), of full batches and of an epoch's last
 
 
-def fuse(model: PeftModel | nn.Module) -> None:
+def fuse(model: nn.Module) -> None:
     """Let ``model`` compute LoRA (if any), norms and, with liger-kernel, SwiGLU and RoPE in fewer kernels, in place."""
     _fuse_lora(model)
     for module in model.modules():
@@ -43,7 +42,7 @@ def fuse(model: PeftModel | nn.Module) -> None:
     modeling_qwen2.apply_rotary_pos_emb = liger_rotary_pos_emb
 
 
-def _fuse_lora(model: PeftModel) -> None:
+def _fuse_lora(model: nn.Module) -> None:
     lora = FusedLora(model)
     if not lora.layers:  # all of the language model is trained, or it is quantized
         return
@@ -79,27 +78,38 @@ class _SwiGLU:
         return self.module.down_proj(self.silu_mul.apply(self.module.gate_proj(x), self.module.up_proj(x)))
 
 
+class _Recorder:
+    """Records on one stream into one pool, where a recording may work in the memory of those before it."""
+
+    def __init__(self):
+        self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+        self.waits_for_backward = False
+
+    def __call__(self, graph: torch.cuda.CUDAGraph) -> torch.cuda.graph:
+        # Other threads, that of pinned memory for one, may go on meanwhile.
+        return torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local")
+
+
 class _Recorded:
     """A function's passes forward and backward, for one shape of its inputs, as CUDA graphs."""
 
-    def __init__(self, run: Callable[..., Tensor], inputs: Sequence[Tensor], parameters: Sequence[Tensor], pool):
+    def __init__(self, run, warm_up, inputs, parameters, gradients, record: _Recorder):
+        self.recorder = record
         self.inputs = [t.detach().clone().requires_grad_(t.requires_grad) for t in inputs]
         learned = [t for t in (*self.inputs, *parameters) if t.requires_grad]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # what libraries do once, they do now
-            y = run(*self.inputs)
-            torch.autograd.grad(y, learned, torch.zeros_like(y))
-        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.stream(record.stream):  # what libraries do once for a shape, they do now
+            y = warm_up(*self.inputs)
+            torch.autograd.grad(y, learned, torch.zeros_like(y), allow_unused=True)
+            del y
         self.forward, self.backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        # Other threads, that of pinned memory for one, may go on meanwhile.
-        graph = partial(torch.cuda.graph, pool=pool, stream=stream, capture_error_mode="thread_local")
-        with graph(self.forward):
+        with record(self.forward):
             y = run(*self.inputs)
         self.dy = torch.empty_like(y)
-        with graph(self.backward):
-            gradients = iter(torch.autograd.grad(y, learned, self.dy))
-        self.gradients = [next(gradients) if t.requires_grad else None for t in (*self.inputs, *parameters)]
+        of_inputs = [torch.empty_like(t) if t.requires_grad else None for t in self.inputs]
+        self.gradients = [*of_inputs, *gradients]
+        kept = [gradient for gradient in self.gradients if gradient is not None]
+        with record(self.backward):
+            torch._foreach_copy_(kept, torch.autograd.grad(y, learned, self.dy))
         self.y = y.detach()
 
 
@@ -108,6 +118,9 @@ class _Replay(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, recorded: _Recorded, *inputs_and_parameters: Tensor):
+        if recorded.recorder.waits_for_backward:
+            raise RuntimeError("a pass backward has to follow each recorded pass forward before the next")
+        recorded.recorder.waits_for_backward = True
         ctx.recorded = recorded
         for static, given in zip(recorded.inputs, inputs_and_parameters, strict=False):
             static.detach().copy_(given)
@@ -119,6 +132,7 @@ class _Replay(torch.autograd.Function):
         recorded = ctx.recorded
         recorded.dy.copy_(dy)
         recorded.backward.replay()
+        recorded.recorder.waits_for_backward = False
         return None, *(gradient if gradient is None else gradient.detach() for gradient in recorded.gradients)
 
 
@@ -128,28 +142,50 @@ class Graphed:
     A pass backward must follow each pass forward before the next.
     """
 
-    def __init__(self, run: Callable[..., Tensor], *learning: nn.Module):
-        """``learning`` hold the parameters that ``run`` uses and that ask for a gradient."""
-        self.run = run
+    def __init__(self, run: Callable[..., Tensor], *learning: nn.Module, warm_up=None, largest: tuple = ()):
+        """Record ``run``, which uses the parameters of ``learning`` that ask for a gradient.
+
+        ``warm_up`` does once, in its place, all that it does often. ``largest`` are the largest shapes of inputs to
+        come: recorded first, they leave memory in which all others fit.
+        """
+        self.run, self.warm_up, self.largest = run, warm_up or run, largest
         owners = [module for root in learning for module in root.modules()]
         self.places = [(owner, name) for owner in owners for name, p in owner._parameters.items() if _learns(p)]
         self.parameters = [owner._parameters[name] for owner, name in self.places]
-        self.recorded: dict[tuple, _Recorded] = {}
-        self.pool = torch.cuda.graph_pool_handle()
+        self.recorded: dict[tuple, _Recorded | None] = {}  # None: it could not be recorded
+        self.recorder: _Recorder | None = None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        key = tuple((t.shape, t.dtype) for t in inputs)
-        if key not in self.recorded:
-            if len(self.recorded) == SHAPES:
-                return self.run(*inputs)
-            logger.info("recording a pass for inputs of shape %s", ", ".join(str(tuple(t.shape)) for t in inputs))
-            state = torch.cuda.get_rng_state()  # what is tried beforehand must not shift the dropout of the steps
-            with self._aliases() as aliases:
-                self.recorded[key] = _Recorded(self.run, inputs, aliases, self.pool)
-            torch.cuda.set_rng_state(state)
-        y = _Replay.apply(self.recorded[key], *inputs, *self.parameters)
+        if self.recorder is None:
+            self.recorder = _Recorder()
+            self.gradients = [torch.empty_like(p) for p in self.parameters]  # of the latest replay
+            if self.largest:
+                shapes = zip(inputs, self.largest, strict=True)
+                self._record([t.new_zeros(shape, requires_grad=t.requires_grad) for t, shape in shapes])
+        key = _key(inputs)
+        if key not in self.recorded and len(self.recorded) < SHAPES:
+            self._record(inputs)
+        if (recorded := self.recorded.get(key)) is None:
+            return self.run(*inputs)
+        y = _Replay.apply(recorded, *inputs, *self.parameters)
         self._provide_gradients()
         return y
+
+    def _record(self, inputs: Sequence[Tensor]) -> None:
+        logger.info("recording a pass for inputs of shape %s", ", ".join(str(tuple(t.shape)) for t in inputs))
+        state = torch.cuda.get_rng_state()  # what is tried beforehand must not shift the dropout of the steps
+        torch.cuda.synchronize()
+        recorded = None
+        try:
+            with self._aliases() as aliases:
+                recorded = _Recorded(self.run, self.warm_up, inputs, aliases, self.gradients, self.recorder)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # an operation that this GPU, driver or library does not record
+            logger.warning("a pass cannot be recorded here; training goes on without, but slower: %s", error)
+        torch.cuda.synchronize()
+        torch.cuda.set_rng_state(state)
+        self.recorded[_key(inputs)] = recorded
 
     @contextmanager
     def _aliases(self) -> Iterator[list[Tensor]]:
@@ -176,14 +212,27 @@ class Graphed:
             torch._foreach_zero_([parameter.grad for parameter in missing])
 
 
+def _key(inputs: Sequence[Tensor]) -> tuple:
+    return tuple((t.shape, t.dtype) for t in inputs)
+
+
 def _learns(parameter: nn.Parameter | None) -> bool:
     return parameter is not None and parameter.requires_grad
 
 
-def record_passes(model: PeftModel) -> None:
+def can_be_recorded(model: PeftModel) -> bool:
+    """Whether the decoder attends as `record_passes` takes it to: causally, to all before, by PyTorch's own kernels."""
+    config = model.get_base_model().config
+    return config._attn_implementation == "sdpa" and set(config.layer_types) == {"full_attention"}
+
+
+def record_passes(model: PeftModel, largest: tuple[int, int] | None = None) -> None:
     """Let ``model``, on its GPU and in training mode, embed and decode by CUDA graphs from now on, in place.
 
     Where there is a mask, a cache or a video as pixels, all runs as ever.
+
+    Args:
+        largest: Clips and tokens of the largest batch to come, for which memory is taken first.
     """
     whole = model.get_base_model()
     decoder, embed, decode = whole.model, whole.embed, whole.model.forward
@@ -198,15 +247,23 @@ def record_passes(model: PeftModel) -> None:
         with torch.autocast("cuda", enabled=False):  # all is in the precision of the frozen weights
             return decode(inputs_embeds=x, attention_mask=no_mask, use_cache=False).last_hidden_state
 
+    def decoded_by_one_layer(x):
+        layers, decoder.layers = decoder.layers, decoder.layers[:1]
+        try:
+            return decoded(x)
+        finally:
+            decoder.layers = layers
+
     graphed_embed = Graphed(embedded, decoder.mm_projector, decoder.image_mm_projector)
-    graphed_decode = Graphed(decoded, decoder.layers)
+    shapes = ((*largest, decoder.config.hidden_size),) if largest else ()
+    graphed_decode = Graphed(decoded, decoder.layers, warm_up=decoded_by_one_layer, largest=shapes)
 
     def training() -> bool:
         return decoder.training and torch.is_grad_enabled()
 
     def embed_either_way(input_ids, video_features=None, context_features=None, *pixels):
         inputs = (input_ids, video_features, context_features)
-        if training() and None not in inputs and not any(p is not None for p in pixels):
+        if training() and all(t is not None for t in inputs) and all(p is None for p in pixels):
             return graphed_embed(*inputs)
         return embed(*inputs, *pixels)
 

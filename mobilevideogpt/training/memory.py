@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from mobilevideogpt.model.configuration import DTYPES, MobileVideoGPTConfig
-from mobilevideogpt.training.arguments import TrainingSettings
-from mobilevideogpt.training.batches import RECORDED_MULTIPLE
+from mobilevideogpt.training.arguments import Launch, TrainingSettings, faster_ways
+from mobilevideogpt.training.batches import recorded_multiple
 
 FIXED_GPU = 0.8e9  # CUDA context and libraries' workspaces, as the driver counts them on an H100
 RECORDED = 0.45e9  # what CUDA graphs take beside the memory that they work in
@@ -48,7 +48,8 @@ def predicted_bytes(
     - with PEFT's own modules b T (15 h + 5 i + 4 k + 7 r), with the inputs again behind LoRA's dropout, and 8 T h for
       two norms in float32;
     - the projectors' activations, b times 4 h for each of the frames' 196 tokens;
-    - logits at the answer's positions, over the vocabulary, 10 bytes each (with their float32 copy and gradient);
+    - logits at the answer's positions (more where prompts are of unequal length), over the vocabulary, 10 bytes each
+      (with their float32 copy and gradient);
     - LoRA's factors again, b each, and for recorded passes the gradients again and `RECORDED`;
     - under DeepSpeed another 4 bytes for each trained weight, and its buckets; the processes share all but the weights
       (ZeRO-2) or all but the few that are in use (ZeRO-3), and with offloading these alone are on the GPU;
@@ -73,11 +74,11 @@ def predicted_bytes(
     )
     k = h // c.num_attention_heads * c.num_key_value_heads
     full, quantized = settings.method == "full", settings.quantization == "nf4"
-    fused = on_gpu and not quantized and deepspeed in (None, "none", "zero2")
-    recorded = fused and not full and processes == 1 and not settings.gradient_checkpointing
+    fused, recorded = faster_ways(settings, Launch(processes, deepspeed), "cuda" if on_gpu else "cpu")
     clips = settings.batch_size // processes
     length = default.num_visual_tokens * c.num_frames // default.num_frames + sum(text)
-    tokens = clips * (RECORDED_MULTIPLE * math.ceil(length / RECORDED_MULTIPLE) if recorded else length)
+    multiple = recorded_multiple(sum(text)) if recorded else 1
+    tokens = clips * multiple * math.ceil(length / multiple)
 
     language_model = c.vocab_size * h + layers * (2 * h * h + 2 * h * k + 3 * h * i + 2 * h)
     lora = layers * r * ((2 * h) * 2 + 2 * (h + k) + 3 * (h + i))
@@ -88,7 +89,7 @@ def predicted_bytes(
         frozen -= (b - NF4) * layers * (2 * h * h + 2 * h * k + 3 * h * i)
     if full:
         layer = b * tokens * (7 * h + 4 * i + 2 * k) + 8 * tokens * h
-    elif fused:
+    elif fused and not quantized:
         without_liger = 0 if importlib.util.find_spec("liger_kernel") else i + h
         layer = b * tokens * (7 * h + 3 * i + 2 * k + 7 * r + without_liger)
         frozen += b * lora + (4 * trained + RECORDED if recorded else 0)
@@ -98,7 +99,7 @@ def predicted_bytes(
     recomputed = layer if settings.gradient_checkpointing else 0
     activations = layers * between if recomputed else layers * layer
     activations += b * clips * 196 * (c.num_frames + c.num_frames // 2) * 4 * h
-    if fused and not full:
+    if fused and not full and not quantized:
         activations += b * tokens * (3 * i + 3 * h)
     logits = clips * text.answer * c.vocab_size * 10
     if not deepspeed:

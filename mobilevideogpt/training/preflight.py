@@ -19,7 +19,7 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
 from mobilevideogpt.training.arguments import Launch, TrainingSettings, for_this_gpu, plan_launch
-from mobilevideogpt.training.fitting import fit_batch, free_bytes, longest_text, micro_batches, what_would_fit
+from mobilevideogpt.training.fitting import fit_batch, free_bytes, longest_text, what_would_fit, with_less_memory
 from mobilevideogpt.training.launch import STARTED_BY, launcher_command
 from mobilevideogpt.training.memory import predicted_bytes
 
@@ -119,12 +119,10 @@ def preflight(
             settings = fit_batch(settings, launch, base, text)
         while True:
             found, problem = rehearse(settings, launch, model, longest, folder, encode, deepspeed_configs)
-            smaller = [
-                n for n in micro_batches(settings, launch.processes) if n * launch.processes < settings.batch_size
-            ]
-            if not (automatic and smaller and _for_want_of_memory(problem)):
+            less = with_less_memory(settings, launch.processes) if automatic else None
+            if not (less and _for_want_of_memory(problem)):
                 break
-            settings = settings.with_micro_batch(smaller[0], launch.processes)
+            settings = less
         predicted = predicted_bytes(settings, base, text, launch.processes, launch.deepspeed, on_gpu=bool(gpu))
         rehearsed = found.get("peak_bytes")
         result = {
@@ -132,6 +130,7 @@ def preflight(
                 "effective": settings.effective_batch_size,
                 "micro": settings.batch_size // launch.processes,
                 "accumulation": settings.gradient_accumulation_steps,
+                "gradient_checkpointing": settings.gradient_checkpointing,
             },
             "predicted_bytes": predicted,
             "rehearsed_bytes": rehearsed,

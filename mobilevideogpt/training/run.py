@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import platform
 import re
@@ -33,12 +34,13 @@ from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.training.arguments import (
     Launch,
     TrainingSettings,
+    faster_ways,
     for_this_gpu,
     plan_launch,
     training_arguments,
 )
-from mobilevideogpt.training.batches import RECORDED_MULTIPLE
-from mobilevideogpt.training.kernels import fuse, record_passes
+from mobilevideogpt.training.batches import recorded_multiple
+from mobilevideogpt.training.kernels import can_be_recorded, fuse, record_passes
 from mobilevideogpt.training.launch import prepare_deepspeed
 from mobilevideogpt.training.trainer import (
     MARKER,
@@ -148,19 +150,21 @@ class _Run:
             )
         if settings.precision == "bf16":
             autocast(model, arguments.device.type)
-        fused = arguments.device.type == "cuda" and "zero3" not in (self.launch.deepspeed or "")
-        recorded = fused and self.launch.processes == 1 and not settings.gradient_checkpointing
-        recorded &= settings.method == "lora" and settings.quantization == "none"  # else autocast has work to do within
+        fused, recorded = faster_ways(settings, self.launch, arguments.device.type)
+        recorded = recorded and can_be_recorded(model)
         if fused:
-            fuse(model)  # ZeRO-3 gathers a weight when its own module is called
-        if recorded:
-            record_passes(model)
+            fuse(model)
         processor = MobileVideoGPTProcessor.from_pretrained(base)
 
         def dataset(records):
             return AnnotatedVideos(records, features, store, processor, settings.max_text_tokens) if records else None
 
         train_dataset, eval_dataset = dataset(train), dataset(val)
+        multiple = 1
+        if recorded:
+            multiple = recorded_multiple(train_dataset.longest - processor.num_visual_tokens)
+            longest = multiple * math.ceil(train_dataset.longest / multiple)
+            record_passes(model, largest=(arguments.per_device_train_batch_size, longest))
         trainer = FinetuneTrainer(
             model,
             arguments,
@@ -173,7 +177,7 @@ class _Run:
             stop=self.stop,
             encoders=encoders,
             features_dtype=store.dtype if uncached else None,
-            pad_to_multiple_of=RECORDED_MULTIPLE if recorded else 1,
+            pad_to_multiple_of=multiple,
         )
         if checkpoint:
             logger.info("%s: going on from %s", self.run_folder, checkpoint.name)
@@ -206,6 +210,7 @@ class _Run:
                 "effective": settings.effective_batch_size,
                 "micro": arguments.per_device_train_batch_size,
                 "accumulation": settings.gradient_accumulation_steps,
+                "gradient_checkpointing": settings.gradient_checkpointing,
             },
             "deepspeed": self.launch.deepspeed,
             "world_size": arguments.world_size,

@@ -12,6 +12,7 @@ class Letters:
     """Keeps to the processor's interface with a token a letter; the header of a turn is supervised, as upstream."""
 
     num_visual_tokens = N_VISUAL
+    video_token_id = 0
 
     def encode_text(self, prompt, response=None):
         before, after = prompt.split("<video>")
@@ -50,6 +51,11 @@ def test_an_item_holds_text_and_the_features_of_its_own_clip(store):
     assert item["labels"].shape == item["attention_mask"].shape == (14,)
     assert item["labels"].dtype == torch.int64 and item["attention_mask"].all()
     assert item["video_features"].unique().tolist() == [2]
+
+
+def test_a_placeholder_in_an_annotation_is_refused(store):
+    with pytest.raises(InputError, match=r"2\.mp4: its annotation spells a video's placeholder 2 times"):
+        dataset(store, record("1.mp4", "abc"), record("2.mp4", "a\0\0"))
 
 
 def test_long_text_is_cut_counted_and_said(store, caplog):

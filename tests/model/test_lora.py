@@ -8,11 +8,14 @@ from mobilevideogpt.model.lora import FusedLora
 needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)
+@pytest.fixture(params=[("cpu", torch.float32), ("cpu", torch.bfloat16), ("cuda", torch.bfloat16)], ids=str)
 def model(request):
+    device, dtype = request.param
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
-    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=50, num_hidden_layers=2, **sizes)).to(request.param)
+    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=50, num_hidden_layers=2, **sizes)).to(device, dtype)
     lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear")
     model = get_peft_model(model, lora).train()
     for name, parameter in model.named_parameters():
@@ -20,7 +23,7 @@ def model(request):
             parameter.data = parameter.data.float()
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    model.forward = torch.autocast("cpu", torch.bfloat16, enabled=request.param != torch.float32)(model.forward)
+    model.forward = torch.autocast(device, torch.bfloat16, enabled=dtype != torch.float32)(model.forward)
     return model
 
 
@@ -32,7 +35,7 @@ def loss_and_gradients(model, ids):
 
 
 def test_fused_layers_give_pefts_loss_and_gradients(model):
-    ids = torch.randint(0, 50, (2, 9))
+    ids = torch.randint(0, 50, (2, 9), device=model.device)
     loss, gradients = loss_and_gradients(model, ids)
     FusedLora(model).refresh()
     fused_loss, fused = loss_and_gradients(model, ids)
@@ -43,7 +46,7 @@ def test_fused_layers_give_pefts_loss_and_gradients(model):
 
 
 def test_without_gradients_or_adapters_pefts_own_way_is_taken(model):
-    ids = torch.randint(0, 50, (1, 5))
+    ids = torch.randint(0, 50, (1, 5), device=model.device)
     with torch.no_grad():
         expected = model(input_ids=ids).logits
         with model.disable_adapter():
@@ -88,7 +91,7 @@ def kept_by(kernels, seed, p, tokens, width):
 @pytest.mark.gpu
 @needs_a_gpu
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(("tokens", "width", "ranks"), [(5, 24, 4), (200, 300, 64), (130, 896, 16)])
+@pytest.mark.parametrize(("tokens", "width", "ranks"), [(5, 24, 4), (200, 300, 64), (130, 896, 16), (70, 2100, 128)])
 def test_kernels_take_the_same_elements_from_value_and_gradients(tokens, width, ranks, dtype):
     from mobilevideogpt.model import lora_triton
 

@@ -31,7 +31,7 @@ def test_two_rehearsed_steps_tell_the_memory_and_the_disk_for_a_batch_that_was_l
     )
     assert report["ok"] and report["device"] == "cpu", report["checks"]
     assert report["rehearsed_bytes"] == pytest.approx(report["predicted_bytes"], rel=0.5)
-    assert report["batch"] == {"effective": 6, "micro": 6, "accumulation": 1}
+    assert report["batch"] == {"effective": 6, "micro": 6, "accumulation": 1, "gradient_checkpointing": False}
     details = {check["name"]: check["detail"] for check in report["checks"]}
     assert details["data"] == "5 clips in train, 2 clips in val, 0 clips in test"
     assert re.match(r"0\.00 GB for features, 0\.0\d GB for checkpoints", details["disk for features and checkpoints"])
@@ -62,6 +62,9 @@ def test_the_largest_batch_that_is_predicted_to_fit_is_taken_at_the_same_effecti
 
     assert chosen(80e9) == 8 and chosen(0.5e9) == 1
     assert chosen(1.2 * predicted_bytes(TrainingSettings(batch_size=2), released, TEXT, on_gpu=False)) == 2
+    assert not fit_batch(settings, ONE, released, TEXT).gradient_checkpointing
+    monkeypatch.setattr(fitting, "free_bytes", lambda processes: 0.5e9)
+    assert fit_batch(settings, ONE, released, TEXT).gradient_checkpointing, "where not even one clip fits"
     assert chosen(80e9, most=4) == 4, "what a rehearsal found"
     assert chosen(80e9, before=2) == 2 and chosen(0.5e9, before=4) == 1, "what it was before, if it still fits"
     assert chosen(80e9, launch=Launch(2, None)) == 4

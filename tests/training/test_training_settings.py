@@ -42,6 +42,18 @@ def test_processes_that_were_started_from_outside_are_counted_over_all_nodes(mon
         plan_launch(TrainingSettings(batch_size=4))
 
 
+@pytest.mark.parametrize(("gpus", "stage"), [(0, None), (1, None), (2, "zero2")])
+def test_deepspeed_comes_by_itself_where_it_shares_something(gpus, stage, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert plan_launch(TrainingSettings(batch_size=4)).deepspeed == stage
+
+
+def test_accumulation_that_an_automatic_batch_would_overrule_is_refused():
+    with pytest.raises(InputError, match=r"set finetune\.effective_batch_size"):
+        TrainingSettings(gradient_accumulation_steps=8)
+
+
 def test_a_batch_that_the_processes_cannot_share_is_refused():
     with pytest.raises(InputError, match="choose a multiple"):
         TrainingSettings(batch_size=3, processes=2)
