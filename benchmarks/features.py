@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=256)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--no-scaling", action="store_true", help="measure the stage alone, not its readers by number")
     parser.add_argument("--encoders", choices=["full", "tiny"], default="full")
     parser.add_argument("--dtype", choices=list(features.DTYPES), default="float16")
     parser.add_argument("--clip", type=Path, default=CLIP, help="the clip that is copied")
@@ -171,6 +172,7 @@ def main() -> None:
     ):
         clips = [str(shutil.copy(options.clip, Path(folder, f"{i:05d}.mp4"))) for i in range(options.clips)]
         counts = sorted({n for n in (1, 2, 4, 8, 16, 32) if n < options.workers} | {options.workers})
+        counts = [] if options.no_scaling else counts
         for kind, n, rate in scaling(reader, clips[: min(len(clips), 16 * options.workers)], counts):
             print(f"read and resized by {n:2d} {kind:9}: {rate:6.1f} clips/s")
             figures["scaling"].append({"kind": kind, "workers": n, "clips_per_second": rate})
