@@ -337,6 +337,13 @@ def load_encoders(folder_or_repo, video_encoder=None, image_encoder=None) -> Mob
     return model.eval()
 
 
+def read_config(folder_or_repo, video_encoder=None, image_encoder=None) -> MobileVideoGPTConfig:
+    """The complete configuration of a checkpoint and its encoders, whose tensors are looked at but not kept."""
+    return read_checkpoint(
+        MobileVideoGPTForConditionalGeneration, folder_or_repo, video_encoder, image_encoder, None, {}
+    )[1]
+
+
 def encoder_state_digest(model: nn.Module) -> str:
     """SHA-256 over names, shapes, dtypes and bytes of both encoders' tensors, also when an adapter wraps ``model``."""
     digest = hashlib.sha256()

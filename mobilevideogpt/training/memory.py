@@ -11,8 +11,9 @@ from mobilevideogpt.model.configuration import DTYPES, MobileVideoGPTConfig
 from mobilevideogpt.training.arguments import Launch, TrainingSettings, faster_ways
 from mobilevideogpt.training.batches import recorded_multiple
 
-FIXED_GPU = 0.8e9  # CUDA context and libraries' workspaces, as the driver counts them on an H100
-RECORDED = 0.45e9  # what CUDA graphs take beside the memory that they work in
+# Found on an H100 by `benchmarks/memory.py`: CUDA's context with the libraries' workspaces, as the driver counts them,
+# and what CUDA graphs take beside the memory that they work in.
+FIXED_GPU, RECORDED = 0.8e9, 0.45e9
 FIXED_CPU = 0.6e9  # Python with torch and transformers
 ZERO_BUCKETS = 2 * 50_000_000 * 4  # reduce and gather buckets of config/zero*.json, float32
 GATHERED = 100_000_000 * 4  # stage3_max_live_parameters of config/zero3*.json, float32
@@ -60,67 +61,74 @@ def predicted_bytes(
     gradients come as activations and logits go, so the larger of both counts (unless gradients add up over several
     batches): first that of the head, last that of the embeddings, which is then added to it.
     """
+    g = _geometry(base)
+    b, h, i, r = DTYPES[settings.precision].itemsize, g.hidden_size, g.intermediate_size, settings.lora_r
+    full, quantized, again = settings.method == "full", settings.quantization == "nf4", settings.gradient_checkpointing
+    fused, recorded = faster_ways(settings, Launch(processes, deepspeed), "cuda" if on_gpu else "cpu")
+    multiple = recorded_multiple(sum(text)) if recorded else 1
+    clips = settings.batch_size // processes
+    tokens = clips * multiple * math.ceil((g.visual_tokens + sum(text)) / multiple)
+
+    products = g.layers * (2 * h * h + 2 * h * g.kv + 3 * h * i)  # weights of the decoder's linear layers
+    language_model = g.vocab_size * h + products + g.layers * 2 * h
+    lora = g.layers * r * ((2 * h) * 2 + 2 * (h + g.kv) + 3 * (h + i))
+    projectors = sum(w * h + h * h + 12 * h for w in (g.video_hidden_size, g.image_hidden_size))
+    trained = projectors + (language_model if full else lora)
+    frozen = 0 if full else b * language_model
+    on_the_way_back = 0
+    if full:
+        layer = b * tokens * (7 * h + 4 * i + 2 * g.kv) + 8 * tokens * h
+    elif fused and not quantized:
+        without_liger = 0 if importlib.util.find_spec("liger_kernel") else i + h
+        layer = b * tokens * (7 * h + 3 * i + 2 * g.kv + 7 * r + without_liger)
+        on_the_way_back = b * tokens * (3 * i + 3 * h)
+        frozen += b * lora
+    else:
+        layer = b * tokens * (15 * h + 5 * i + 4 * g.kv + 7 * r) + 8 * tokens * h
+    frozen -= (b - NF4) * products if quantized else 0
+    frozen += 4 * trained + RECORDED if recorded else 0
+
+    kept = g.layers * ((4 if full else b) * tokens * h if again else layer)
+    activations = kept + on_the_way_back + b * clips * 196 * (g.num_frames + g.num_frames // 2) * 4 * h
+    logits = clips * text.answer * g.vocab_size * 10
+    embeddings = 4 * g.vocab_size * h
+    weights, gradients, moments = _states(frozen, trained, embeddings, processes, deepspeed, on_gpu)
+    if not full:
+        activations += logits + (layer if again else 0)
+    else:
+        activations += max(logits, embeddings + (layer if again else 0))
+        if b < 4 and not again:
+            activations += b * language_model
+        if settings.gradient_accumulation_steps == 1:
+            gradients, activations = max(gradients + embeddings + layer, activations), 0
+    if not on_gpu:
+        weights += 4 * trained  # as they were before, kept in main memory to see that all move
+    return int(weights + moments + gradients + activations + (FIXED_GPU if on_gpu else FIXED_CPU))
+
+
+def _geometry(base: str | Path) -> SimpleNamespace:
+    """The sizes of a checkpoint that matter here, the released ones where it names none."""
     config = json.loads((Path(base) / "config.json").read_text(encoding="utf-8"))
     default = MobileVideoGPTConfig()
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
     names += ("vocab_size", "num_frames", "video_hidden_size", "image_hidden_size")
-    c = SimpleNamespace(**{name: config.get(name) or getattr(default, name) for name in names})
-    b, h, i, layers, r = (
-        DTYPES[settings.precision].itemsize,
-        c.hidden_size,
-        c.intermediate_size,
-        c.num_hidden_layers,
-        settings.lora_r,
-    )
-    k = h // c.num_attention_heads * c.num_key_value_heads
-    full, quantized = settings.method == "full", settings.quantization == "nf4"
-    fused, recorded = faster_ways(settings, Launch(processes, deepspeed), "cuda" if on_gpu else "cpu")
-    clips = settings.batch_size // processes
-    length = default.num_visual_tokens * c.num_frames // default.num_frames + sum(text)
-    multiple = recorded_multiple(sum(text)) if recorded else 1
-    tokens = clips * multiple * math.ceil(length / multiple)
+    g = SimpleNamespace(**{name: config.get(name) or getattr(default, name) for name in names})
+    g.layers, g.kv = g.num_hidden_layers, g.hidden_size // g.num_attention_heads * g.num_key_value_heads
+    g.visual_tokens = default.num_visual_tokens * g.num_frames // default.num_frames
+    return g
 
-    language_model = c.vocab_size * h + layers * (2 * h * h + 2 * h * k + 3 * h * i + 2 * h)
-    lora = layers * r * ((2 * h) * 2 + 2 * (h + k) + 3 * (h + i))
-    projectors = sum(w * h + h * h + 12 * h for w in (c.video_hidden_size, c.image_hidden_size))
-    trained = projectors + (language_model if full else lora)
-    frozen = 0 if full else b * language_model
-    if quantized:
-        frozen -= (b - NF4) * layers * (2 * h * h + 2 * h * k + 3 * h * i)
-    if full:
-        layer = b * tokens * (7 * h + 4 * i + 2 * k) + 8 * tokens * h
-    elif fused and not quantized:
-        without_liger = 0 if importlib.util.find_spec("liger_kernel") else i + h
-        layer = b * tokens * (7 * h + 3 * i + 2 * k + 7 * r + without_liger)
-        frozen += b * lora + (4 * trained + RECORDED if recorded else 0)
-    else:
-        layer = b * tokens * (15 * h + 5 * i + 4 * k + 7 * r) + 8 * tokens * h
-    between = (4 if full else b) * tokens * h
-    recomputed = layer if settings.gradient_checkpointing else 0
-    activations = layers * between if recomputed else layers * layer
-    activations += b * clips * 196 * (c.num_frames + c.num_frames // 2) * 4 * h
-    if fused and not full and not quantized:
-        activations += b * tokens * (3 * i + 3 * h)
-    logits = clips * text.answer * c.vocab_size * 10
+
+def _states(
+    frozen: float, trained: int, embeddings: int, processes: int, deepspeed: str | None, on_gpu: bool
+) -> tuple[float, float, float]:
+    """Bytes of weights, gradients and moments on a device; ``frozen`` and ``embeddings`` are bytes, too."""
+    weights, gradients = frozen + 4 * trained, 4 * trained
     if not deepspeed:
-        weights, gradients, moments = frozen + 4 * trained, 4 * trained, 8 * trained
-    else:  # with the moments, a copy of the weights
-        weights, gradients, moments = frozen + 4 * trained, 4 * trained / processes, 12 * trained / processes
-        moments += ZERO_BUCKETS
-        if deepspeed != "zero2":
-            in_use = min(weights, GATHERED + 4 * c.vocab_size * h)  # the embeddings come as a whole
-            weights = weights / processes + in_use
-            if deepspeed == "zero3_offload" and on_gpu:
-                weights, gradients, moments = in_use, 0, ZERO_BUCKETS
-    if full:
-        embeddings = 4 * c.vocab_size * h
-        activations += max(logits, embeddings + recomputed)
-        if b < 4 and not recomputed:
-            activations += b * language_model
-        if settings.gradient_accumulation_steps == 1:
-            gradients, activations = max(gradients + embeddings + layer, activations), 0
-    else:
-        activations += logits + recomputed
-    if not on_gpu:
-        weights += 4 * trained  # as they were before, kept in main memory to see that all move
-    return int(weights + moments + gradients + activations + (FIXED_GPU if on_gpu else FIXED_CPU))
+        return weights, gradients, 8 * trained
+    moments = 12 * trained / processes + ZERO_BUCKETS  # with a copy of the weights
+    if deepspeed == "zero2":
+        return weights, gradients / processes, moments
+    in_use = min(weights, GATHERED + embeddings)  # the embeddings come as a whole
+    if deepspeed == "zero3_offload" and on_gpu:
+        return in_use, 0, ZERO_BUCKETS
+    return weights / processes + in_use, gradients / processes, moments

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mobilevideogpt.data.features import PIXELS, FeatureStore, UncachedFeatures
 from mobilevideogpt.files import write_json
-from mobilevideogpt.model.modeling import load_encoders
+from mobilevideogpt.model.modeling import read_config
 from mobilevideogpt.training.arguments import TrainingSettings
 from mobilevideogpt.training.launch import stop_with_who_waits
 from mobilevideogpt.training.run import finetune, peak_memory_bytes
@@ -50,7 +50,7 @@ def main() -> None:
     stop_with_who_waits()
     others = used_on_gpu()
     model = {name: request[name] for name in ("base", "video_encoder", "image_encoder")}
-    config = load_encoders(*model.values()).config
+    config = read_config(*model.values())
     if request["encode"]:
         frame = (config.num_frames, 3, config.image_size, config.image_size)
         store = RandomPixels(dict.fromkeys(PIXELS, frame))
