@@ -80,7 +80,7 @@ class MobileVideoGPTProcessor:
         return clip_pixels(path, self.min_frames, self.max_frames)
 
     def pad(self, features: list[dict], padding_side: str = "right", pad_to_multiple_of: int = 1) -> BatchFeature:
-        """Collate: pad ``input_ids``, ``labels`` and ``attention_mask`` to the longest, stack the rest."""
+        """Pad ``input_ids``, ``labels`` and ``attention_mask`` to the longest or a multiple, stack the rest."""
         pad_id = self.tokenizer.pad_token_id
         fills = {"input_ids": self.tokenizer.eos_token_id if pad_id is None else pad_id, "labels": IGNORED}
         batch = {}

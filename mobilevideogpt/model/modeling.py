@@ -200,8 +200,13 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
                 # a generated placeholder is a word like any other
                 inputs_embeds = self.get_input_embeddings()(input_ids)
             else:
-                pixels = (pixel_values_videos, pixel_values_context)
-                inputs_embeds = self.embed(input_ids, video_features, context_features, *pixels)
+                inputs_embeds = self.embed(
+                    input_ids,
+                    video_features,
+                    context_features,
+                    pixel_values_videos=pixel_values_videos,
+                    pixel_values_context=pixel_values_context,
+                )
         if isinstance(attention_mask, Tensor) and attention_mask.dim() == 2:
             if not past and position_ids is None and bool((attention_mask[:, :-1] >= attention_mask[:, 1:]).all()):
                 attention_mask = None  # padding behind the text is never looked back at; without a mask sdpa is faster

@@ -261,11 +261,11 @@ def record_passes(model: PeftModel, largest: tuple[int, int] | None = None) -> N
     def training() -> bool:
         return decoder.training and torch.is_grad_enabled()
 
-    def embed_either_way(input_ids, video_features=None, context_features=None, *pixels):
+    def embed_either_way(input_ids, video_features=None, context_features=None, **pixels):
         inputs = (input_ids, video_features, context_features)
-        if training() and all(t is not None for t in inputs) and all(p is None for p in pixels):
+        if training() and all(t is not None for t in inputs) and all(p is None for p in pixels.values()):
             return graphed_embed(*inputs)
-        return embed(*inputs, *pixels)
+        return embed(*inputs, **pixels)
 
     def decode_either_way(inputs_embeds=None, attention_mask=None, **kwargs):
         kwargs.pop("return_dict", None)
