@@ -48,7 +48,7 @@ SETTINGS = TrainingSettings(
 CLIPS = 6  # to learn from; two more for the validation
 MOMENTS = {"any": None, "checkpoint": ".checkpoint-*", "adapter": ".adapter*"}  # what is there while it is written
 COMPARED = (
-    *("adapter/adapter_model.safetensors", "adapter-last/adapter_model.safetensors"),
+    *("adapter/adapter_model.safetensors", "adapter-best/adapter_model.safetensors"),
     *("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"),  # of the last checkpoint
 )
 
