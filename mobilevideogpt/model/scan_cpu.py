@@ -139,17 +139,7 @@ def cpu_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False
     return y.to(x.dtype)
 
 
-def cpu_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    z: Tensor,
-    delta_bias: Tensor,
-    reverse: bool = False,
-) -> Tensor:
+def cpu_scan(u, delta, A, B, C, D, z, delta_bias, reverse: bool = False) -> Tensor:
     """`mobilevideogpt.model.scan.selective_scan` without a gradient, on as many threads as PyTorch may use."""
     flat, strides = zip(*(_flat(t) for t in (u, delta, z)), strict=True)
     y = torch.empty_like(u.mT, dtype=torch.float32, memory_format=torch.contiguous_format)

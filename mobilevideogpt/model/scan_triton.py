@@ -117,17 +117,7 @@ def multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def triton_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    z: Tensor,
-    delta_bias: Tensor,
-    reverse: bool = False,
-) -> Tensor:
+def triton_scan(u, delta, A, B, C, D, z, delta_bias, reverse: bool = False) -> Tensor:
     """`mobilevideogpt.model.scan.selective_scan` without a gradient; any strides, fastest if ``stride(1) == 1``."""
     batch, width, length = u.shape
     y = torch.empty_like(u)
