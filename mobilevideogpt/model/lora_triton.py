@@ -80,7 +80,7 @@ def _gradient_kernel(
 
 def _drop_below(p: float) -> tuple[int, float]:
     """The 16-bit random numbers below which an element is dropped, and what is thereby kept."""
-    steps = round(p * STEPS)
+    steps = min(round(p * STEPS), STEPS - 1)
     return steps, 1 - steps / STEPS
 
 

@@ -9,7 +9,7 @@ import torch
 
 from mobilevideogpt.training import fitting
 from mobilevideogpt.training.arguments import Launch, TrainingSettings
-from mobilevideogpt.training.fitting import fit_batch, what_would_fit
+from mobilevideogpt.training.fitting import fit_batch, what_would_fit, with_less_memory
 from mobilevideogpt.training.memory import TextTokens, predicted_bytes
 from mobilevideogpt.training.plots import plot_training
 from mobilevideogpt.training.preflight import preflight
@@ -68,6 +68,14 @@ def test_the_largest_batch_that_is_predicted_to_fit_is_taken_at_the_same_effecti
     assert chosen(80e9, most=4) == 4, "what a rehearsal found"
     assert chosen(80e9, before=2) == 2 and chosen(0.5e9, before=4) == 1, "what it was before, if it still fits"
     assert chosen(80e9, launch=Launch(2, None)) == 4
+
+
+def test_less_memory_is_taken_by_smaller_parts_then_by_recomputation_then_not():
+    tried, settings = [], TrainingSettings(batch_size=4)
+    while settings:
+        tried.append((settings.batch_size, settings.gradient_accumulation_steps, settings.gradient_checkpointing))
+        settings = with_less_memory(settings, 1)
+    assert tried == [(4, 1, False), (2, 2, False), (1, 4, False), (1, 4, True)]
 
 
 def test_what_would_fit_is_named_with_its_cost_and_does(released):
