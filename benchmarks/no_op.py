@@ -1,8 +1,8 @@
-"""Seconds of a run with nothing to do, beside a workflow that holds as many jobs and nothing else.
+"""Seconds of a run with nothing to do and of a dry run, beside a workflow that holds as many jobs and nothing else.
 
     python benchmarks/no_op.py   # after `snakemake --cores 1 finetune`
 
-Runs both in turn and prints the medians and their ratio.
+Runs them in turn and prints the medians and their ratios.
 """
 
 import argparse
@@ -48,15 +48,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "Snakefile").write_text(EMPTY.format(jobs=jobs - 1))
         snakemake(Path(folder))
-        seconds = {"finetune": [], "empty": []}
+        ways = {"ours": (ROOT, ["finetune"]), "a dry run": (ROOT, ["-n", "finetune"]), "empty": (Path(folder), [])}
+        seconds = {name: [] for name in ways}
         for _ in range(options.runs):
-            for name, where, target in (("finetune", ROOT, ["finetune"]), ("empty", Path(folder), [])):
+            for name, (where, target) in ways.items():
                 taken, text = snakemake(where, *target)
                 if "Nothing to be done" not in text:
                     sys.exit(f"{name}: there was something to do:\n{text}")
                 seconds[name].append(taken)
-    ours, empty = (statistics.median(values) for values in seconds.values())
-    print(f"{jobs} jobs, {options.runs} runs each: ours {ours:.2f} s, empty {empty:.2f} s, ratio {ours / empty:.2f}")
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    print(f"{jobs} jobs, {options.runs} runs each:")
+    for name, taken in median.items():
+        print(f"{name:9} {taken:5.2f} s  {taken / median['empty']:.2f} times the empty workflow")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ TORCH_ENDS_IT = """
 import os, sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name in ("torch", "transformers", "av", "cv2", "deepspeed", "peft"):
+        if name in ("torch", "transformers", "av", "cv2", "deepspeed", "peft", "numba", "matplotlib", "sklearn"):
             os.write(2, f"imports {name}\\n".encode())
             os._exit(97)
 sys.meta_path.insert(0, Refuse())
@@ -99,20 +99,15 @@ sys.meta_path.insert(0, Refuse())
 
 
 @pytest.mark.parametrize("state", ["without_data", "fresh", "trained"])
-def test_a_dry_run_imports_no_torch_and_takes_about_a_second(state, request, tmp_path):
-    import resource
-
+def test_a_dry_run_imports_nothing_slow(state, request, tmp_path):
     project = request.getfixturevalue(state)
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook/sitecustomize.py").write_text(TORCH_ENDS_IT)
     python = [sys.executable, "-c", "import torch"]
     refused = subprocess.run(python, env={"PYTHONPATH": str(tmp_path / "hook")}, capture_output=True)
     assert refused.returncode == 97, "the hook itself does not work"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     outcome = project.snakemake("--cores", "1", "-n", before=tmp_path / "hook")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert outcome.status == 0, outcome.text
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4  # processor time: others work here
 
 
 def test_verify_needs_no_option_and_tells_about_the_gpu(fresh):
