@@ -2,7 +2,7 @@
 
 One warp walks along the sequence of a few channels. It takes a tile of tokens at a time: what the recurrence needs is
 computed for all of them side by side, then the states are run through in registers. The loads of a tile are issued
-two tiles ahead, for a warp has too few companions on its scheduler to wait for memory.
+a tile ahead, for a warp has too few companions on its scheduler to wait for memory.
 """
 
 from functools import cache
@@ -26,6 +26,18 @@ def _reciprocal(x):
 
 
 @triton.jit
+def _widen(x):
+    """``x`` as float32; of a plain cast, Triton moves what follows behind the next exchange between threads."""
+    if x.dtype == tl.bfloat16:
+        asm: tl.constexpr = "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;"
+        return tl.inline_asm_elementwise(asm, "=r,=r,r", [x], dtype=tl.float32, is_pure=True, pack=2)
+    elif x.dtype == tl.float16:
+        asm: tl.constexpr = "{.reg .b16 a, b; mov.b32 {a, b}, $2; cvt.f32.f16 $0, a; cvt.f32.f16 $1, b;}"
+        return tl.inline_asm_elementwise(asm, "=f,=f,r", [x], dtype=tl.float32, is_pure=True, pack=2)
+    return x.to(tl.float32)
+
+
+@triton.jit
 def _softplus(x):
     """``max(x, 0) + log(1 + e)``, ``e = exp(-|x|)``; the logarithm is ``2 atanh(e / (2 + e))``, by its series."""
     e = _exp2(tl.abs(x) * -LOG2E)
@@ -45,26 +57,55 @@ def _after(keep, add, next_keep, next_add):
     return keep * next_keep, next_keep * add + next_add
 
 
+@triton.jit
+def _load_states(start, offsets, in_n, VECTOR: tl.constexpr, ALL: tl.constexpr):
+    """Load ``VECTOR`` states of a token at once, in what is ``(LOW, TOKENS, HIGH)``."""
+    at = start + offsets
+    if VECTOR > 1:
+        at = tl.max_contiguous(at, (1, 1, VECTOR))
+        at = tl.multiple_of(at, (1, 1, VECTOR * at.dtype.element_ty.primitive_bitwidth // 8))
+    if ALL:
+        return tl.load(at)
+    return tl.load(at, mask=in_n, other=0.0)
+
+
+@triton.jit
+def _by_token(x):
+    """``(LOW, TOKENS, HIGH)`` to ``(TOKENS, STATES)``, float32."""
+    return tl.reshape(tl.permute(_widen(x), (1, 2, 0)), (x.shape[1], x.shape[0] * x.shape[2]))
+
+
+@triton.jit
+def _add_pairs(x):
+    """Halve the last of three dimensions; unlike a sum along it, this leaves each thread a share of the result only."""
+    even, odd = tl.split(tl.reshape(x, (x.shape[0], x.shape[1], x.shape[2] // 2, 2)))
+    return even + odd
+
+
 # The strides of B and C stay plain numbers: with a known 1, Triton would load them in an order that needs more exchange
 # between threads than it saves.
 @triton.jit(do_not_specialize=["B_n", "C_n"])
 def _scan_kernel(
     u, delta, A, B, C, D, z, delta_bias, y,
-    width, length, n_states,
+    width, length,
     u_b, u_d, u_l, delta_b, delta_d, delta_l, B_b, B_n, B_l, C_b, C_n, C_l, z_b, z_d, z_l, y_b, y_d, y_l,
-    CHANNELS: tl.constexpr, STATES: tl.constexpr, TOKENS: tl.constexpr, ROW: tl.constexpr,
+    N: tl.constexpr, STATES: tl.constexpr, LOW: tl.constexpr, CHANNELS: tl.constexpr, TOKENS: tl.constexpr,
+    ROW: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    LOW: tl.constexpr = min(4, STATES)  # loaded as (LOW, TOKENS, HIGH), so that states change threads but once
+    # States in LOW groups of HIGH neighbours: a thread loads one group of a token, and keeps one of a channel.
+    HIGH: tl.constexpr = STATES // LOW
+    ALL: tl.constexpr = N == STATES
     clip = tl.program_id(1).to(tl.int64)
     d = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     n = tl.arange(0, STATES)
+    n = n % LOW * HIGH + n // LOW
     t = tl.arange(0, TOKENS)
-    in_d, in_n = d < width, n < n_states
-    a = LOG2E * tl.load(A + d[None, :] * n_states + n[:, None], mask=in_n[:, None] & in_d[None, :], other=0.0)
+    in_d, in_n = d < width, n < N
+    a = LOG2E * tl.load(A + d[None, :] * N + n[:, None], mask=in_n[:, None] & in_d[None, :], other=0.0)
     d = tl.max_contiguous(tl.multiple_of(tl.where(in_d, d, 0), ROW), ROW)
     skip, bias = tl.load(D + d), tl.load(delta_bias + d)
-    n = tl.arange(0, STATES // LOW)[None, None, :] * LOW + tl.arange(0, LOW)[:, None, None]
-    in_n = n < n_states
+    n = tl.arange(0, LOW)[:, None, None] * HIGH + tl.arange(0, HIGH)[None, None, :]
+    in_n = n < N
     u += clip * u_b + d[None, :] * u_d
     delta += clip * delta_b + d[None, :] * delta_d
     z += clip * z_b + d[None, :] * z_d
@@ -73,38 +114,35 @@ def _scan_kernel(
     C += clip * C_b + n * C_n
     state = tl.zeros((STATES, CHANNELS), dtype=tl.float32)
     at = tl.minimum(t, length - 1)  # what lies beyond the end repeats the last token
-    u1 = tl.load(u + at[:, None] * u_l).to(tl.float32)
-    delta1 = tl.load(delta + at[:, None] * delta_l).to(tl.float32)
-    z1 = tl.load(z + at[:, None] * z_l).to(tl.float32)
-    B1 = tl.load(B + at[None, :, None] * B_l, mask=in_n, other=0.0).to(tl.float32)
-    C1 = tl.load(C + at[None, :, None] * C_l, mask=in_n, other=0.0).to(tl.float32)
-    at = tl.minimum(t + TOKENS, length - 1)
-    u2 = tl.load(u + at[:, None] * u_l)
-    delta2 = tl.load(delta + at[:, None] * delta_l)
-    z2 = tl.load(z + at[:, None] * z_l)
-    B2 = tl.load(B + at[None, :, None] * B_l, mask=in_n, other=0.0)
-    C2 = tl.load(C + at[None, :, None] * C_l, mask=in_n, other=0.0)
+    next_u = tl.load(u + at[:, None] * u_l)
+    next_delta = tl.load(delta + at[:, None] * delta_l)
+    next_z = tl.load(z + at[:, None] * z_l)
+    next_B = _load_states(B, at[None, :, None] * B_l, in_n, VECTOR, ALL)
+    next_C = _load_states(C, at[None, :, None] * C_l, in_n, VECTOR, ALL)
     for start in range(0, length, TOKENS):
-        x, step, gate = u1, delta1, z1
-        b = tl.reshape(tl.permute(B1, (1, 2, 0)), (TOKENS, STATES))
-        c = tl.reshape(tl.permute(C1, (1, 2, 0)), (TOKENS, STATES))
-        # Made float32 an iteration before they are used: else Triton moves half-precision numbers between threads
-        # first and then computes with each of them several times over.
-        u1, delta1, z1 = u2.to(tl.float32), delta2.to(tl.float32), z2.to(tl.float32)
-        B1, C1 = B2.to(tl.float32), C2.to(tl.float32)
-        at = tl.minimum(start + 2 * TOKENS + t, length - 1)
-        u2 = tl.load(u + at[:, None] * u_l)
-        delta2 = tl.load(delta + at[:, None] * delta_l)
-        z2 = tl.load(z + at[:, None] * z_l)
-        B2 = tl.load(B + at[None, :, None] * B_l, mask=in_n, other=0.0)
-        C2 = tl.load(C + at[None, :, None] * C_l, mask=in_n, other=0.0)
+        x, step, gate = _widen(next_u), _widen(next_delta), _widen(next_z)
+        b, c = _by_token(next_B), _by_token(next_C)
+        at = tl.minimum(start + TOKENS + t, length - 1)
+        next_u = tl.load(u + at[:, None] * u_l)
+        next_delta = tl.load(delta + at[:, None] * delta_l)
+        next_z = tl.load(z + at[:, None] * z_l)
+        next_B = _load_states(B, at[None, :, None] * B_l, in_n, VECTOR, ALL)
+        next_C = _load_states(C, at[None, :, None] * C_l, in_n, VECTOR, ALL)
         step = _softplus(step + bias[None, :])
         keep = _exp2(step[:, None, :] * a[None, :, :])  # (TOKENS, STATES, CHANNELS), as all below
         add = (step * x)[:, None, :] * b[:, :, None]
-        add += tl.where(t[:, None, None] == 0, keep * state[None, :, :], 0.0)
+        add = tl.where(t[:, None, None] == 0, keep * state[None, :, :] + add, add)
         _, states = tl.associative_scan((keep, add), 0, _after)
         state = tl.sum(tl.where(t[:, None, None] == TOKENS - 1, states, 0.0), axis=0)
-        out = tl.sum(states * c[:, :, None], axis=1) + skip[None, :] * x  # (TOKENS, CHANNELS)
+        out = tl.sum(tl.reshape(states * c[:, :, None], (TOKENS, HIGH, LOW, CHANNELS)), axis=1)
+        out = tl.permute(out, (0, 2, 1))  # (TOKENS, CHANNELS, LOW)
+        if LOW >= 8:
+            out = _add_pairs(out)
+        if LOW >= 4:
+            out = _add_pairs(out)
+        if LOW >= 2:
+            out = _add_pairs(out)
+        out = tl.reshape(out, (TOKENS, CHANNELS)) + skip[None, :] * x
         out *= gate * _reciprocal(1.0 + _exp2(gate * -LOG2E))
         at = start + t
         inside = in_d[None, :] & (at < length)[:, None]
@@ -120,11 +158,16 @@ def multiprocessors(device: torch.device) -> int:
 def triton_scan(u, delta, A, B, C, D, z, delta_bias, reverse: bool = False) -> Tensor:
     """`mobilevideogpt.model.scan.selective_scan` without a gradient; any strides, fastest if ``stride(1) == 1``."""
     batch, width, length = u.shape
+    n_states = A.shape[1]
     y = torch.empty_like(u)
     # Fewer channels a warp where there are too few warps for the device's four schedulers a multiprocessor.
     few = batch * triton.cdiv(width, 8) < 4 * multiprocessors(u.device)
     channels, tokens = (4, 16) if few else (8, 8)
     row = 1 if width % 2 else channels * tokens // 32  # channels that a thread loads at once, with work for all 32
+    states = triton.next_power_of_2(n_states)
+    low = min(4, states)
+    high = states // low
+    vector = high if states == n_states and _in_groups(B, high) and _in_groups(C, high) else 1
     along = (u, delta, B, C, z, y)
     strides = [s for t in along for s in (*t.stride()[:2], -t.stride(2) if reverse else t.stride(2))]
     if reverse:  # it begins at the last token and walks back
@@ -133,7 +176,13 @@ def triton_scan(u, delta, A, B, C, D, z, delta_bias, reverse: bool = False) -> T
     A, D, delta_bias = (t.float().contiguous() for t in (A, D, delta_bias))
     with torch.cuda.device(u.device):
         _scan_kernel[(triton.cdiv(width, channels), batch)](
-            u, delta, A, B, C, D, z, delta_bias, out, width, length, A.shape[1], *strides,
-            CHANNELS=channels, STATES=triton.next_power_of_2(A.shape[1]), TOKENS=tokens, ROW=row, num_warps=1,
+            u, delta, A, B, C, D, z, delta_bias, out, width, length, *strides,
+            N=n_states, STATES=states, LOW=low, CHANNELS=channels, TOKENS=tokens, ROW=row, VECTOR=vector, num_warps=1,
         )  # fmt: skip
     return y
+
+
+def _in_groups(t: Tensor, size: int) -> bool:
+    """Whether the states of ``t``, ``(B, N, L)``, can be loaded ``size`` at once."""
+    batch, state, token = t.stride()
+    return state == 1 and not (batch % size or token % size or t.data_ptr() % (size * t.element_size()))
