@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mobilevideogpt.model.scan import triton_works
 
+MOST_RANKS = 128  # whose tiles fit the shared memory of a GeForce
 TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # read the same input, in this order
 
 
@@ -136,10 +137,17 @@ class _LoraLinears(torch.autograd.Function):
         return dx, None, *dfactors
 
 
+def kernels_take(dtype: torch.dtype, ranks: int) -> bool:
+    """Whether the Triton kernels take LoRA of such a rank in this precision on this machine's GPU, if it has one."""
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
+        return False  # Triton has no use for the tensor cores of these
+    return dtype in (torch.float16, torch.bfloat16) and ranks <= MOST_RANKS
+
+
 def _kernels(a: Tensor):
     """The module of Triton kernels, where they take the rounded factor ``a``, ``(r, in)``."""
-    if not (a.is_cuda and a.dtype in (torch.float16, torch.bfloat16) and triton_works()):
+    if not (a.is_cuda and kernels_take(a.dtype, len(a)) and triton_works()):
         return None
     from mobilevideogpt.model import lora_triton
 
-    return lora_triton if len(a) <= lora_triton.MOST_RANKS else None
+    return lora_triton

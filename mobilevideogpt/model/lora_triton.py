@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mobilevideogpt.model.scan_triton import multiprocessors
 
-MOST_RANKS = 128  # whose tiles fit the shared memory of a GeForce
 SHARE = tl.constexpr(8)  # columns that share a counter
 ROUNDS = tl.constexpr(7)  # of Philox: as few as pass BigCrush (Salmon et al., 2011)
 STEPS = 2**16  # of a half, and so of the probability

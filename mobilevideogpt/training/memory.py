@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from mobilevideogpt.model.configuration import DTYPES, MobileVideoGPTConfig
+from mobilevideogpt.model.lora import kernels_take
 from mobilevideogpt.training.arguments import Launch, TrainingSettings, faster_ways
 from mobilevideogpt.training.batches import recorded_multiple
 
@@ -44,7 +45,8 @@ def predicted_bytes(
       float32 weight, gradient, two moments;
     - what a decoder layer keeps for its backward pass with `kernels.fuse`, b T (7 h + 3 i + 2 k + 7 r): what enters and
       leaves its two norms, queries, attention and its copy, keys and values, gate, up and their product, and LoRA's
-      r-wide middles; without liger-kernel b T (i + h) more. All layers keep it; with gradient checkpointing one, and
+      r-wide middles; without liger-kernel b T (i + h) more; where dropout is not drawn inside of kernels, its masks,
+      T (6 h + i) bytes. All layers keep it; with gradient checkpointing one, and
       each layer b T h. On the way back b T (3 i + 3 h) of gradients come to it;
     - with PEFT's own modules b T (15 h + 5 i + 4 k + 7 r), with the inputs again behind LoRA's dropout, and 8 T h for
       two norms in float32;
@@ -81,6 +83,7 @@ def predicted_bytes(
     elif fused and not quantized:
         without_liger = 0 if importlib.util.find_spec("liger_kernel") else i + h
         layer = b * tokens * (7 * h + 3 * i + 2 * g.kv + 7 * r + without_liger)
+        layer += 0 if kernels_take(DTYPES[settings.precision], r) else tokens * (6 * h + i)
         on_the_way_back = b * tokens * (3 * i + 3 * h)
         frozen += b * lora
     else:

@@ -122,12 +122,17 @@ def test_a_rehearsal_that_fails_is_told_with_its_reason(project, tmp_path):
     assert not report["ok"] and "rehearsal of two steps failed" in report["checks"][-1]["detail"]
 
 
-def test_what_takes_more_memory_is_predicted_to(released):
+def test_what_takes_more_memory_is_predicted_to(released, monkeypatch):
     def predicted(**changes):
         return predicted_bytes(TrainingSettings(**{"batch_size": 4} | changes), released, TEXT)
 
     assert predicted(gradient_checkpointing=True) < predicted() < predicted(batch_size=8)
     assert predicted() < predicted(precision="fp32")
+    assert predicted(lora_r=129) - predicted(lora_r=128) > 24 * 4 * 2402 * (6 * 896 + 4864), "dropout's masks"
+    here = predicted(precision="fp16")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    assert predicted(precision="fp16") > here, "masks here, too"
 
 
 @pytest.mark.parametrize(
@@ -163,6 +168,7 @@ def test_training_all_weights_is_predicted_to_take_more_and_what_takes_less_is_n
     assert predicted[None] > 16 * 494e6, "weights, gradients and two moments in float32"
     assert predicted_bytes(full, released, TEXT, processes=4, deepspeed="zero3") < predicted["zero2"] / 2
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
     told = what_would_fit(full, Launch(1, "zero2"), released, TEXT, 11e9)
     assert told.startswith("set finetune={deepspeed: none} (")
     told = what_would_fit(full, Launch(1, None), released, TEXT, 8e9)

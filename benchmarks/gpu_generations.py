@@ -1,0 +1,119 @@
+"""Compile every Triton kernel for each generation of NVIDIA GPUs; needs Triton, but no GPU.
+
+    python benchmarks/gpu_generations.py
+
+Prints registers, spilled bytes a thread and shared memory of each; a kernel that does not compile, or takes more shared
+memory than that generation has, ends it with an error.
+"""
+
+import re
+import subprocess
+import tempfile
+from contextlib import nullcontext
+from unittest.mock import patch
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from mobilevideogpt.model import conv_triton, lora_triton, scan_triton
+from mobilevideogpt.model.lora import MOST_RANKS
+
+# Compute capability, an example, KiB of shared memory that a program may take (CUDA C++ programming guide, table
+# "technical specifications per compute capability").
+GENERATIONS = {75: ("T4", 64), 80: ("A100", 163), 86: ("RTX 3070", 99), 89: ("RTX 4060", 99), 90: ("H100", 227),
+               100: ("B200", 227), 120: ("RTX 5060", 99)}  # fmt: skip
+WIDTH, TOKENS, STATES, RANK = 1152, 1569, 16, 36  # of VideoMamba-M and eight frames
+HIDDEN, INNER, LENGTH = 896, 4864, 2442  # of Qwen2.5-0.5B, and of a clip with its texts
+
+
+class NoGpu:
+    """Stands in for Triton's driver: a GPU of some generation that loads what is compiled and runs nothing."""
+
+    def __init__(self, capability: int):
+        self.capability, self.utils, self.used = capability, self, []
+
+    def get_current_target(self):
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self):
+        return self.capability  # Triton keeps compiled kernels by device
+
+    def get_current_stream(self, device):
+        return 0
+
+    def get_device_properties(self, device):
+        return {"max_shared_mem": GENERATIONS[self.capability][1] * 1024}
+
+    def launcher_cls(self, source, metadata):
+        return lambda *arguments: None
+
+    def load_binary(self, name, binary, shared, device):
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(binary)
+            file.flush()
+            command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+            text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        registers, spilled = map(int, re.search(r"REG:(\d+) STACK:(\d+)", text).groups())
+        self.used.append((registers, spilled, shared))
+        return None, None, registers, spilled, 1024
+
+
+def scan(dtype: torch.dtype, batch: int, reverse: bool) -> None:
+    """Call the scan as VideoMamba's mixer does."""
+    u, delta = torch.empty(2, batch, TOKENS, WIDTH, dtype=dtype)
+    z = torch.empty(batch, TOKENS, 2 * WIDTH, dtype=dtype)[:, :, WIDTH:]
+    _, B, C = torch.empty(batch, TOKENS, RANK + 2 * STATES, dtype=dtype).split([RANK, STATES, STATES], -1)
+    one = torch.ones(WIDTH)
+    scan_triton.triton_scan(u.mT, delta.mT, -torch.ones(WIDTH, STATES), B.mT, C.mT, one, z.mT, one, reverse)
+
+
+def convolution(dtype: torch.dtype, reverse: bool) -> None:
+    """Call the convolution as VideoMamba's mixer does."""
+    x = torch.empty(1, TOKENS, 2 * WIDTH, dtype=dtype)[:, :, :WIDTH]
+    conv_triton.triton_conv_silu(x, torch.ones(WIDTH, 1, 4, dtype=dtype), torch.ones(WIDTH, dtype=dtype), reverse)
+
+
+def lora(dtype: torch.dtype, rank: int, width: int) -> None:
+    """Call LoRA's products as a training step does."""
+    x, dx = torch.empty(2, LENGTH, width, dtype=dtype)
+    a, seed = torch.empty(rank, width, dtype=dtype), torch.ones(1, dtype=torch.int64)
+    middle = lora_triton.down(x, a, seed, 0.05, 2.0)
+    lora_triton.add_gradients(x, a, seed, 0.05, 2.0, middle, dx)
+
+
+def calls(capability: int):
+    """Yield the name of each call and the call."""
+    halves = [torch.float16] if capability < 80 else [torch.float16, torch.bfloat16]
+    for dtype in (torch.float32, *halves):
+        for batch in (1, 8):
+            for reverse in (False, True):
+                yield f"scan {dtype} {batch} clips, reverse {reverse}", lambda a=(dtype, batch, reverse): scan(*a)
+        for reverse in (False, True):
+            yield f"convolution {dtype}, reverse {reverse}", lambda a=(dtype, reverse): convolution(*a)
+    if capability >= 80:  # see `mobilevideogpt.model.lora.kernels_take`
+        for dtype in halves:
+            for rank in (8, 64, MOST_RANKS):
+                for width in (HIDDEN, INNER):
+                    yield f"LoRA {dtype}, r {rank}, {width} wide", lambda a=(dtype, rank, width): lora(*a)
+
+
+def main() -> None:
+    """Compile, print."""
+    print(f"Triton {triton.__version__}, torch {torch.__version__}")
+    with patch("torch.cuda.device", nullcontext), patch.object(scan_triton, "multiprocessors", lambda device: 132), \
+         patch.object(lora_triton, "multiprocessors", lambda device: 132):  # fmt: skip
+        for capability, (example, limit) in GENERATIONS.items():
+            gpu = NoGpu(capability)
+            driver.set_active(gpu)
+            print(f"compute capability {capability / 10}, as {example}: {limit} KiB of shared memory")
+            for name, call in calls(capability):
+                gpu.used.clear()
+                call()
+                cells = "; ".join("{} registers, {} B spilled, {} B shared".format(*used) for used in gpu.used)
+                print(f"  {name}: {cells or 'as above'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
