@@ -6,10 +6,12 @@ import logging
 import math
 import pickle
 import re
+from collections import Counter
 from pathlib import Path
 
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -76,10 +78,12 @@ def read_checkpoint(
     folder_or_repo: str | Path,
     video_encoder: str | Path | None,
     image_encoder: str | Path | None,
-    config: MobileVideoGPTConfig | None,
+    config: MobileVideoGPTConfig | dict,
     hub: dict,
 ) -> tuple[Path, MobileVideoGPTConfig, dict[str, Tensor]]:
     """Return the checkpoint's folder, its complete configuration and exactly the tensors that the model has.
+
+    ``config`` is used in place of the folder's; a dictionary holds but the fields that differ from it.
 
     Raises:
         InputError: If a file or a tensor is missing, unexpected or of the wrong shape.
@@ -106,8 +110,8 @@ def read_checkpoint(
     replaced = tuple(p for p, given in (("video_", video_encoder), ("image_", image_encoder)) if given is not None)
     replaced = {k for k in fields if k.startswith(replaced) and k != "video_token_id"}
     stored = {k: v for k, v in stored.items() if k not in replaced}
-    if config is None:
-        config = MobileVideoGPTConfig.from_dict(fields | stored)
+    if isinstance(config, dict):
+        config = MobileVideoGPTConfig.from_dict(fields | stored | config)
     else:  # AutoConfig's, say, which filled in defaults
         config, default = copy.deepcopy(config), MobileVideoGPTConfig()
         for key in fields.keys() - stored.keys():
@@ -135,32 +139,41 @@ def _folder(folder_or_repo: str | Path, hub: dict, patterns=WEIGHT_FILES) -> Pat
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
-    index = folder / "model.safetensors.index.json"
+    index, listed = folder / "model.safetensors.index.json", {}
     if index.is_file():
-        names = sorted(set(read_json(index)["weight_map"].values()))
-    elif (folder / "model.safetensors").is_file():
-        names = ["model.safetensors"]
-    else:
+        listed = read_json(index)["weight_map"]
+    elif not (folder / "model.safetensors").is_file():
         raise InputError(f"{folder}: holds neither model.safetensors nor model.safetensors.index.json; fetch it again")
     tensors = {}
-    for name in names:
+    for name in sorted(set(listed.values())) or ["model.safetensors"]:
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: {index.name} lists this file, but it is not there; fetch it again")
+        try:
+            content = load_file(folder / name)
+        except SafetensorError as error:
+            raise InputError(f"{folder / name}: damaged ({error}); fetch it again") from error
         # Copies: what is mapped from the file is badly aligned, which changes last digits, and changes with the file.
-        tensors |= {k: t.clone() for k, t in load_file(folder / name).items()}
+        tensors |= {k: t.clone() for k, t in content.items()}
+    if lacking := sorted(listed.keys() - tensors.keys()):
+        raise InputError(
+            f"{index}: lists what the files do not hold; fetch them again\n  missing: {', '.join(lacking)}"
+        )
     return tensors
 
 
 def load_pickled(path: Path) -> dict:
-    """Read a file of `torch.save`; one that would have to run code is refused."""
+    """Read a dictionary that `torch.save` wrote; a file that would have to run code is refused."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"{path}: holds no plain tensors, or is damaged ({reason}); fetch it again, or, if you trust its source, "
             "save its state dict alone with torch.save and give that file"
         ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict")
+    return content
 
 
 def _parts(tensors: dict[str, Tensor], prefix: str, dropped: re.Pattern, source: Path) -> dict[str, Tensor]:
@@ -170,7 +183,10 @@ def _parts(tensors: dict[str, Tensor], prefix: str, dropped: re.Pattern, source:
         log.warning(
             "%s: %d entries are no part of the encoder and not used: %s", source, len(others), ", ".join(others[:5])
         )
-    return {k: t for k, t in kept.items() if k.startswith(prefix)}
+    own = {k: t for k, t in kept.items() if k.startswith(prefix)}
+    if strange := [k for k, t in own.items() if not isinstance(t, Tensor)]:
+        raise InputError(f"{source}: {strange[0]} is no tensor")
+    return own
 
 
 def _replace(tensors: dict[str, Tensor], prefix: str, own: dict[str, Tensor]) -> None:
@@ -190,7 +206,7 @@ def _video_tensors(source: str | Path, hub: dict) -> dict[str, Tensor]:
         raise InputError(f"{path}: there is no such file; video_encoder is VideoMamba's .pth or its hub id")
     content = load_pickled(path)
     for wrapper in ("model", "module"):
-        if wrapper in content:
+        if isinstance(content.get(wrapper), dict):
             content = content[wrapper]
             break
     tensors = _parts(content, "vision_encoder.", DROPPED_OF_VIDEO, path)
@@ -202,7 +218,10 @@ def _video_tensors(source: str | Path, hub: dict) -> dict[str, Tensor]:
 
 
 def _image_tensors(source: str | Path, hub: dict) -> tuple[dict[str, Tensor], dict]:
-    """CLIP's vision tensors of a vision or a two-tower folder, and the number of heads, which no tensor shows."""
+    """CLIP's vision tensors of a vision or a two-tower folder, and its numbers of heads and layers.
+
+    No tensor shows the heads, nor that the last layers are missing.
+    """
     folder = _folder(source, hub, (*WEIGHT_FILES, "pytorch_model.bin"))
     if (folder / "pytorch_model.bin").is_file() and not list(folder.glob("*.safetensors")):
         tensors = load_pickled(folder / "pytorch_model.bin")
@@ -216,39 +235,50 @@ def _image_tensors(source: str | Path, hub: dict) -> tuple[dict[str, Tensor], di
     if not tensors:
         raise InputError(f"{folder}: no key starts with 'vision_model.'; image_encoder is a CLIP folder or its hub id")
     config = read_json(folder / "config.json", "it belongs to CLIP's folder")
-    heads = config.get("vision_config", config).get("num_attention_heads")
-    return tensors, {} if heads is None else {"image_num_heads": heads}
+    config = config.get("vision_config", config)
+    names = {"image_num_heads": "num_attention_heads", "image_num_layers": "num_hidden_layers"}
+    return tensors, {ours: config[theirs] for ours, theirs in names.items() if config.get(theirs) is not None}
 
 
 def _geometry(tensors: dict[str, Tensor], folder: Path) -> dict:
-    """Configuration fields that the encoders' tensors show; heads of 64 are assumed, as in every published CLIP."""
+    """Configuration fields that the encoders' tensors show; heads of 64 are assumed, as in every published CLIP.
 
-    def shape(key):
-        if key not in tensors:
-            raise InputError(f"{folder}: the tensor {key} is missing, so the encoder's geometry is unknown")
-        return tensors[key].shape
+    A size is what most tensors that have it say, so that `_check` names the one that is misshapen and not the others.
+    """
 
-    def depth(prefix):
-        numbers = [re.match(rf"{re.escape(prefix)}(\d+)\.", k) for k in tensors]
+    def size(axis: int, *patterns: tuple[str, int]) -> int:
+        found = [
+            t.shape[axis] for p, dims in patterns for k, t in tensors.items() if t.dim() == dims and re.fullmatch(p, k)
+        ]
+        if not found:
+            keys = " or ".join(p.replace("\\", "") for p, _ in patterns)
+            raise InputError(f"{folder}: {keys} is missing or misshapen, so the encoder's geometry is unknown")
+        return Counter(found).most_common(1)[0][0]
+
+    def depth(prefix: str) -> int:
+        numbers = [re.match(rf"{prefix}(\d+)\.", k) for k in tensors]
         return 1 + max((int(n[1]) for n in numbers if n), default=-1)
 
-    video, image = f"{VIDEO_PREFIX}vision_encoder.", f"{IMAGE_PREFIX}vision_model."
-    width = shape(f"{video}cls_token")[-1]
-    inner, n_states = shape(f"{video}layers.0.mixer.A_log")
-    image_width, _, patch, _ = shape(f"{image}embeddings.patch_embedding.weight")
+    video, image = re.escape(f"{VIDEO_PREFIX}vision_encoder."), re.escape(f"{IMAGE_PREFIX}vision_model.")
+    mixer, layer = rf"{video}layers\.\d+\.mixer\.", rf"{image}encoder\.layers\.\d+\."
+    width = size(-1, (rf"{video}(cls_token|pos_embed|temporal_pos_embedding)", 3), (rf"{video}.*\bnorm\.weight", 1))
+    frames = size(1, (rf"{video}temporal_pos_embedding", 3))
+    image_width = size(0, (rf"{layer}layer_norm\d\.(weight|bias)", 1), (rf"{image}embeddings\.class_embedding", 1))
+    patch = size(-1, (rf"{image}embeddings\.patch_embedding\.weight", 4), (rf"{video}patch_embed\.proj\.weight", 5))
+    places = size(-2, (rf"{image}embeddings\.position_embedding\.weight", 2), (rf"{video}pos_embed", 3))
     return {
         "video_hidden_size": width,
-        "video_num_layers": depth(f"{video}layers."),
-        "video_state_size": n_states,
-        "video_conv_kernel": shape(f"{video}layers.0.mixer.conv1d.weight")[-1],
-        "video_expand": inner // width,
-        "video_num_frames": shape(f"{video}temporal_pos_embedding")[1],
-        "num_frames": 2 * shape(f"{video}temporal_pos_embedding")[1],
+        "video_num_layers": depth(rf"{video}layers\."),
+        "video_state_size": size(1, (rf"{mixer}A(_b)?_log", 2)),
+        "video_conv_kernel": size(-1, (rf"{mixer}conv1d(_b)?\.weight", 3)),
+        "video_expand": size(0, (rf"{mixer}D(_b)?", 1)) // width,
+        "video_num_frames": frames,
+        "num_frames": 2 * frames,
         "image_hidden_size": image_width,
-        "image_intermediate_size": shape(f"{image}encoder.layers.0.mlp.fc1.weight")[0],
-        "image_num_layers": depth(f"{image}encoder.layers."),
+        "image_intermediate_size": size(0, (rf"{layer}mlp\.fc1\.weight", 2), (rf"{layer}mlp\.fc1\.bias", 1)),
+        "image_num_layers": depth(rf"{image}encoder\.layers\."),
         "image_num_heads": max(1, image_width // 64),
-        "image_size": patch * math.isqrt(shape(f"{image}embeddings.position_embedding.weight")[0] - 1),
+        "image_size": patch * math.isqrt(places - 1),
         "patch_size": patch,
     }
 

@@ -290,7 +290,7 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
                 if it holds them.
             config: Used in place of the folder's.
             kwargs: As in transformers: ``dtype`` (default: the checkpoint's; the encoders stay in float32, unless the
-                model is cast afterwards, which casts them too, as DeepSpeed does),
+                model is cast afterwards, which casts them too, as DeepSpeed does), fields of the configuration,
                 ``device_map``, ``attn_implementation``, ``revision``, ``local_files_only`` and so on.
 
         Raises:
@@ -299,6 +299,9 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         if "state_dict" in kwargs:  # someone who has the tensors already
             return super().from_pretrained(folder_or_repo, *args, config=config, **kwargs)
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
+        if config is None:
+            names = {*MobileVideoGPTConfig.__dataclass_fields__, "output_attentions"} - {"dtype"}
+            config = {k: kwargs.pop(k) for k in names & kwargs.keys()}
         folder, config, state_dict = read_checkpoint(cls, folder_or_repo, video_encoder, image_encoder, config, hub)
         model = super().from_pretrained(None, *args, config=config, state_dict=state_dict, **kwargs)
         loaded = model[0] if isinstance(model, tuple) else model
@@ -345,7 +348,7 @@ def load_encoders(folder_or_repo, video_encoder=None, image_encoder=None) -> Mob
 def read_config(folder_or_repo, video_encoder=None, image_encoder=None) -> MobileVideoGPTConfig:
     """The complete configuration of a checkpoint and its encoders, whose tensors are looked at but not kept."""
     return read_checkpoint(
-        MobileVideoGPTForConditionalGeneration, folder_or_repo, video_encoder, image_encoder, None, {}
+        MobileVideoGPTForConditionalGeneration, folder_or_repo, video_encoder, image_encoder, {}, {}
     )[1]
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,28 @@ def test_stray_and_misshapen_tensors_are_named_together(folder):
         load(folder)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"{VIDEO_PREFIX}vision_encoder.cls_token",
+        f"{VIDEO_PREFIX}vision_encoder.temporal_pos_embedding",
+        f"{VIDEO_PREFIX}vision_encoder.layers.0.mixer.A_log",
+        f"{VIDEO_PREFIX}vision_encoder.layers.0.mixer.D",
+        f"{VIDEO_PREFIX}vision_encoder.layers.0.mixer.conv1d.weight",
+        f"{IMAGE_PREFIX}vision_model.embeddings.class_embedding",
+        f"{IMAGE_PREFIX}vision_model.embeddings.patch_embedding.weight",
+        f"{IMAGE_PREFIX}vision_model.encoder.layers.0.mlp.fc1.weight",
+    ],
+)
+def test_a_tensor_that_shows_the_geometry_is_named_if_it_is_misshapen(folder, key):
+    right = load_file(folder / "model.safetensors")[key]
+    for wrong in (right.flatten(), right[None], right.flatten()[0], right[..., :-1], torch.cat([right, right])):
+        if wrong.shape != right.shape:
+            edit(folder, lambda tensors, wrong=wrong: tensors.update({key: wrong.clone()}))
+            with pytest.raises(InputError, match=re.escape(key)):
+                load(folder)
+
+
 def test_what_may_be_there_or_not_is_no_error(folder, tiny):
     def change(tensors):
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
@@ -123,6 +146,40 @@ def test_a_missing_shard_is_named(tiny, tmp_path):
     shard.unlink()
     with pytest.raises(InputError, match=shard.name):
         load(tmp_path)
+
+
+def test_a_block_that_is_in_no_shard_but_in_the_index_is_named(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path, max_shard_size="100KB")
+    last = f"{VIDEO_PREFIX}vision_encoder.layers.1."
+    for shard in tmp_path.glob("*.safetensors"):
+        tensors = {k: t for k, t in load_file(shard).items() if not k.startswith(last)}
+        save_file(tensors, shard, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"(?s)missing: .*{re.escape(last)}mixer.A_log"):
+        load(tmp_path)
+
+
+def test_a_damaged_file_is_named(folder, tmp_path):
+    file = tmp_path / "mamba.pth"
+    torch.save({"model": {"vision_encoder.cls_token": torch.zeros(5000)}}, file)
+    for content in (b"abc", file.read_bytes()[:5000]):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=r"mamba\.pth: .*damaged"):
+            load(folder, video_encoder=file)
+    for strange in ([1, 2], {"vision_encoder.cls_token": 3}):
+        torch.save(strange, file)
+        with pytest.raises(InputError, match=r"mamba\.pth: .*(not a state dict|cls_token is no tensor)"):
+            load(folder, video_encoder=file)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-100])
+    with pytest.raises(InputError, match=r"model\.safetensors: damaged"):
+        load(folder)
+
+
+def test_fields_of_the_configuration_are_taken_as_arguments(folder):
+    model = load(folder, select_highest=False, output_attentions=True, attn_implementation="eager", dtype="bfloat16")
+    assert not model.config.select_highest and model.config.output_attentions and model.dtype == torch.bfloat16
+    with pytest.raises(InputError, match=r"unexpected: model\.layers\.1\."):
+        load(folder, num_hidden_layers=1)
 
 
 def test_encoders_that_are_nowhere_are_asked_for(folder):
@@ -157,6 +214,9 @@ def test_encoders_come_from_their_own_files_where_the_checkpoint_has_none(folder
     with torch.no_grad():
         expected = clip(images, output_hidden_states=True).hidden_states[-2][:, 1:]
         torch.testing.assert_close(model.model.image_vision_tower(images), expected, atol=1e-5, rtol=1e-5)
+    edit(tmp_path / "clip", lambda tensors: [tensors.pop(k) for k in list(tensors) if "layers.1." in k])
+    with pytest.raises(InputError, match=r"missing: .*encoder\.layers\.1\.mlp"):  # which CLIP's config.json tells
+        load(folder, video_encoder=tmp_path / VIDEO_FILE, image_encoder=tmp_path / "clip")
 
 
 @pytest.mark.parametrize("argument", ["video_encoder", "image_encoder"])
