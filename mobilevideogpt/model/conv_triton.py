@@ -28,7 +28,7 @@ def _conv_kernel(
 
 
 def triton_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False) -> Tensor:
-    """`mobilevideogpt.model.videomamba.conv_silu` without a gradient, in float32 inside.
+    """`mobilevideogpt.model.videomamba.Convolution` without a gradient, in float32 inside.
 
     Args:
         x: ``(B, L, D)``, ``stride(2) == 1``.

@@ -87,7 +87,7 @@ def _kernel(device_type: str):
 
 
 def conv_kernel(device_type: str):
-    """The kernel of `mobilevideogpt.model.videomamba.conv_silu` on such a device, forward only, or None."""
+    """The kernel of `mobilevideogpt.model.videomamba.Convolution` on such a device, forward only, or None."""
     if device_type == "cuda" and triton_works():
         from mobilevideogpt.model.conv_triton import triton_conv_silu
 

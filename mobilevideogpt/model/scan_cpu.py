@@ -130,7 +130,7 @@ def _conv_block(x, strides, weight, bias, y, reverse, clip, first):
 
 
 def cpu_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False) -> Tensor:
-    """`mobilevideogpt.model.videomamba.conv_silu` without a gradient; as `conv_triton.triton_conv_silu`."""
+    """`mobilevideogpt.model.videomamba.Convolution` without a gradient; as `conv_triton.triton_conv_silu`."""
     flat, strides = _flat(x.mT)
     y = torch.empty(x.shape, dtype=torch.float32)
     arrays = [t.detach().float().contiguous().numpy() for t in (weight[:, 0].mT, bias, y)]

@@ -30,6 +30,35 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.float(), x.shape[-1:], self.weight.float(), NORM_EPS).to(dtype or x.dtype)
 
 
+class Convolution(nn.Conv1d):
+    """Convolves each channel along the sequence, then SiLU; the last tap weighs the token itself."""
+
+    def __init__(self, inner: int, kernel: int):
+        super().__init__(inner, inner, kernel, groups=inner)
+
+    def forward(self, x: Tensor, reverse: bool = False) -> Tensor:
+        """``(B, L, D)``, shape unchanged; a token sees itself and those before it or, in reverse, those after it."""
+        needs_grad = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        if not needs_grad and (kernel := conv_kernel(x.device.type)):
+            return kernel(x, self.weight, self.bias, reverse)
+        beyond, weight = self.kernel_size[0] - 1, self.weight
+        padded = F.pad(x.mT, (0, beyond) if reverse else (beyond, 0))
+        return F.silu(F.conv1d(padded, weight.flip(-1) if reverse else weight, self.bias, groups=len(weight)).mT)
+
+
+class StepProjection(nn.Module):
+    """A linear layer whose bias is left to the scan, which adds it in float32."""
+
+    def __init__(self, dt_rank: int, inner: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(inner, dt_rank))
+        self.bias = nn.Parameter(torch.empty(inner))
+
+    def forward(self, dt: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, L, R)`` to ``(B, L, D)``, and the bias ``(D,)`` in float32."""
+        return F.linear(dt, self.weight), self.bias.float()
+
+
 class Mixer(nn.Module):
     """Mamba along the sequence and, with weights of its own, against it; both share the outer projections."""
 
@@ -39,12 +68,12 @@ class Mixer(nn.Module):
         self.n_states = n_states
         self.dt_rank = math.ceil(width / 16)
         self.in_proj = nn.Linear(width, 2 * inner, bias=False)
-        self.conv1d = nn.Conv1d(inner, inner, kernel, groups=inner)
-        self.conv1d_b = nn.Conv1d(inner, inner, kernel, groups=inner)
+        self.conv1d = Convolution(inner, kernel)
+        self.conv1d_b = Convolution(inner, kernel)
         self.x_proj = nn.Linear(inner, self.dt_rank + 2 * n_states, bias=False)
         self.x_proj_b = nn.Linear(inner, self.dt_rank + 2 * n_states, bias=False)
-        self.dt_proj = nn.Linear(self.dt_rank, inner)
-        self.dt_proj_b = nn.Linear(self.dt_rank, inner)
+        self.dt_proj = StepProjection(self.dt_rank, inner)
+        self.dt_proj_b = StepProjection(self.dt_rank, inner)
         self.A_log = nn.Parameter(torch.empty(inner, n_states))
         self.A_b_log = nn.Parameter(torch.empty(inner, n_states))
         self.D = nn.Parameter(torch.empty(inner))
@@ -66,24 +95,11 @@ class Mixer(nn.Module):
         return self._branch(x, z, *weights, reverse=True)
 
     def _branch(self, x, z, conv1d, x_proj, dt_proj, A_log, D, reverse=False):
-        u = conv_silu(x, conv1d, reverse).mT  # (B, D, L)
+        u = conv1d(x, reverse).mT  # (B, D, L)
         dt, B, C = x_proj(u.mT).split((self.dt_rank, self.n_states, self.n_states), dim=-1)
-        delta = F.linear(dt, dt_proj.weight).mT  # (B, D, L)
+        delta, bias = dt_proj(dt)  # (B, L, D), (D,)
         A = -torch.exp(A_log.float())
-        return selective_scan(u, delta, A, B.mT, C.mT, D.float(), z.mT, dt_proj.bias.float(), reverse=reverse).mT
-
-
-def conv_silu(x: Tensor, conv1d: nn.Conv1d, reverse: bool = False) -> Tensor:
-    """Convolve each channel of ``(B, L, D)`` along L, then SiLU.
-
-    A token sees itself and those before it or, in reverse, those after it. The last tap weighs the token itself.
-    """
-    needs_grad = torch.is_grad_enabled() and (x.requires_grad or conv1d.weight.requires_grad)
-    if not needs_grad and (kernel := conv_kernel(x.device.type)):
-        return kernel(x, conv1d.weight, conv1d.bias, reverse)
-    beyond, weight = conv1d.kernel_size[0] - 1, conv1d.weight
-    padded = F.pad(x.mT, (0, beyond) if reverse else (beyond, 0))
-    return F.silu(F.conv1d(padded, weight.flip(-1) if reverse else weight, conv1d.bias, groups=len(weight)).mT)
+        return selective_scan(u, delta.mT, A, B.mT, C.mT, D.float(), z.mT, bias, reverse=reverse).mT
 
 
 class Block(nn.Module):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import AutoConfig, AutoModelForCausalLM, set_seed
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, set_seed
 from transformers.utils import is_flash_attn_2_available
 
 from mobilevideogpt import MobileVideoGPTForConditionalGeneration
@@ -33,12 +33,12 @@ def pixels(batch=2, seed=0):
     return [torch.randn(batch, 16, 3, 224, 224, generator=generator) for _ in range(2)]
 
 
-def test_left_padded_prompts_generate_what_they_generate_alone(tiny, batch):
-    together = tiny.generate(**batch, max_new_tokens=8, do_sample=False)
+def test_left_padded_prompts_generate_what_they_generate_alone(varied, batch):
+    together = varied.generate(**batch, max_new_tokens=8, do_sample=False)
     for row, expected in enumerate(together):
         start = int((batch["attention_mask"][row] == 0).sum())
         alone = {k: v[row : row + 1, start:] if v.dim() == 2 else v[row : row + 1] for k, v in batch.items()}
-        assert tiny.generate(**alone, max_new_tokens=8, do_sample=False)[0].tolist() == expected.tolist()
+        assert varied.generate(**alone, max_new_tokens=8, do_sample=False)[0].tolist() == expected.tolist()
     assert together[0].tolist() != together[1].tolist()
 
 
@@ -227,10 +227,13 @@ def test_a_device_map_places_it(tiny, batch, tmp_path, device_map):
         device_map = {f"model.{name}": "cpu" for name, _ in tiny.model.named_children()} | {"lm_head": "cpu"}
         del device_map["model.layers"]
         device_map |= {"model.layers.0": "cpu", "model.layers.1": "disk", "model.mm_projector": "disk"}
+        device_map["model.vision_tower"] = "disk"
     load = MobileVideoGPTForConditionalGeneration.from_pretrained
     model = load(tmp_path / "model", device_map=device_map, offload_folder=tmp_path / "offload")
     expected = tiny.generate(**batch, max_new_tokens=3, do_sample=False)
     assert torch.equal(model.generate(**batch, max_new_tokens=3, do_sample=False), expected)
+    encoded = zip(model.encode_video(*pixels(1)), tiny.encode_video(*pixels(1)), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in encoded)
 
 
 def test_attention_is_what_was_asked_for_or_an_error(tiny, batch, tmp_path):
@@ -251,8 +254,9 @@ def test_attention_is_what_was_asked_for_or_an_error(tiny, batch, tmp_path):
 def test_the_auto_classes_know_it(tiny, tmp_path):
     tiny.save_pretrained(tmp_path)
     assert type(AutoConfig.from_pretrained(tmp_path)) is type(tiny.config)
-    model = AutoModelForCausalLM.from_pretrained(tmp_path, device_map="cpu")
-    assert type(model) is type(tiny)
+    for auto_class in (AutoModelForImageTextToText, AutoModelForCausalLM):
+        model = auto_class.from_pretrained(tmp_path, device_map="cpu")
+        assert type(model) is type(tiny)
     assert model.config._attn_implementation == "sdpa"
 
 
