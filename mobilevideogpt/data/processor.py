@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase, Qwen2Tokenizer
+from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2Tokenizer
 
 from mobilevideogpt.data.prompts import IGNORED, encode_turns, with_video
 from mobilevideogpt.files import read_json, write_json
@@ -53,6 +53,11 @@ class MobileVideoGPTProcessor:
         """Write the tokenizer, for transformers 4 (on which the original code runs) too, and the settings."""
         self.tokenizer.save_pretrained(folder)
         self.tokenizer.backend_tokenizer.model.save(str(folder))  # vocab.json and merges.txt
+        path = Path(folder, "tokenizer_config.json")
+        config = read_json(path)
+        # The older name, which transformers 5 reads, too; the original code supervises the tokens under it.
+        config["additional_special_tokens"] = config.pop("extra_special_tokens", [])
+        write_json(config, path)
         settings = {
             "processor_class": type(self).__name__,
             "min_frames": self.min_frames,
@@ -110,7 +115,3 @@ class MobileVideoGPTProcessor:
                 del text["labels"]
             rows.append(text | self.encode_video(video))
         return self.pad(rows, "left" if responses is None else "right")
-
-
-# AutoProcessor finds it by the name in processor_config.json. The key, a configuration elsewhere, lies in a room above.
-AutoProcessor.register(MobileVideoGPTProcessor, MobileVideoGPTProcessor)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationConfig, GenerationMixin
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig, GenerationMixin
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -363,4 +363,5 @@ def encoder_state_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-AutoModelForCausalLM.register(MobileVideoGPTConfig, MobileVideoGPTForConditionalGeneration)
+for auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText):  # the latter for videos, too
+    auto_class.register(MobileVideoGPTConfig, MobileVideoGPTForConditionalGeneration)

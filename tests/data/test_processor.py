@@ -71,6 +71,8 @@ def test_a_saved_tokenizer_has_the_files_that_the_original_code_reads(processor,
     processor.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "vocab.json").read_text()) == json.loads((folder / "vocab.json").read_text())
     assert (tmp_path / "merges.txt").read_text() == (folder / "merges.txt").read_text()
+    ours, theirs = (json.loads((path / "tokenizer_config.json").read_text()) for path in (tmp_path, folder))
+    assert ours["additional_special_tokens"] == theirs["additional_special_tokens"] == list(SUPERVISED)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
