@@ -84,9 +84,9 @@ class AnnotatedVideos(Dataset):
         return len(self._texts)
 
     @property
-    def longest(self) -> int:
-        """Tokens of the longest sample, the video's included."""
-        return max(len(text["input_ids"]) for text in self._texts)
+    def lengths(self) -> list[int]:
+        """Tokens of each sample, the video's included."""
+        return [len(text["input_ids"]) for text in self._texts]
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         text = self._texts[i]

@@ -58,6 +58,7 @@ class TrainingSettings:
     lora_alpha: float = 128
     lora_dropout: float = 0.05
     max_text_tokens: int = 2048
+    group_by_length: bool = False
     precision: str = "bf16"
     gradient_checkpointing: bool = False
     save_steps: int = 50

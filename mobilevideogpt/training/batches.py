@@ -2,10 +2,11 @@
 
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.model.modeling import shifted, supervised_positions
@@ -38,9 +39,25 @@ class SharedBatches:
     an epoch, a stand-in without supervised tokens fills the place: it adds nothing to the loss.
     """
 
-    def __init__(self, n: int, batch_size: int, process: int, processes: int, seed: int | None):
-        """Args: n items, batch_size over all processes; ``seed`` None keeps the order."""
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        process: int,
+        processes: int,
+        seed: int | None,
+        lengths: Sequence[int] | None = None,
+        step_size: int | None = None,
+    ):
+        """Deal out ``n`` items, ``batch_size`` to all processes together.
+
+        Args:
+            seed: Of an epoch's order; None keeps that of the items.
+            lengths: Tokens of each item, if items of similar length are to come together.
+            step_size: How many items, over several batches; default: one batch.
+        """
         self.n, self.batch_size, self.process, self.processes, self.seed = n, batch_size, process, processes, seed
+        self.lengths, self.step_size = lengths, step_size or batch_size
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -55,7 +72,10 @@ class SharedBatches:
         order = list(range(self.n))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            order = torch.randperm(self.n, generator=generator).tolist()
+            if self.lengths is None:
+                order = torch.randperm(self.n, generator=generator).tolist()
+            else:
+                order = get_length_grouped_indices(self.lengths, self.step_size, generator=generator)
         for start in range(0, self.n, self.batch_size):
             yield order[start : start + self.batch_size]
 

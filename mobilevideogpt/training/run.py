@@ -162,8 +162,9 @@ class _Run:
         train_dataset, eval_dataset = dataset(train), dataset(val)
         multiple = 1
         if recorded:
-            multiple = recorded_multiple(train_dataset.longest - processor.num_visual_tokens)
-            longest = multiple * math.ceil(train_dataset.longest / multiple)
+            longest = max(train_dataset.lengths)
+            multiple = recorded_multiple(longest - processor.num_visual_tokens)
+            longest = multiple * math.ceil(longest / multiple)
             record_passes(model, largest=(arguments.per_device_train_batch_size, longest))
         trainer = FinetuneTrainer(
             model,

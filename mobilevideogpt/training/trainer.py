@@ -279,7 +279,12 @@ class FinetuneTrainer(Trainer):
             "language_model" if settings.method == "full" else "lora": settings.learning_rate,
             "projectors": settings.projector_learning_rate,
         }
-        self.train_batches = self._sampler(len(train_dataset), settings.seed)
+        self.train_batches = self._sampler(
+            len(train_dataset),
+            settings.seed,
+            lengths=train_dataset.lengths if settings.group_by_length else None,
+            step_size=settings.batch_size * settings.gradient_accumulation_steps,
+        )
         self.steps_per_epoch = -(-len(self.train_batches) // settings.gradient_accumulation_steps)
         self.remove_callback(PrinterCallback)
         for callback in (Rhythm(self), JsonLines(Path(args.output_dir) / "log.jsonl"), Progress(self)):
@@ -287,8 +292,9 @@ class FinetuneTrainer(Trainer):
 
     # Batches
 
-    def _sampler(self, n: int, seed: int | None) -> SharedBatches:
-        return SharedBatches(n, self.settings.batch_size, self.args.process_index, self.args.world_size, seed)
+    def _sampler(self, n: int, seed: int | None, **grouping) -> SharedBatches:
+        processes = self.args.process_index, self.args.world_size
+        return SharedBatches(n, self.settings.batch_size, *processes, seed, **grouping)
 
     def get_train_dataloader(self):
         """Return the training batches; not prepared by accelerate, which deals out whole batches."""

@@ -187,8 +187,9 @@ def test_bf16_and_checkpointing_train_without_validation(project, tmp_path):
 
 
 def test_a_batch_taken_in_parts_teaches_the_same(project, tmp_path):
-    whole = project.finetune(tmp_path / "whole", lora_dropout=0.0)
-    parts = project.finetune(tmp_path / "parts", lora_dropout=0.0, batch_size=1, gradient_accumulation_steps=2)
+    changes = {"lora_dropout": 0.0, "group_by_length": True}
+    whole = project.finetune(tmp_path / "whole", **changes)
+    parts = project.finetune(tmp_path / "parts", **changes, batch_size=1, gradient_accumulation_steps=2)
     assert whole["batch"] == {"effective": 2, "micro": 2, "accumulation": 1, "gradient_checkpointing": False}
     assert parts["batch"] == {"effective": 2, "micro": 1, "accumulation": 2, "gradient_checkpointing": False}
     assert parts["losses"] == pytest.approx(whole["losses"], rel=1e-5)

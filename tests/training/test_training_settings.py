@@ -85,6 +85,21 @@ def test_every_epoch_has_its_own_order():
     assert first != list(batches)
 
 
+def test_items_of_similar_length_share_a_step_however_it_is_cut():
+    lengths = torch.randint(100, (67,), generator=torch.Generator().manual_seed(0)).tolist()
+
+    def steps(batch_size, lengths=lengths):
+        order = [n for batch in SharedBatches(67, batch_size, 0, 1, 1, lengths, step_size=4) for n in batch]
+        assert sorted(order) == list(range(67))
+        return [order[start : start + 4] for start in range(0, 67, 4)]
+
+    def padded(steps):
+        return sum(max(lengths[n] for n in step) * len(step) - sum(lengths[n] for n in step) for step in steps)
+
+    assert steps(4) == steps(2) == steps(1)
+    assert padded(steps(4)) < padded(steps(4, lengths=None)) / 3
+
+
 def test_parameter_groups_are_never_empty_and_biases_do_not_decay():
     model = nn.ModuleDict({"lora_A": nn.Linear(3, 3, bias=False), "mm_projector": nn.Sequential(nn.Linear(3, 3))})
     rates = {"lora": 1e-3, "projectors": 1e-4}
