@@ -95,10 +95,10 @@ class _Recorded:
 
     def __init__(self, run, warm_up, inputs, parameters, gradients, record: _Recorder):
         self.recorder = record
-        self.inputs = [t.detach().clone().requires_grad_(t.requires_grad) for t in inputs]
-        learned = [t for t in (*self.inputs, *parameters) if t.requires_grad]
-        with torch.cuda.stream(record.stream):  # what libraries do once for a shape, they do now
-            y = warm_up(*self.inputs)
+        with torch.cuda.stream(record.stream):
+            self.inputs = [t.detach().clone().requires_grad_(t.requires_grad) for t in inputs]
+            learned = [t for t in (*self.inputs, *parameters) if t.requires_grad]
+            y = warm_up(*self.inputs)  # what libraries do once for a shape, they do now
             torch.autograd.grad(y, learned, torch.zeros_like(y), allow_unused=True)
             del y
         self.forward, self.backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
