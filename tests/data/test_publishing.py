@@ -36,14 +36,29 @@ def test_published_files_are_ours_to_replace(project):
 def test_a_users_file_is_set_aside_and_never_overwritten(write, caplog):
     write("dataset/qved_train.json", "mine")
     write("dataset/qved_train.json.set-aside-1", "older")
-    write("dataset/qved_feedbacks_train.json", "another's")
     aside = publish(made(1), "dataset", MEMORY)
     assert aside == ["dataset/qved_train.json.set-aside-2"]
     assert Path(aside[0]).read_text() == "mine"
     assert Path("dataset/qved_train.json.set-aside-1").read_text() == "older"
-    assert Path("dataset/qved_feedbacks_train.json").read_text() == "another's"
-    for said in ("qved_train.json was not written by", "qved_feedbacks_train.json was not written by"):
-        assert said in caplog.text
+    assert "qved_train.json was not written by" in caplog.text
+
+
+def test_a_users_file_of_another_name_is_set_aside_too_whenever_it_comes(write, caplog):
+    publish(made(1), "dataset", MEMORY)
+    write("dataset/qved_feedbacks_train.json", "another's")
+    assert not published()
+    aside = publish(made(1), "dataset", MEMORY)
+    assert aside == ["dataset/qved_feedbacks_train.json.set-aside-1"]
+    assert Path(aside[0]).read_text() == "another's" and f"set aside as {aside[0]}" in caplog.text
+    assert published()
+
+
+def test_a_folder_that_cannot_be_written_to_is_left_alone(write, caplog, monkeypatch):
+    write("dataset/qved_train.json", "mine")
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # permissions do not stop root
+    assert publish(made(1), "dataset", MEMORY) == [] and published()
+    assert [path.name for path in Path("dataset").iterdir()] == ["qved_train.json"]
+    assert "dataset cannot be written to; the annotations are in results only" in caplog.text
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("edited")])

@@ -211,8 +211,10 @@ def test_a_foreign_annotation_file_is_set_aside_and_never_used(fresh):
     assert "set aside as dataset/qved_train.json.set-aside-1" in outcome.text
     assert fresh.json("dataset/qved_train.json") == fresh.json("results/annotations/qved_train.json")
     assert fresh.snakemake("--cores", "1", "annotations").is_settled
+    (fresh / "dataset/qved_feedbacks.json").write_text(foreign)
     fresh.configure(annotations={"seed": 1})
     fresh.run("annotations")
+    assert (fresh / "dataset/qved_feedbacks.json.set-aside-1").read_text() == foreign
     assert not (fresh / "dataset/qved_train.json.set-aside-2").exists(), "its own files are not foreign"
     (fresh / "dataset/qved_train.json").write_text(foreign)
     (fresh / "dataset/qved_val.json").unlink()
