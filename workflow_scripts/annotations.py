@@ -1,6 +1,7 @@
 """Rule annotations: join clips and what is said of them, split them, and write the conversations."""
 
 import gc
+import logging
 
 from mobilevideogpt.data.annotations import build_annotations, ground_truth, summarise
 from mobilevideogpt.data.groups import read_workers
@@ -10,6 +11,7 @@ from mobilevideogpt.data.pins import read_pins
 from mobilevideogpt.data.publishing import publish
 from mobilevideogpt.data.records import unusable
 from mobilevideogpt.data.splits import assign_splits
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json, write_records, write_text
 from mobilevideogpt.log import log_to
 
@@ -22,7 +24,11 @@ if given.integrity:  # integrity.on_error: leave_out
     errors = unusable(read_json(given.integrity))
     for clip, problems in errors.items():
         findings["clips left out for an error"].append(f"{clip}: {'; '.join(problems)}")
-    clips = [clip for clip in clips if clip.path not in errors]
+    if errors:
+        left_out = (len(errors), len(clips), output.summary)
+        logging.warning("%d of %d clips are left out for an error; %s lists them", *left_out)
+    if not (clips := [clip for clip in clips if clip.path not in errors]):
+        raise InputError(f"{given.integrity}: each clip has an error; mend one or more, as verify/report.md tells")
 records = read_records(given.labels, params.data_root, params.source, findings)
 matched = join_records(clips, records, params.source)
 splits = assign_splits(

@@ -48,7 +48,7 @@ class LabelRecord:
         path: Relative to the data set's folder; may lack the exercise's folder, or the suffix.
         labels: ``<exercise> - <variation>`` each; of source ``labels``.
         labels_descriptive: The same in sentences; may be empty.
-        split: The data set's own ``train`` or ``test``, if it says.
+        split: The data set's own ``train`` or ``test``, if it says; whatever it says, in lower case.
         origin: File and record, for messages.
         dialogue: Questions, None for that of `annotations.prompt`, and answers; of the other sources.
         raw: The record as it stands in the file.
@@ -115,7 +115,7 @@ def read_records(
             records.append(
                 LabelRecord(
                     relative_path(name, data_root, where),
-                    split=split if isinstance(split, str) else None,
+                    split=None if split is None else str(split).strip().lower() or None,
                     origin=where,
                     raw=value,
                     **_SAID[source](value, where, findings),
@@ -272,10 +272,12 @@ def _in_folder_of_clips(name: str, folders: set[str]) -> bool:
 def _only(records: list[LabelRecord], path: str, findings: Findings) -> LabelRecord:
     first = records[0]
     for other in records[1:]:
-        if (other.labels, other.turns) != (first.labels, first.turns):
+        differ = "label it differently" if (other.labels, other.turns) != (first.labels, first.turns) else None
+        if differ is None and other.split != first.split:
+            differ = f"put it into different splits, {first.split} and {other.split}"
+        if differ:
             raise InputError(
-                f"{path}: {first.origin} ({first.path!r}) and {other.origin} ({other.path!r}) "
-                "label it differently; delete one"
+                f"{path}: {first.origin} ({first.path!r}) and {other.origin} ({other.path!r}) {differ}; delete one"
             )
         findings[DUPLICATES].append(f"{other.path} ({other.origin})")
     return first

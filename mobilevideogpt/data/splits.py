@@ -21,7 +21,8 @@ from mobilevideogpt.paths import join_key
 log = logging.getLogger(__name__)
 
 # How a label file may call its splits.
-_OWN = {name: "val" for name in ("val", "valid", "validation", "dev")} | {"train": "train", "test": "test"}
+_OWN = {name: "val" for name in ("val", "valid", "validation", "dev")}
+_OWN |= {"train": "train", "training": "train", "test": "test", "testing": "test"}
 
 
 @dataclass
@@ -41,6 +42,11 @@ class Splits:
     groups: int = 0
     notices: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
+
+    def notice(self, text: str, level: int = logging.INFO) -> None:
+        """Note and log what a user should know."""
+        self.notices.append(text)
+        log.log(level, "%s", text)
 
     def summary(self) -> dict:
         """What the reports show of it."""
@@ -149,7 +155,7 @@ def assign_splits(
             raise InputError(
                 f"annotations.split.{split} is {fractions[split]:g}, but {len(exercises)} clips in "
                 f"{len(set(exercises.values()))} exercises leave none for it; add clips (three an exercise suffice), "
-                f"or set annotations.split.{split} to 0"
+                f"{'change splits.csv, ' * bool(pins)}or set annotations.split.{split} to 0"
             )
     _report(result, table, pins, exercises)
     return result
@@ -169,17 +175,18 @@ def _own_split(
 ) -> dict[str, str]:
     """Decide whether the label file's own split is obeyed; return it if so, else nothing."""
     said = Counter(own.values())
+    unknown = sorted(said.keys() - _OWN.keys())
     counted = ", ".join(f"{name} {count}" for name, count in sorted(said.items())) or "none"
-    both = {"train", "test"} <= said.keys()
+    both = {"train", "test"} <= {_OWN.get(name) for name in said}
     if source == "fractions" or (source == "auto" and (not both or fractions["train"] == 1)):
         if source == "auto" and both:
-            result.notices.append(
-                f"annotations.split.train is 1, so the label file's own split ({counted}) is not used"
-            )
+            result.notice(f"annotations.split.train is 1, so the label file's own split ({counted}) is not used")
         elif said:
-            why = "" if source == "fractions" else ", since it does not hold both train and test"
-            result.notices.append(
-                f"the label file's own split ({counted}) is not used{why}; the clips are divided by annotations.split"
+            asked = source == "fractions"
+            why = "" if asked else ", since it does not hold both train and test"
+            result.notice(
+                f"the label file's own split ({counted}) is not used{why}; the clips are divided by annotations.split",
+                logging.INFO if asked else logging.WARNING,
             )
         return {}
     if not both:
@@ -187,18 +194,16 @@ def _own_split(
             f"annotations.split_source is labels, but the label file gives {n_clips} clips: {counted}; it "
             "must call some train and some test; set annotations.split_source to auto or fractions"
         )
-    if unknown := sorted(name for name in said if name.lower() not in _OWN):
+    if unknown:
         raise InputError(
             f"the label file's own split holds {', '.join(map(repr, unknown))} beside train and test; correct it to "
             "train, val or test, or set annotations.split_source to fractions"
         )
     result.source = "labels"
-    result.notices.append(f"the label file's own split is obeyed ({counted})")
+    result.notice(f"the label file's own split is obeyed ({counted})")
     if without := n_clips - len(own):
-        result.notices.append(
-            f"{without} clips that the label file gives no split are taken for training or validation"
-        )
-    return {path: _OWN[name.lower()] for path, name in own.items()}
+        result.notice(f"{without} clips that the label file gives no split are taken for training or validation")
+    return {path: _OWN[name] for path, name in own.items()}
 
 
 def _settle(members: list[str], pins: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
@@ -370,17 +375,19 @@ def _report(result: Splits, table: _Table, pins: Mapping[str, str], exercises: M
     if pins:
         gone = sorted(path for path in pins if path not in exercises)
         listed = f", {len(gone)} of its lines speak of no clip here ({_some(gone)})" if gone else ""
-        result.notices.append(f"splits.csv settles {len(pins) - len(gone)} of {len(exercises)} clips{listed}")
+        result.notice(
+            f"splits.csv settles {len(pins) - len(gone)} of {len(exercises)} clips{listed}",
+            logging.WARNING if gone else logging.INFO,
+        )
     wanted = table.asked + ["test"] * (result.source == "labels")
     for exercise in sorted(table.groups):
         lacking = [split for split in wanted if not table.groups[exercise][split]]
         if lacking and table.all_groups[exercise] >= 3:
-            result.notices.append(
+            result.notice(
                 f"{exercise} has {table.all_groups[exercise]} groups, but no clip in {' and '.join(lacking)}: "
-                "what is settled, or clips of one person in several exercises, leave none for it"
+                "what is settled, or clips of one person in several exercises, leave none for it",
+                logging.WARNING,
             )
-    for notice in result.notices:
-        log.info("%s", notice)
     if result.leaks:
         shown, remedy = _some(result.leaks), "correct splits.csv or the labels"
         log.warning("recordings or persons in several splits, %d: %s; %s", len(result.leaks), shown, remedy)

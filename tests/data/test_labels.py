@@ -126,6 +126,14 @@ def test_names_are_compared_composed(write):
             ["dataset/squats/1.mp4", "record 2", "record 3", "delete one"],
         ),
         (
+            [
+                {"video_path": "lunges/1.mp4", "labels": "a"},
+                {"video_path": "squats/1.mp4", "labels": "a", "split": "train"},
+                {"video_path": "dataset/squats/1.mp4", "labels": "a", "split": "test"},
+            ],
+            ["dataset/squats/1.mp4", "record 2", "record 3", "different splits, train and test", "delete one"],
+        ),
+        (
             [{"video_path": "lunges/1.mp4", "labels": "a"}, {"video_path": "squats/1.mp4", "labels": []}],
             ["dataset/squats/1.mp4", "record 2 is empty", "dataset.exclude"],
         ),
@@ -185,6 +193,13 @@ def test_a_missing_label_file_names_the_remedy(project):
 def test_a_key_may_stand_twice_if_it_says_the_same(write):
     write(FILE, '\ufeff{"1.mp4": "squats - a", "1.mp4": "squats - a"}')
     assert answers(join_records(clips("squats/1.mp4"), read_records(FILE, "dataset"))) == {"squats/1.mp4": "squats - a"}
+
+
+def test_a_split_is_read_however_it_is_spelled_and_none_is_passed_over(write):
+    values = [" Train", "TEST", "", None, 3, ["train"]]
+    write(FILE, [{"video_path": f"{i}.mp4", "labels": "a", "split": value} for i, value in enumerate(values)])
+    found = [record.split for record in read_records(FILE, "dataset")]
+    assert found == ["train", "test", None, None, "3", "['train']"]
 
 
 def test_a_label_of_another_exercise_is_noticed(write, caplog):

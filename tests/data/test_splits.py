@@ -163,6 +163,16 @@ def test_a_split_of_one_value_or_none_gives_way_to_the_fractions_with_a_notice(o
         assign(every, records, DEFAULT, 1, source="labels")
 
 
+def test_a_split_in_other_words_is_obeyed_and_one_that_is_not_is_said_aloud(caplog):
+    every = clips(a=10)
+    own = {clip.path: "testing" if clip.path[-5] in "07" else "training" for clip in every}
+    splits = assign(every, said(every, own=own), DEFAULT, 1)
+    assert [path for path, split in splits.by_clip.items() if split == "test"] == ["dataset/a/0.mp4", "dataset/a/7.mp4"]
+    assert not caplog.records
+    assign(every, said(every, own=dict.fromkeys(own, "fold 3")), DEFAULT, 1)
+    assert "(fold 3 10) is not used" in caplog.text
+
+
 def test_validation_clips_of_the_data_set_are_kept_and_clips_without_a_split_are_no_test_clips():
     every = clips(a=12)
     names = ["train"] * 4 + ["test"] * 3 + ["validation"] * 2 + [None] * 3
@@ -183,7 +193,7 @@ def test_all_is_trained_on_where_that_is_asked_for():
     assert any("annotations.split.train is 1" in notice for notice in splits.notices)
 
 
-def test_pins_are_obeyed_before_all_else_and_their_group_follows():
+def test_pins_are_obeyed_before_all_else_and_their_group_follows(caplog):
     every = clips(a=12, b=12)
     own = {clip.path: "test" if clip.path.endswith("/0.mp4") else "train" for clip in every}
     workers = {"dataset/a/1.mp4": "w", "dataset/b/1.mp4": "w", "dataset/a/2.mp4": "v", "dataset/b/2.mp4": "v"}
@@ -204,6 +214,7 @@ def test_pins_are_obeyed_before_all_else_and_their_group_follows():
     assert not splits.leaks
     [notice] = [notice for notice in splits.notices if "splits.csv" in notice]
     assert "settles 3 of 25 clips, 1 of its lines speak of no clip here (dataset/gone/9.mp4)" in notice
+    assert notice in caplog.text, "a mistyped clip is to be seen"
 
 
 def test_pins_that_part_a_group_are_obeyed_and_reported_as_a_leak(caplog):
