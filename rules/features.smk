@@ -2,6 +2,7 @@ checkpoint features:
     """Run the frozen encoders over the clips that have no features yet."""
     input:
         report="<results>/verify/report.json",
+        hashes="<results>/verify/hashes.json",
         train=annotations_of("train"),
         val=annotations_of("val"),
         test=annotations_of("test"),

@@ -3,9 +3,12 @@
 Where features are not kept, they are listed all the same, so that whoever uses them runs again for the same reasons.
 """
 
+import logging
+
 import torch
 
-from mobilevideogpt.data.features import FeatureStore, extract_features, feature_key
+from mobilevideogpt.data.duplicates import describe, near_duplicates
+from mobilevideogpt.data.features import CheckedProcessor, FeatureStore, extract_features, feature_key
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.data.records import read_annotations, unusable
 from mobilevideogpt.errors import InputError
@@ -28,6 +31,8 @@ if errors := {clip: problems for clip, problems in unusable(report).items() if c
         f"dataset.exclude, or set integrity.on_error to leave_out:\n{listed}"
     )
 
+if pairs := near_duplicates(read_json(snakemake.input.hashes), {clip: s for s in SPLITS for clip in splits[s]}):
+    logging.warning("%s", describe(pairs))
 torch.set_num_threads(snakemake.threads)
 base = read_json(snakemake.input.base)
 encoders = load_encoders(base["base"], base["video_encoder"], base["image_encoder"])
@@ -45,7 +50,7 @@ digests = {records[clip]["file"]: records[clip]["digest"] for clip in clips}  # 
 if params.cache:
     keys = extract_features(
         encoders,
-        processor,
+        CheckedProcessor(processor, digests),
         digests,
         FeatureStore(params.store),
         digest,

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import json_digest, read_json, replacing
+from mobilevideogpt.files import file_digest, json_digest, read_json, replacing
 from mobilevideogpt.log import Progress
 
 log = logging.getLogger(__name__)
@@ -125,6 +125,29 @@ class UncachedFeatures(FeatureStore):
             return pixels
         features = encode(self.encoders, [pixels], self.encoders.device, self.dtype)
         return {name: tensor[0] for name, tensor in features.items()}
+
+
+class CheckedProcessor:
+    """A processor for clips of known digests: one whose file changed since is refused, so that none gets its key.
+
+    Args:
+        processor: Has ``encode_video(path)``.
+        digests: Path to SHA-256 of each clip.
+    """
+
+    def __init__(self, processor, digests: Mapping[str, str]):
+        self.processor, self.digests = processor, digests
+
+    def encode_video(self, path: str) -> dict[str, Tensor]:
+        """Return what ``processor.encode_video`` does.
+
+        Raises:
+            InputError: If the file is not that of the digest any more.
+        """
+        pixels = self.processor.encode_video(path)
+        if file_digest(path) != self.digests[path]:
+            raise InputError(f"{path}: the file changed after it was checked; the same command again checks it anew")
+        return pixels
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from mobilevideogpt.data.features import NAMES, FeatureStore, extract_features, feature_key
+from mobilevideogpt.data.features import NAMES, CheckedProcessor, FeatureStore, extract_features, feature_key
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import file_digest
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 
@@ -145,6 +146,17 @@ def test_a_clip_that_fails_keeps_what_came_before(store):
         extract(store, clips)
     assert extract(store, {path: digest for path, digest in clips.items() if path != "broken.mp4"})[1] == 0
     assert not list(store.folder.rglob(".*"))  # nothing half-written
+
+
+def test_a_clip_that_changed_since_it_was_checked_gets_no_features(tmp_path, monkeypatch):
+    clip = tmp_path / "1.mp4"
+    clip.write_bytes(b"as it was checked")
+    processor = CheckedProcessor(Pixels(), {"1.mp4": file_digest(clip)})
+    monkeypatch.chdir(tmp_path)
+    assert processor.encode_video("1.mp4").keys() == Pixels().encode_video("1.mp4").keys()
+    clip.write_bytes(b"changed")
+    with pytest.raises(InputError, match=r"1\.mp4: the file changed after it was checked; the same command again"):
+        processor.encode_video("1.mp4")
 
 
 def test_too_little_space_is_an_error_before_anything_is_written(store, monkeypatch):
