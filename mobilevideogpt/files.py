@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and digests of what is in them. Standard library only."""
 
+import errno
 import hashlib
 import json
 import os
@@ -15,10 +16,17 @@ from mobilevideogpt.errors import InputError
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; the file written there takes its place if the block succeeds."""
+    """Yield a temporary name beside ``path``; the file written there takes its place if the block succeeds.
+
+    Raises:
+        InputError: If the folder cannot be written to, or the disk is full.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise _cannot_be_written(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -28,8 +36,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)  # mkstemp makes it private
         _sync(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _cannot_be_written(path, error) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _cannot_be_written(path: Path, error: OSError) -> InputError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "free some space" if full else f"see to it that you may write to {path.parent}/"
+    return InputError(f"{path}: cannot be written ({error.strerror}); {remedy}, and type the same command again")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import yaml
-from snakemake.exceptions import IncompleteCheckpointException, WorkflowError
+from snakemake.exceptions import IncompleteCheckpointException
 from snakemake.io import checkpoint_target
 from snakemake.logging import logger
 
@@ -95,7 +95,7 @@ def resolved_settings():
         if abs(total - 1) > 1e-6:
             raise InputError(f"annotations.split: the fractions add up to {total:g}, not to 1; correct config.yaml")
     except InputError as error:
-        raise WorkflowError(str(error)) from None
+        raise SystemExit(f"ERROR: {error}") from None  # a WorkflowError would name lines of the rules
     return settings, source, released
 
 
@@ -133,7 +133,14 @@ def manifest_file(wildcards=None):
     """Return the manifest: the user's, or the one that a rule makes."""
     if SOURCE == "qved" and not MANIFEST.exists():
         raise InputError(f"dataset/ holds clips or labels, but there is no {MANIFEST}; `snakemake manifest` makes one")
-    return f"{DATA}/manifest.json"
+    return readable(f"{DATA}/manifest.json")
+
+
+def readable(path):
+    """Return a path. Snakemake itself reads an input, and ends in words of its own on one that it may not read."""
+    if os.path.exists(path) and not os.access(path, os.R_OK):
+        raise InputError(f"{path}: cannot be read (Permission denied); allow it with `chmod u+r {path}`")
+    return str(path)
 
 
 @ending_all
@@ -150,13 +157,13 @@ def clips():
 
 @cache
 def clip_sizes():
-    """Return the bytes of each clip, by its path below the data set's folder; None if it is missing or a rule makes it.
+    """Return the bytes of each clip, by its path below the data set's folder; None if there is nothing to read.
 
     Passed as a parameter, the size tells a clip that was replaced by one with an older date, too.
     """
     if SOURCE == "sample":
         return dict.fromkeys(clips())
-    return {clip: size_of(f"{DATA}/{clip}") for clip in clips()}
+    return {clip: size_of(path) if os.access(path := f"{DATA}/{clip}", os.R_OK) else None for clip in clips()}
 
 
 def size_of(path):
@@ -181,7 +188,7 @@ def sizes_of(*functions):
 
 
 def there(names):
-    """Return the paths of those clips that are there or that a rule makes; a missing one is no input, but a record."""
+    """Return the paths of those clips that can be read or that a rule makes; another is no input, but a record."""
     return [f"{DATA}/{clip}" for clip in names if SOURCE == "sample" or clip_sizes()[clip] is not None]
 
 
@@ -213,13 +220,13 @@ def labels_file(wildcards):
     if not found:
         names = " or ".join(map(str, ANSWERS))
         raise InputError(f"no {source}: there is no {names}; add it, or choose another annotations.source")
-    return str(found[0])
+    return readable(found[0])
 
 
 def if_there(name):
     """Return a function that picks a file beside the manifest, if the user has it."""
     path = f"{DATA}/{name}"
-    return lambda wildcards: path if Path(path).exists() else []
+    return ending_all(lambda wildcards: readable(path) if Path(path).exists() else [])
 
 
 def annotations_of(split):

@@ -1,5 +1,9 @@
 """Clips that are damaged, or would be shown wrongly, in a run that is told to go on."""
 
+import os
+import subprocess
+import sys
+
 import av
 
 from mobilevideogpt.files import file_digest
@@ -45,3 +49,14 @@ def test_a_damaged_clip_is_left_out_and_an_oblong_one_is_used_re_encoded(fresh):
     verified = fresh.snakemake("verify")
     assert verified.status == 0, verified.text
     assert "1 with an error, which are left out" in (fresh / "results/verify/report.md").read_text()
+
+
+def test_a_clip_that_may_not_be_read_costs_one_record(fresh):
+    (fresh / "dataset/squats/0002.mp4").chmod(0)
+    powers = "-dac_override,-dac_read_search"  # what lets root read any file
+    under = ["setpriv", "--bounding-set", powers, "--inh-caps", powers] if os.geteuid() == 0 else []
+    target = "results/verify/clips/squats/0002.mp4.json"
+    command = [*under, sys.executable, "-m", "snakemake", "--cores", "1", target]
+    done = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "may not be read; allow it with `chmod u+r" in fresh.json(target)["problems"][0]
