@@ -107,6 +107,7 @@ rule verify:
         model=lambda wildcards: model_places(),
         on_error=lookup(within=config, dpath="integrity/on_error"),
         label_files=[str(path) for path in ANSWERS],
+        answers=lookup(within=config, dpath="annotations/source"),
         min_free_disk_gb=lookup(within=config, dpath="preflight/min_free_disk_gb"),
     message:
         "Verifying data, environment and machine"

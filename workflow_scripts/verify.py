@@ -13,6 +13,7 @@ checks = verify_checks(
     results=params.results,
     exclude=params.exclude,
     label_files=params.label_files,
+    answers=params.answers,
     model=params.model,
     on_error=params.on_error,
     min_free_disk_gb=params.min_free_disk_gb,

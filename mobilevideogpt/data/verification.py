@@ -13,8 +13,10 @@ import psutil
 from packaging.requirements import Requirement
 
 from mobilevideogpt.data.duplicates import describe, near_duplicates
+from mobilevideogpt.data.labels import join_records
+from mobilevideogpt.data.labels import read_records as read_label_records
 from mobilevideogpt.data.manifest import Clip, read_manifest
-from mobilevideogpt.data.records import read_annotations
+from mobilevideogpt.data.records import read_annotations, unusable
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
 from mobilevideogpt.video.integrity import out_of_bounds
@@ -110,6 +112,7 @@ def verify_checks(
     results: str,
     exclude: Iterable[str] = (),
     label_files: Sequence[str | Path] = (),
+    answers: str = "labels",
     model: Mapping[str, str | None] | None = None,
     on_error: str = "stop",
     min_free_disk_gb: float = 0.0,
@@ -120,7 +123,8 @@ def verify_checks(
         data_root: The data set's folder.
         results: Holds ``verify/report.json`` and ``annotations/``.
         exclude: Clips that are left out.
-        label_files: Label files of which one must be there.
+        label_files: Files of which one must be there and say something of each clip; the first that is there counts.
+        answers: Their kind, as `labels.read_records` takes it.
         model: Where base and encoders lie or will lie, None for one that is inside the base.
         on_error: As for `summarise`: ``leave_out`` lets clips be missing.
         min_free_disk_gb: Gigabytes that must be free.
@@ -134,23 +138,28 @@ def verify_checks(
         checks = [_check("manifest", True, f"{manifest}: {len(clips)} clips")]
     except InputError as error:
         clips, checks = [], [_check("manifest", False, str(error), "see the message")]
-    checks += [_labels(label_files), *_clips(clips, data_root, on_error), *_integrity(results)]
+    report = _report(results)
+    left_out = unusable(report) if on_error == "leave_out" else ()
+    used = [clip for clip in clips if clip.path not in left_out]
+    checks += [_labels(label_files, answers, used, data_root), *_clips(clips, data_root, on_error), *report["checks"]]
     checks += [_annotations(results, clips), *_leaks(results), _model(model or {}), _packages()]
     return [*checks, _gpu(), _machine(), _disk(results, min_free_disk_gb)]
 
 
-def _labels(label_files: Sequence[str | Path]) -> dict:
-    found = [str(file) for file in label_files if Path(file).is_file()]
-    return _check(
-        "labels",
-        bool(found) or not label_files,
-        _some(found) or "no label file",
-        f"add one of {', '.join(map(str, label_files))}",
-    )
+def _labels(label_files: Sequence[str | Path], answers: str, clips: list[Clip], data_root: str) -> dict:
+    found = next((file for file in label_files if os.path.exists(file)), None)
+    if found is None:
+        return _check("labels", not label_files, "no label file", f"add one of {', '.join(map(str, label_files))}")
+    try:
+        records = read_label_records(found, data_root, answers)
+        matched = join_records(clips, records, answers).by_clip if clips else {}
+    except InputError as error:
+        return _check("labels", False, str(error), "see the message")
+    return _check("labels", True, f"{found}: {len(matched)} of {len(clips)} clips have one")
 
 
 def _clips(clips: list[Clip], data_root: str, on_error: str) -> list[dict]:
-    missing = [clip.path for clip in clips if not Path(clip.path).exists()]
+    missing = [clip.path for clip in clips if not os.path.exists(clip.path)]
     counts = Counter(clip.exercise for clip in clips)
     sizes = set(counts.values())
     each = f"{min(sizes)}" if len(sizes) == 1 else f"{min(sizes, default=0)} to {max(sizes, default=0)}"
@@ -166,11 +175,12 @@ def _clips(clips: list[Clip], data_root: str, on_error: str) -> list[dict]:
     return [there, _check("clips per exercise", bool(clips), detail, f"put clips at {data_root}/<exercise>/<clip>.mp4")]
 
 
-def _integrity(results: str) -> list[dict]:
+def _report(results: str) -> Mapping:
     try:
-        return read_json(f"{results}/verify/report.json", remedy="run `snakemake verify` again")["checks"]
+        return read_json(f"{results}/verify/report.json", remedy="run `snakemake verify` again")
     except InputError as error:
-        return [_check("clips decode in full", False, str(error), "run `snakemake verify` again")]
+        wrong = _check("clips decode in full", False, str(error), "run `snakemake verify` again")
+        return {"checks": [wrong], "clips": []}
 
 
 def _annotations(results: str, clips: list[Clip]) -> dict:
@@ -185,7 +195,7 @@ def _annotations(results: str, clips: list[Clip]) -> dict:
     except InputError as error:
         return _check("annotations", False, str(error), "run `snakemake annotations`")
     videos = [video for listed in counts.values() for video in listed]
-    lost = [video for video in videos if video not in paths or not Path(video).exists()]
+    lost = [video for video in videos if video not in paths or not os.path.exists(video)]
     detail = ", ".join(f"{name} {len(listed)}" for name, listed in counts.items())
     if not lost:
         detail += "; every path is a clip's"

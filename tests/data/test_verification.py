@@ -98,7 +98,7 @@ def checks(project, write):
     for path in entries:
         write(path, "x")
     clips = read_manifest(write("dataset/manifest.json", entries), "dataset")
-    labels = write("dataset/ground_truth.json", [])
+    labels = write("dataset/ground_truth.json", {clip.path: "squats - a" for clip in clips})
     write_json(summarise([GOOD | {"video": clip.path} for clip in clips]), "results/verify/report.json")
     records = [LabelRecord(clip.path.removeprefix("dataset/"), ("squats - a",)) for clip in clips]
     matched = join_records(clips, records)
@@ -124,7 +124,7 @@ def test_the_checklist_of_a_sound_project_fits_on_a_screen(checks, capsys):
     assert lines[-1] == "all is well"
 
 
-def test_each_fault_is_named_with_its_remedy(checks, capsys):
+def test_each_fault_is_named_with_its_remedy(checks, write, capsys):
     Path("dataset/squats/0.mp4").unlink()
     found = wrong(checks())
     assert "dataset/squats/0.mp4" in found["files are there"]
@@ -136,6 +136,10 @@ def test_each_fault_is_named_with_its_remedy(checks, capsys):
     assert "snakemake verify" in wrong(checks())["clips decode in full"]
     assert "preflight.min_free_disk_gb" in wrong(checks(min_free_disk_gb=1e9))["disk"]
     assert "nowhere.json" in wrong(checks(label_files=["nowhere.json"]))["labels"]
+    write("dataset/ground_truth.json", {"dataset/squats/0.mp4": "squats - a"})
+    assert "8 of 9 clips have no label: dataset/lunges/0.mp4 (no record)" in wrong(checks())["labels"]
+    write("dataset/ground_truth.json", "[{")
+    assert "dataset/ground_truth.json: not valid JSON" in wrong(checks())["labels"]
     Path("dataset/manifest.json").unlink()
     found = checks()
     assert "snakemake manifest" in wrong(found)["manifest"]
