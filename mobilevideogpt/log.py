@@ -22,6 +22,12 @@ def log_to(path: str | Path) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, mode="w", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def not_written(record):
+        if not isinstance(sys.exception(), OSError):  # a full disk; what stopped the run is on the terminal
+            logging.FileHandler.handleError(file, record)
+
+    file.handleError = not_written
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.WARNING)
     terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))

@@ -21,3 +21,5 @@ def test_libraries_warnings_go_to_the_log_alone_ours_and_errors_to_the_terminal_
     assert done.stderr == "WARNING: a warning\nERROR: clips.json: record 3 is empty\n"
     for text in ("a record", "a warning", "old name", "record 3 is empty"):
         assert text in log.read_text()
+    onto_a_full_disk = [sys.executable, "-c", SCRIPT, "/dev/full"]
+    assert subprocess.run(onto_a_full_disk, capture_output=True, text=True, check=False).stderr == done.stderr

@@ -56,10 +56,18 @@ class FeatureStore:
         return key is not None and self.path(key).is_file()
 
     def write(self, key: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep ``tensors`` (on the CPU, any number format) under ``key``."""
+        """Keep ``tensors`` (on the CPU, any number format) under ``key``.
+
+        Raises:
+            InputError: If they cannot be written.
+        """
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         with replacing(self.path(key)) as temporary:
-            save_file(tensors, temporary, metadata={"sha256": _digest(tensors)})
+            try:
+                save_file(tensors, temporary, metadata={"sha256": _digest(tensors)})
+            except SafetensorError as error:
+                again = "free some space, and type the same command again"
+                raise InputError(f"{self.path(key)}: cannot be written ({error}); {again}") from None
 
     def read(self, key: str) -> dict[str, Tensor]:
         """Return ``video_features`` ``(chunks, tokens, width)`` and ``context_features`` ``(frames, tokens, width)``.

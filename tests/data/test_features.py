@@ -1,4 +1,5 @@
 import logging
+import resource
 import shutil
 from collections import namedtuple
 from types import SimpleNamespace
@@ -157,6 +158,17 @@ def test_a_clip_that_changed_since_it_was_checked_gets_no_features(tmp_path, mon
     clip.write_bytes(b"changed")
     with pytest.raises(InputError, match=r"1\.mp4: the file changed after it was checked; the same command again"):
         processor.encode_video("1.mp4")
+
+
+def test_features_that_cannot_be_written_are_named_and_leave_nothing(store):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # bytes, in the place of a full disk
+    try:
+        with pytest.raises(InputError, match=r"abc\.safetensors: cannot be written .*free some space"):
+            store.write("abc", {"video_features": torch.zeros(100), "context_features": torch.zeros(100)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path for path in store.folder.rglob("*") if path.is_file()] == []
 
 
 def test_too_little_space_is_an_error_before_anything_is_written(store, monkeypatch):
