@@ -13,6 +13,8 @@ from pathlib import Path
 
 from mobilevideogpt.errors import InputError
 
+_REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space") | {errno.ENAMETOOLONG: "shorten the name"}
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -24,7 +26,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        prefix = f".{path.stem[:32]}-"  # a name of full length has no room for more
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise _cannot_be_written(path, error) from error
     os.close(handle)
@@ -37,7 +40,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _REMEDIES:
             raise _cannot_be_written(path, error) from error
         raise
     finally:
@@ -45,8 +48,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def _cannot_be_written(path: Path, error: OSError) -> InputError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = "free some space" if full else f"see to it that you may write to {path.parent}/"
+    remedy = _REMEDIES.get(error.errno, f"see to it that you may write to {path.parent}/")
     return InputError(f"{path}: cannot be written ({error.strerror}); {remedy}, and type the same command again")
 
 
