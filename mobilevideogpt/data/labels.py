@@ -304,6 +304,8 @@ def join_records(clips: Iterable[Clip], records: Iterable[LabelRecord], source: 
             f"{len(lacking)} of {len(clips)} clips have no {what}: {listed}; "
             f"add a record for each to the {file}, or list the clip in dataset.exclude"
         )
+    if lacking:
+        log.warning("%d of %d clips are left out, for which there is no answer", len(lacking), len(clips))
     for path in silent:
         del matched.by_clip[path]
     findings = matched.findings

@@ -245,7 +245,7 @@ def test_feedbacks_and_questions_are_read_as_qevd_writes_them(write, source, ent
     assert (record.path, record.split, record.turns) == ("1.mp4", "test", turns)
 
 
-def test_a_clip_without_feedback_is_left_out_and_listed(write):
+def test_a_clip_without_feedback_is_left_out_and_listed(write, caplog):
     write(FEEDBACKS, [{"video_path": "1.mp4", "feedbacks": []}, {"video_path": "2.mp4", "feedbacks": ["Go."]}])
     records = read_records(FEEDBACKS, "dataset", "feedbacks")
     matched = join_records(clips("squats/1.mp4", "squats/2.mp4", "squats/3.mp4"), records, "feedbacks")
@@ -256,6 +256,7 @@ def test_a_clip_without_feedback_is_left_out_and_listed(write):
     ]
     with pytest.raises(InputError, match=r"2 of 2 clips have no answer: .*annotations\.source feedbacks"):
         join_records(clips("squats/1.mp4", "squats/3.mp4"), records, "feedbacks")
+    assert "clips are left out, for which there is no answer" in caplog.text
 
 
 def test_half_a_question_is_left_out_and_listed(write):
