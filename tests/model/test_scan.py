@@ -27,17 +27,19 @@ gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason
 
 
 def inputs(batch, width, length, n_states, seed=0):
+    """Random tensors that lie in memory as the mixer's."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
         return torch.randn(*shape, generator=generator)
 
+    _, B, C = normal(batch, length, 4 + 2 * n_states).split([4, n_states, n_states], dim=-1)
     return {
         "u": normal(batch, length, width).mT,
         "delta": normal(batch, length, width).mT * 2,
         "A": -normal(width, n_states).exp(),
-        "B": normal(batch, n_states, length),
-        "C": normal(batch, n_states, length),
+        "B": B.mT,
+        "C": C.mT,
         "D": normal(width),
         "z": normal(batch, length, width).mT,
         "delta_bias": normal(width) - 2,
