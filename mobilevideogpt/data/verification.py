@@ -13,12 +13,15 @@ import psutil
 from packaging.requirements import Requirement
 
 from mobilevideogpt.data.duplicates import describe, near_duplicates
+from mobilevideogpt.data.groups import read_workers
 from mobilevideogpt.data.labels import join_records
 from mobilevideogpt.data.labels import read_records as read_label_records
 from mobilevideogpt.data.manifest import Clip, read_manifest
+from mobilevideogpt.data.pins import read_pins
 from mobilevideogpt.data.records import read_annotations, unusable
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
+from mobilevideogpt.paths import join_key
 from mobilevideogpt.video.integrity import out_of_bounds
 from mobilevideogpt.video.needs import NEEDS
 
@@ -141,7 +144,8 @@ def verify_checks(
     report = _report(results)
     left_out = unusable(report) if on_error == "leave_out" else ()
     used = [clip for clip in clips if clip.path not in left_out]
-    checks += [_labels(label_files, answers, used, data_root), *_clips(clips, data_root, on_error), *report["checks"]]
+    checks += [_labels(label_files, answers, used, data_root), *_optional(clips, data_root)]
+    checks += [*_clips(clips, data_root, on_error), *report["checks"]]
     checks += [_annotations(results, clips), *_leaks(results), _model(model or {}), _packages()]
     return [*checks, _gpu(), _machine(), _disk(results, min_free_disk_gb)]
 
@@ -156,6 +160,24 @@ def _labels(label_files: Sequence[str | Path], answers: str, clips: list[Clip], 
     except InputError as error:
         return _check("labels", False, str(error), "see the message")
     return _check("labels", True, f"{found}: {len(matched)} of {len(clips)} clips have one")
+
+
+def _optional(clips: list[Clip], data_root: str) -> list[dict]:
+    """Who is seen, and what is pinned, where the user has such a file."""
+    workers, pins = f"{data_root}/fine_grained_labels_with_worker_ids.json", f"{data_root}/splits.csv"
+    readers = {
+        "persons": (workers, lambda: read_workers(workers, clips, data_root)),
+        "pinned splits": (pins, lambda: read_pins(pins, data_root)),
+    }
+    paths, checks = {join_key(clip.path) for clip in clips}, []
+    for name, (file, read) in readers.items():
+        if os.path.exists(file):
+            try:
+                known = len(paths & set(map(join_key, read())))
+                checks.append(_check(name, True, f"{file}: speaks of {known} of {len(clips)} clips"))
+            except InputError as error:
+                checks.append(_check(name, False, str(error), "see the message"))
+    return checks
 
 
 def _clips(clips: list[Clip], data_root: str, on_error: str) -> list[dict]:

@@ -138,6 +138,13 @@ def test_each_fault_is_named_with_its_remedy(checks, write, capsys):
     assert "nowhere.json" in wrong(checks(label_files=["nowhere.json"]))["labels"]
     write("dataset/ground_truth.json", {"dataset/squats/0.mp4": "squats - a"})
     assert "8 of 9 clips have no label: dataset/lunges/0.mp4 (no record)" in wrong(checks())["labels"]
+    write("dataset/splits.csv", "clip,split\nsquats/0.mp4,train\nsquats/9.mp4,train\n")
+    write("dataset/fine_grained_labels_with_worker_ids.json", {})
+    assert "worker_ids.json: holds a dict" in wrong(checks())["persons"]
+    [pinned] = [check for check in checks() if check["name"] == "pinned splits"]
+    assert pinned["ok"] and pinned["detail"] == "dataset/splits.csv: speaks of 1 of 9 clips"
+    write("dataset/splits.csv", "clip,split\nsquats/0.mp4,dev\n")
+    assert "splits.csv:2: 'dev' is no split" in wrong(checks())["pinned splits"]
     write("dataset/ground_truth.json", "[{")
     assert "dataset/ground_truth.json: not valid JSON" in wrong(checks())["labels"]
     Path("dataset/manifest.json").unlink()
