@@ -259,6 +259,9 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
 
         The prompt is embedded once, videos included; prompts of unequal length are padded on the left. ``labels`` are
         ignored.
+
+        Raises:
+            ValueError: If videos and placeholders do not match, or there is no prompt.
         """
         kwargs.pop("labels", None)
         config = kwargs.get("generation_config") or self.generation_config
@@ -266,6 +269,8 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             kwargs.setdefault("pad_token_id", torch.as_tensor(config.eos_token_id).flatten()[0].item())
         if kwargs.get("inputs_embeds") is None:
             input_ids = kwargs.pop("inputs", None) if input_ids is None else input_ids
+            if input_ids is None:
+                raise ValueError("give input_ids, or inputs_embeds")
             features = (video_features, context_features, pixel_values_videos, pixel_values_context)
             kwargs["inputs_embeds"] = self.embed(input_ids, *features)
         return super().generate(**kwargs)

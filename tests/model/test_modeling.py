@@ -162,6 +162,8 @@ def test_videos_and_placeholders_that_do_not_match_are_refused(tiny, batch):
         tiny(**(batch | {"video_features": batch["video_features"][:1]}))
     with pytest.raises(ValueError, match="4804"):
         tiny(batch["input_ids"])
+    with pytest.raises(ValueError, match="give input_ids"):
+        tiny.generate(video_features=batch["video_features"], context_features=batch["context_features"])
 
 
 def test_half_a_video_is_refused(tiny, batch):
