@@ -13,7 +13,7 @@ from mobilevideogpt.data.records import prompt_and_response
 from mobilevideogpt.files import read_json
 from mobilevideogpt.training.arguments import Launch, TrainingSettings
 from mobilevideogpt.training.memory import TextTokens, predicted_bytes
-from mobilevideogpt.training.trainer import MARKER, numbered_checkpoints
+from mobilevideogpt.training.trainer import marker_of, numbered_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def with_less_memory(settings: TrainingSettings, processes: int) -> TrainingSett
 def micro_batch_before(run_folder: str | Path, digest: str) -> int | None:
     """Return the clips at a time of the newest whole checkpoint of ``digest``, or None."""
     for checkpoint in reversed(numbered_checkpoints(Path(run_folder))):
-        if (checkpoint / MARKER).exists() and read_json(checkpoint / MARKER)["digest"] == digest:
+        if (marker_of(checkpoint) or {}).get("digest") == digest:
             return read_json(checkpoint / "trainer_state.json")["train_batch_size"]
     return None
 

@@ -43,12 +43,12 @@ from mobilevideogpt.training.batches import recorded_multiple
 from mobilevideogpt.training.kernels import can_be_recorded, fuse, record_passes
 from mobilevideogpt.training.launch import prepare_deepspeed
 from mobilevideogpt.training.trainer import (
-    MARKER,
     FinetuneTrainer,
     Stop,
     autocast,
     best_step,
     kind_of,
+    mark,
     marker_of,
     newest_checkpoint,
     numbered_checkpoints,
@@ -239,10 +239,10 @@ class _Run:
         at = {entry["step"]: entry for entry in state.log_history if "eval_loss" in entry}
         steps = {"last": state.global_step}
         if best := best_step(state.log_history):
-            if (self.run_folder / f"checkpoint-{best}" / MARKER).exists():
+            if marker_of(self.run_folder / f"checkpoint-{best}") == self.marker:
                 steps["best"] = best
             else:
-                logger.warning("%s: checkpoint-%d, the best, was deleted; the last is kept", self.run_folder, best)
+                logger.warning("%s: checkpoint-%d, the best, is not whole; the last is kept", self.run_folder, best)
             if at[best]["eval_loss"] >= at[0]["eval_loss"]:
                 logger.warning("%s: the validation loss never fell below that before training", self.run_folder)
         kept = self.settings.keep if self.settings.keep in steps else "last"
@@ -289,7 +289,7 @@ class _Run:
                     self._check_that_all_moved(trainer, before, load_file(folder / files[-1]))
                 processor.save_pretrained(folder)
                 write_json(record, folder / RECORD)
-                write_json(self.marker, folder / MARKER)
+                mark(folder, self.marker)
 
     def _check_that_all_moved(self, trainer, before, after):
         stuck = unmoved(before, after)

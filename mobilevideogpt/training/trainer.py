@@ -432,7 +432,7 @@ class FinetuneTrainer(Trainer):
                 for file in (folder / name).iterdir():
                     file.rename(folder / file.name)
                 (folder / name).rmdir()
-                write_json(self.marker, folder / MARKER)
+                mark(folder, self.marker)
         if main:
             best = run_folder / f"checkpoint-{best_step(self.state.log_history)}"
             for old in numbered_checkpoints(run_folder)[: -self.settings.save_total_limit]:
@@ -475,12 +475,22 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
+def mark(folder: Path, marker: dict) -> None:
+    """Write what a checkpoint or an adapter was made from, and how large each of its files is."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MARKER)
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    write_json(marker | {"bytes": sizes}, folder / MARKER)
+
+
 def marker_of(folder: Path) -> dict | None:
     """Return what a checkpoint or an adapter was made from; None if it is not whole."""
     try:
-        return json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        sizes = marker.pop("bytes")
+        whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError):
         return None
+    return marker if whole else None
 
 
 def newest_checkpoint(run_folder: Path, marker: dict, before: float = math.inf) -> Path | None:

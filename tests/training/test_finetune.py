@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.adapter import load_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.training.run import locked, unmoved
-from mobilevideogpt.training.trainer import MARKER
+from mobilevideogpt.training.trainer import MARKER, mark, marker_of
 
 STEPS = 6  # 5 clips by 2 in 2 epochs
 
@@ -33,6 +35,12 @@ def wait_for(path, process):
         assert process.poll() is None, f"the process ended before {path.name} was there"
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def write_state(checkpoint, state):
+    marker = marker_of(checkpoint)
+    (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+    mark(checkpoint, marker)
 
 
 def test_lora_and_both_projectors_are_trained_and_saved_in_float32(finished, project):
@@ -90,6 +98,23 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does
     assert record["losses"] == finished[0]["losses"]
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, path.stat().st_size // 2)])
+def test_a_checkpoint_that_lacks_a_file_or_part_of_one_is_passed_over(damage, project, finished, tmp_path):
+    run = shutil.copytree(finished[1], tmp_path / "run")
+    checkpoint, adapter_folder = run / f"checkpoint-{STEPS}", run / "adapter"
+    for path in [*checkpoint.iterdir(), *adapter_folder.iterdir()]:
+        shutil.copyfile(path, tmp_path / "whole")
+        assert marker_of(path.parent) is not None
+        damage(path)
+        assert marker_of(path.parent) is None, path.name
+        shutil.copyfile(tmp_path / "whole", path)
+    damage(checkpoint / "optimizer.pt")
+    damage(adapter_folder / "adapter_model.safetensors")
+    record = project.finetune(run)
+    assert record["resumed_from"] == STEPS - 2
+    assert all(torch.equal(tensor, adapter(run)[name]) for name, tensor in adapter(finished[1]).items())
+
+
 def test_a_finished_run_is_not_trained_again(project, finished, tmp_path):
     record, folder = finished
     before = (folder / "adapter" / MARKER).stat().st_mtime_ns
@@ -129,7 +154,7 @@ def test_a_loss_that_explodes_stops_the_run_with_the_clips_and_the_last_good_che
     state = json.loads((tmp_path / "checkpoint-5/trainer_state.json").read_text())
     for entry in state["log_history"]:
         entry["loss"] = 0.01  # as if what was learned until then were lost now
-    (tmp_path / "checkpoint-5/trainer_state.json").write_text(json.dumps(state))
+    write_state(tmp_path / "checkpoint-5", state)
     where = f"{tmp_path}/checkpoint-5"
     with pytest.raises(InputError, match=rf"in step 6, on dataset/squats/\d+.mp4; last good checkpoint: {where}\."):
         project.finetune(tmp_path, epochs=2, **changes)
@@ -155,7 +180,7 @@ def test_the_best_and_the_last_adapter_are_kept_and_a_resumed_run_knows_the_best
     (tmp_path / "adapter").rename(tmp_path / "away")
     state = json.loads((tmp_path / "checkpoint-3/trainer_state.json").read_text())
     state["log_history"][-1]["eval_loss"] = 0.5  # as if no later epoch came up to it
-    (tmp_path / "checkpoint-3/trainer_state.json").write_text(json.dumps(state))
+    write_state(tmp_path / "checkpoint-3", state)
     record = project.finetune(tmp_path, epochs=3, save_total_limit=1, keep="best")
     assert record["resumed_from"] == 3 and record["kept"] == "best"
     assert record["adapters"]["best"] == {"path": f"{tmp_path}/adapter", "step": 3, "epoch": 1.0, "val_loss": 0.5}
