@@ -23,6 +23,7 @@ from mobilevideogpt.paths import VIDEO_SUFFIXES, shard_of
 from mobilevideogpt.sample.names import clip_names
 from mobilevideogpt.settings import differing, flatten, merge, validated
 from mobilevideogpt.source import source_digest
+from mobilevideogpt.training.arguments import TrainingSettings
 
 shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")  # `python` in shell: is this one
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # "Loading weights" of files on the disk
@@ -91,6 +92,7 @@ def resolved_settings():
         settings = layered(settings, source)
         if settings["run"] in NOT_A_RUN:
             raise InputError(f"run: {settings['run']} is a folder of the workflow's own below results/; choose another")
+        TrainingSettings.from_dict(settings["finetune"])  # raises if one does not go with another
         total = sum(settings["annotations"]["split"].values())
         if abs(total - 1) > 1e-6:
             raise InputError(f"annotations.split: the fractions add up to {total:g}, not to 1; correct config.yaml")

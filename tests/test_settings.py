@@ -32,6 +32,7 @@ def test_the_sample_sets_known_keys_to_something_else():
         ({"dataset": {"source": "mars"}}, ["dataset.source", "mars", "sample"]),
         ({"run": "a/b"}, ["run", "a/b", "Letters, digits"]),
         ({"annotations": {"split": {"train": 0.5, "val": 0.5}}}, ["annotations.split", "test"]),
+        ({"finetune": {"seed": -1}}, ["finetune.seed", "-1"]),
         ({"finetune": None}, ["finetune", "None"]),
     ],
 )

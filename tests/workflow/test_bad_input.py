@@ -147,9 +147,9 @@ CASES = {
     ),
     "batch that processes cannot share": (
         lambda project: project.configure(finetune={"processes": 3}),
-        "finetune",
+        "all",
         ("finetune.batch_size", "3 processes", "choose a multiple"),
-        "results/preflight",
+        "",
     ),
     "no GPU and none allowed": (
         lambda project: project.configure(preflight={"allow_cpu": False}),
