@@ -1,7 +1,7 @@
-# The settings that decide whether the fine-tuning fits the machine; others may change without a new rehearsal.
+# The settings that decide whether the fine-tuning runs on the machine; others may change without a new rehearsal.
 TAKES_MEMORY = """
     method quantization batch_size gradient_accumulation_steps effective_batch_size lora_r max_text_tokens precision
-    gradient_checkpointing save_total_limit deepspeed processes
+    gradient_checkpointing save_total_limit deepspeed processes report_to
 """
 
 
@@ -19,6 +19,7 @@ checkpoint preflight:
         passed="<results>/preflight.passed",
     log:
         "<results>/logs/preflight.log",
+    priority: 1  # what is wrong is told before the features are computed
     conda:
         "../environment.yml"
     threads: workflow.cores

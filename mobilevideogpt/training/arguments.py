@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import logging
 import os
@@ -154,6 +154,12 @@ def for_this_gpu(settings: TrainingSettings) -> TrainingSettings:
     return settings
 
 
+def missing_reporter(report_to: list[str]) -> str | None:
+    """Return what to do about the first library of ``report_to`` that is not installed; None if all are."""
+    missing = next((name for name in report_to if importlib.util.find_spec(name) is None), None)
+    return missing and f"finetune.report_to: {missing} is not installed; pip install {missing}, or leave it out"
+
+
 @dataclass(frozen=True)
 class Launch:
     """How a fine-tuning runs on this machine: ``processes``, and the ZeRO configuration's name or None."""
@@ -226,6 +232,8 @@ def training_arguments(
     gpu = torch.cuda.is_available()
     if settings.precision == "fp16" and not gpu:
         raise InputError("finetune.precision: fp16 needs a GPU; choose bf16 or fp32")
+    if obstacle := missing_reporter(settings.report_to):
+        raise InputError(obstacle)
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run_folder / "tensorboard")
     config = None
     if launch.deepspeed:

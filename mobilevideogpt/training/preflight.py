@@ -18,7 +18,7 @@ from mobilevideogpt.data.features import DTYPES
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
-from mobilevideogpt.training.arguments import Launch, TrainingSettings, for_this_gpu, plan_launch
+from mobilevideogpt.training.arguments import Launch, TrainingSettings, for_this_gpu, missing_reporter, plan_launch
 from mobilevideogpt.training.fitting import fit_batch, free_bytes, longest_text, what_would_fit, with_less_memory
 from mobilevideogpt.training.launch import STARTED_BY, launcher_command
 from mobilevideogpt.training.memory import predicted_bytes
@@ -89,6 +89,9 @@ def preflight(
     if settings.quantization == "nf4":
         installed = importlib.util.find_spec("bitsandbytes") is not None
         check("quantization", installed, f"nf4, {'with' if installed else 'without'} bitsandbytes", NF4_REMEDY)
+    if settings.report_to:
+        obstacle = missing_reporter(settings.report_to)
+        check("report_to", not obstacle, ", ".join(settings.report_to), obstacle)
     clips = clips or {}
     check(
         "data",
@@ -150,10 +153,7 @@ def preflight(
             check("disk for features and checkpoints", needed <= free_disk, detail, "free some space")
     ok = all(entry["ok"] for entry in checks)
     for entry in checks:
-        if not entry["ok"]:
-            logger.warning("preflight, %s: %s; %s", entry["name"], entry["detail"], entry["remedy"])
-        else:
-            logger.info("preflight, %s: %s", entry["name"], entry["detail"])
+        logger.info("preflight, %s: %s", entry["name"], "; ".join(filter(None, (entry["detail"], entry["remedy"]))))
     return {
         "ok": ok,
         "device": gpu["name"] if gpu else "cpu",

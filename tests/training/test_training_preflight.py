@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import re
 from dataclasses import replace
@@ -7,6 +8,7 @@ from shutil import copytree
 import pytest
 import torch
 
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.training import fitting
 from mobilevideogpt.training.arguments import Launch, TrainingSettings
 from mobilevideogpt.training.fitting import fit_batch, what_would_fit, with_less_memory
@@ -111,6 +113,18 @@ def test_what_deepspeed_cannot_do_is_a_check_that_fails(project, tmp_path):
     report = preflight(settings, base=project.base, run_folder=tmp_path, allow_cpu=True, min_free_disk_gb=0)
     failed = {check["name"]: check["detail"] for check in report["checks"] if not check["ok"]}
     assert failed.keys() == {"precision", "processes"} and "zero2" in failed["processes"]
+
+
+@without_gpu
+def test_a_library_to_report_to_that_is_not_installed_is_a_check_that_fails(project, tmp_path, monkeypatch):
+    installed = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else installed(name))
+    settings = project.settings(report_to=["tensorboard", "wandb"])
+    report = preflight(settings, base=project.base, run_folder=tmp_path, allow_cpu=True, min_free_disk_gb=0)
+    failed = {check["name"]: check["remedy"] for check in report["checks"] if not check["ok"]}
+    assert failed.keys() == {"report_to"} and "pip install wandb" in failed["report_to"]
+    with pytest.raises(InputError, match="pip install wandb"):
+        project.finetune(tmp_path / "run", report_to=["wandb"])
 
 
 @without_gpu

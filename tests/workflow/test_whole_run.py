@@ -16,6 +16,7 @@ def test_one_command_goes_from_clips_to_adapter_metrics_and_report(whole_run):
         *("annotations", "describe_base", "probe_clip", "check_clips", "features", "preflight"),
         *("finetune", "evaluate", "find_duplicates", "report"),
     }
+    assert outcome.err.index("(Rule: preflight)") < outcome.err.index("(Rule: features)"), "what is wrong is told late"
     assert (project / "results/tiny/adapter/adapter_model.safetensors").stat().st_size > 0
     metrics = project.json("results/tiny/metrics.json")
     for subject in ("base", "finetuned", "mismatched_video"):
