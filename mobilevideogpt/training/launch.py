@@ -118,7 +118,15 @@ def main() -> None:
     try:
         launch(sys.argv[1:])
     except ChildFailedError as error:
-        sys.exit(max(failure.exitcode for failure in error.failures.values()) or 1)
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        killed = [rank for rank, code in codes.items() if code == -signal.SIGKILL]
+        for rank in killed:
+            print(
+                f"ERROR: process {rank} was killed by signal 9, most likely for want of memory; free some and type the "
+                "same command again, which goes on from the last checkpoint",
+                file=sys.stderr,
+            )
+        sys.exit(128 + signal.SIGKILL if killed else max(codes.values()) or 1)
     except SignalException as error:
         sys.exit(128 + error.sigval)
 

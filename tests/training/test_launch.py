@@ -10,7 +10,11 @@ import pytest
 RANK = (
     "import time; from mobilevideogpt.training.launch import stop_with_who_waits; stop_with_who_waits(); time.sleep(60)"
 )
-PARENT = "from mobilevideogpt.training.launch import run_processes; run_processes(2, ['{script}'])"
+PARENT = """
+import sys
+from mobilevideogpt.training.launch import run_processes
+sys.exit(run_processes(2, ['{script}']))
+"""
 
 
 @pytest.mark.parametrize("killed", ["parent", "launcher"])
@@ -26,6 +30,15 @@ def test_no_process_trains_on_when_who_waits_for_it_is_killed(killed, tmp_path):
     finally:
         parent.kill()
         parent.wait()
+
+
+def test_a_process_that_is_killed_ends_the_others_and_is_named(tmp_path):
+    script = tmp_path / "rank.py"
+    script.write_text("import os, time; os.environ['RANK'] == '1' and os.kill(os.getpid(), 9); time.sleep(60)")
+    command = [sys.executable, "-c", PARENT.format(script=script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + signal.SIGKILL
+    assert "process 1 was killed by signal 9" in done.stderr and "Traceback" not in done.stderr
 
 
 def wait_for_family(pid: int) -> list[psutil.Process]:
