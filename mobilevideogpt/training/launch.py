@@ -1,5 +1,6 @@
 """Start the processes of a distributed training, pass signals on to them, and let none outlive who waits for it."""
 
+import importlib.util
 import logging
 import os
 import signal
@@ -11,6 +12,8 @@ import time
 from contextlib import suppress
 
 import psutil
+
+logger = logging.getLogger(__name__)
 
 STARTED_BY = "MOBILEVIDEOGPT_STARTED_BY"  # environment variable: the process that a launcher or a rank belongs to
 
@@ -34,6 +37,17 @@ def prepare_deepspeed() -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+
+
+def leave_out_broken_deepspeed() -> None:
+    """Let accelerate, which imports DeepSpeed wherever it is installed, do without one that cannot be imported."""
+    if importlib.util.find_spec("deepspeed") is None:
+        return
+    try:
+        importlib.import_module("deepspeed")
+    except Exception as error:  # DeepSpeed raises its own kinds where a CUDA toolkit or a compiler is missing
+        logger.warning("training without DeepSpeed, which cannot be imported (%s: %s)", type(error).__name__, error)
+        sys.modules["deepspeed"] = None  # as if it were not installed
 
 
 def stop_with_who_waits() -> None:

@@ -41,7 +41,7 @@ from mobilevideogpt.training.arguments import (
 )
 from mobilevideogpt.training.batches import recorded_multiple
 from mobilevideogpt.training.kernels import can_be_recorded, fuse, record_passes
-from mobilevideogpt.training.launch import prepare_deepspeed
+from mobilevideogpt.training.launch import leave_out_broken_deepspeed, prepare_deepspeed
 from mobilevideogpt.training.trainer import (
     FinetuneTrainer,
     Stop,
@@ -116,6 +116,8 @@ def finetune(
             clear_away(run_folder, marker)
         if launch.deepspeed:
             prepare_deepspeed()
+        else:
+            leave_out_broken_deepspeed()
         with saying_if_the_disk_is_full(run_folder, marker):
             return _Run(settings, launch, run_folder, marker, stop, Path(deepspeed_configs)).train(
                 base, video_encoder, image_encoder, train, val, features, store
@@ -174,6 +176,7 @@ class _Run:
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             clips=[record["video"] for record in train],
+            val_clips=[record["video"] for record in val],
             marker=self.marker,
             stop=self.stop,
             encoders=encoders,

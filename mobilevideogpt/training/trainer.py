@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import Trainer, TrainerCallback
@@ -243,7 +243,7 @@ class FinetuneTrainer(Trainer):
         settings: The run's `TrainingSettings`.
         marker: What a checkpoint must carry to be resumed; stored in each.
         stop: The signals' wish to stop.
-        clips: Names of the training clips, for messages.
+        clips: Names of the training clips, for messages; ``val_clips`` those of the validation.
         encoders: Encodes batches of pixels, where features are not kept.
         features_dtype: What these features are rounded to.
         pad_to_multiple_of: Of the tokens of a training batch.
@@ -259,6 +259,7 @@ class FinetuneTrainer(Trainer):
         train_dataset,
         eval_dataset,
         clips,
+        val_clips,
         marker,
         stop,
         encoders=None,
@@ -266,6 +267,7 @@ class FinetuneTrainer(Trainer):
         pad_to_multiple_of=1,
     ):
         self.settings, self.marker, self.stop, self.clips = settings, marker, stop, clips
+        self.val_clips = val_clips
         self.processor = processor
         self.encoders, self.features_dtype = encoders and encoders.to(args.device), features_dtype
         self.pad_to_multiple_of = pad_to_multiple_of
@@ -351,23 +353,22 @@ class FinetuneTrainer(Trainer):
         values = torch.stack([loss for loss, _ in unchecked]).tolist() if unchecked else []
         for value, (_, batch) in zip(values, unchecked, strict=True):
             if not math.isfinite(value):
-                clips = [number for number in batch if number >= 0]  # the others are stand-ins
+                clips = [self.clips[number] for number in batch if number >= 0]  # the others are stand-ins
                 raise self._diverged(f"the loss is {value}", self.state.global_step, clips)
 
-    def _diverged(self, what: str, step: int, batch: list[int]) -> InputError:
-        clips = ", ".join(self.clips[number] for number in batch)
+    def _diverged(self, what: str, step: int, clips: list[str]) -> InputError:
         last = newest_checkpoint(Path(self.args.output_dir), self.marker, before=step)
         return InputError(
-            f"{what} in step {step}, on {clips}; last good checkpoint: {last or 'none yet'}. "
+            f"{what} in step {step}, on {', '.join(clips)}; last good checkpoint: {last or 'none yet'}. "
             "Lower finetune.learning_rate, or look at these clips and their labels"
         )
 
-    def _clips_of(self, step: int) -> list[int]:
-        """Return the numbers of the clips that a step sees, over all processes."""
+    def _clips_of(self, step: int) -> list[str]:
+        """Return the clips that a step sees, over all processes."""
         n = self.settings.gradient_accumulation_steps
         epoch, step_of_epoch = divmod(step - 1, self.steps_per_epoch)
         batches = islice(self.train_batches.whole(epoch), step_of_epoch * n, (step_of_epoch + 1) * n)
-        return [number for batch in batches for number in batch]
+        return [self.clips[number] for batch in batches for number in batch]
 
     def _checked_learning_rates(self, first_group: float) -> dict[str, float]:
         """Return the rates of the step just taken, from that of the first group."""
@@ -388,21 +389,32 @@ class FinetuneTrainer(Trainer):
 
     @torch.no_grad()
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
-        """Return the mean loss over the supervised tokens of the validation set, whatever batches and processes."""
+        """Return the mean loss over the supervised tokens of the validation set, whatever batches and processes.
+
+        Raises:
+            InputError: If it is not a finite number.
+        """
         model = self.model_wrapped
         model.eval()
         collate = Collate(self.processor)
         sampler = self._sampler(len(self.eval_dataset), seed=None)
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, tokens
+        seen = []
         for batch in batches(self.eval_dataset, collate, sampler, self.settings.num_workers, False):
-            batch.pop("numbers")
+            numbers = batch.pop("numbers").tolist()
             batch = self._prepare_inputs(batch)
             tokens = (batch["labels"][:, 1:] != IGNORED).sum()
             loss = model(**batch, num_items_in_batch=tokens.clamp(min=1)).loss
             sums += torch.stack([loss.double() * tokens, tokens.double()])
+            seen.append((loss, numbers))
         if self.args.world_size > 1:
             torch.distributed.all_reduce(sums)
-        metrics = {f"{metric_key_prefix}_loss": (sums[0] / sums[1]).item()}
+        mean = (sums[0] / sums[1]).item()
+        if not math.isfinite(mean):
+            wrong = [n for loss, numbers in seen if not math.isfinite(loss.item()) for n in numbers if n >= 0]
+            clips = [self.val_clips[n] for n in gather_object(wrong)]
+            raise self._diverged(f"the validation loss is {mean}", self.state.global_step, clips)
+        metrics = {f"{metric_key_prefix}_loss": mean}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

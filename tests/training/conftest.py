@@ -74,8 +74,8 @@ class Project:
             deepspeed_configs=ROOT / "config",
         )
 
-    def start(self, run_folder: Path, digest="one", **changes) -> subprocess.Popen:
-        """Start the script, as the rule does."""
+    def start(self, run_folder: Path, digest="one", before: Path | None = None, **changes) -> subprocess.Popen:
+        """Start the script, as the rule does; ``before`` goes in front of the import path."""
         command = {
             "--settings": json.dumps(SETTINGS | changes),
             "--train": self.folder / "train.json",
@@ -90,7 +90,8 @@ class Project:
         }
         script = ROOT / "workflow_scripts" / "finetune.py"
         words = [str(word) for pair in command.items() for word in pair]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        imports = [str(path) for path in (before, os.environ.get("PYTHONPATH")) if path]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(imports)}
         return subprocess.Popen([sys.executable, script, *words], env=environment, start_new_session=True)
 
 

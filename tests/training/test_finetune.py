@@ -147,6 +147,21 @@ def test_another_digest_is_trained_afresh_and_the_adapter_before_is_kept(project
     assert not all(torch.equal(before[name], tensor) for name, tensor in adapter(run).items())
 
 
+def test_a_validation_loss_that_is_no_number_stops_the_run_with_the_clip(project, tmp_path):
+    clip = project.val[1]["video"]
+    nan = {name: tensor * float("nan") for name, tensor in project.store.read(project.features[clip]).items()}
+    project.store.write("e" * 64, nan)
+    with pytest.raises(InputError, match=r"validation loss is nan in step 0, on [^;]*0006\.mp4; last good"):
+        project.finetune(tmp_path, features={**project.features, clip: "e" * 64})
+
+
+def test_where_deepspeed_is_installed_but_broken_one_process_trains_without_it_and_says_so(project, tmp_path):
+    (tmp_path / "deepspeed.py").write_text("raise RuntimeError('CUDA_HOME does not exist')")
+    process = project.start(tmp_path / "run", before=tmp_path, epochs=0.4)
+    assert process.wait(timeout=60) == 0
+    assert "without DeepSpeed, which cannot be imported (RuntimeError: CUDA_HOME" in (tmp_path / "run.log").read_text()
+
+
 def test_a_loss_that_explodes_stops_the_run_with_the_clips_and_the_last_good_checkpoint(project, tmp_path):
     changes = {"batch_size": 1, "val": [], "save_steps": 2}
     project.finetune(tmp_path, epochs=1, **changes)
