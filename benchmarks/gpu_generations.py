@@ -102,11 +102,13 @@ def calls(capability: int):
 def main() -> None:
     """Compile, print."""
     print(f"Triton {triton.__version__}, torch {torch.__version__}")
-    with patch("torch.cuda.device", nullcontext), patch.object(scan_triton, "multiprocessors", lambda device: 132), \
-         patch.object(lora_triton, "multiprocessors", lambda device: 132):  # fmt: skip
-        for capability, (example, limit) in GENERATIONS.items():
-            gpu = NoGpu(capability)
-            driver.set_active(gpu)
+    for module in (scan_triton, lora_triton):
+        module.multiprocessors = lambda device: 132
+    for capability, (example, limit) in GENERATIONS.items():
+        gpu = NoGpu(capability)
+        driver.set_active(gpu)
+        here = divmod(capability, 10)
+        with patch("torch.cuda.device", nullcontext), patch("torch.cuda.get_device_capability", lambda *_, h=here: h):
             print(f"compute capability {capability / 10}, as {example}: {limit} KiB of shared memory")
             for name, call in calls(capability):
                 gpu.used.clear()

@@ -117,8 +117,9 @@ def add_gradients(
     """
     (tokens, width), ranks = x.shape, len(a)
     padded = max(16, triton.next_power_of_2(ranks))
-    # Programs for each multiprocessor; what was fastest on an H100.
-    columns, programs, stages = (64, 2, 3) if width < 2048 or padded > 64 else (128, 4, 2)
+    # Programs for each multiprocessor; what was fastest on an H100. A GeForce has no registers for the wide tile.
+    roomy = torch.cuda.get_device_capability(x.device)[0] in (9, 10)
+    columns, programs, stages = (128, 4, 2) if roomy and width >= 2048 and padded <= 64 else (64, 2, 3)
     blocks, tiles = triton.cdiv(width, columns), triton.cdiv(tokens, 64)
     tiles_each = triton.cdiv(tiles * blocks, programs * multiprocessors(x.device))
     shares = triton.cdiv(tiles, tiles_each)
