@@ -235,6 +235,7 @@ def training_arguments(
     if obstacle := missing_reporter(settings.report_to):
         raise InputError(obstacle)
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run_folder / "tensorboard")
+    os.environ.setdefault("WANDB_DIR", str(run_folder))
     config = None
     if launch.deepspeed:
         config = json.loads((deepspeed_configs / f"{launch.deepspeed}.json").read_text())
