@@ -312,6 +312,8 @@ def rehearse(
     Returns:
         What it took, as `training.rehearsal` tells it, of the process that took most; and what went wrong, or "".
     """
+    for remains in folder.glob(".rehearsal-*"):  # of one that was killed
+        shutil.rmtree(remains)
     with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=folder) as place:
         known = {"processes": launch.processes, "deepspeed": launch.deepspeed or "none"}
         request = {

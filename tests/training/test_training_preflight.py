@@ -132,8 +132,10 @@ def test_a_rehearsal_that_fails_is_told_with_its_reason(project, tmp_path):
     settings = project.settings()
     base = Path(copytree(project.base, tmp_path / "base"))
     (base / "model.safetensors").unlink()
+    (tmp_path / ".rehearsal-abc").mkdir()  # of one that was killed
     report = preflight(settings, base=base, run_folder=tmp_path, allow_cpu=True, min_free_disk_gb=0)
     assert not report["ok"] and "rehearsal of two steps failed" in report["checks"][-1]["detail"]
+    assert not list(tmp_path.glob(".rehearsal-*"))
 
 
 def test_what_takes_more_memory_is_predicted_to(released, monkeypatch):
