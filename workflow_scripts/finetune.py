@@ -39,18 +39,15 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def digest_of(options, settings, base, train, val, features) -> str:
-    """Digest what shapes the adapter, whatever the files' names and dates."""
-    return json_digest(
-        {
-            "settings": settings.learned_from(),
-            "train": train,
-            "val": val,
-            "features": {record["video"]: features.get(record["video"]) for record in train + val},
-            "base": sorted(base["files"].values()),
-            "code": options.code_hash,
-        }
-    )
+def digests_of(options, settings, base, train, val, features) -> dict[str, str]:
+    """Digest each part of what shapes the adapter, whatever the files' names and dates."""
+    return {
+        "settings": json_digest(settings.learned_from()),
+        "data": json_digest({"train": train, "val": val}),
+        "features": json_digest({record["video"]: features.get(record["video"]) for record in train + val}),
+        "base": json_digest(sorted(base["files"].values())),
+        "code": options.code_hash,
+    }
 
 
 def fitted(options, settings: TrainingSettings, base, train, digest) -> TrainingSettings:
@@ -103,7 +100,8 @@ def main() -> None:
     train, val = read_annotations(options.train), read_annotations(options.val)
     features = {clip: key for index in options.features_index for clip, key in read_json(index).items()}
     base = read_json(options.base)
-    digest = options.digest or digest_of(options, settings, base, train, val, features)
+    digests = digests_of(options, settings, base, train, val, features)
+    digest = options.digest or json_digest(digests)
     settings = for_this_gpu(settings)
     if settings.batch_size == "auto":
         settings = fitted(options, settings, base, train, digest)
@@ -136,6 +134,7 @@ def main() -> None:
         store=store,
         run_folder=options.run_folder,
         digest=digest,
+        digests=digests,
         deepspeed_configs=CONFIGS,
     )
     if first:

@@ -73,6 +73,7 @@ def finetune(
     store: FeatureStore,
     run_folder: str | Path,
     digest: str,
+    digests: dict[str, str] | None = None,
     video_encoder: str | Path | None = None,
     image_encoder: str | Path | None = None,
     deepspeed_configs: str | Path = "config",
@@ -91,7 +92,7 @@ def finetune(
     Args:
         train: Annotation records to learn from; ``val`` those of the validation loss, which may be empty.
         features: Key in ``store`` of each clip's features, by the records' ``video``.
-        digest: Of all that shapes the adapter.
+        digest: Of all that shapes the adapter; ``digests`` of its parts, for the record.
         deepspeed_configs: Folder of zero2.json and so on.
 
     Returns:
@@ -119,7 +120,7 @@ def finetune(
         else:
             leave_out_broken_deepspeed()
         with saying_if_the_disk_is_full(run_folder, marker):
-            return _Run(settings, launch, run_folder, marker, stop, Path(deepspeed_configs)).train(
+            return _Run(settings, launch, run_folder, marker, digests or {}, stop, Path(deepspeed_configs)).train(
                 base, video_encoder, image_encoder, train, val, features, store
             )
 
@@ -127,8 +128,8 @@ def finetune(
 class _Run:
     """One call of `finetune` that trains."""
 
-    def __init__(self, settings, launch: Launch, run_folder, marker, stop, deepspeed_configs):
-        self.settings, self.launch, self.run_folder = settings, launch, run_folder
+    def __init__(self, settings, launch: Launch, run_folder, marker, digests, stop, deepspeed_configs):
+        self.settings, self.launch, self.run_folder, self.digests = settings, launch, run_folder, digests
         self.marker, self.stop, self.deepspeed_configs = marker, stop, deepspeed_configs
 
     def train(self, base, video_encoder, image_encoder, train, val, features, store) -> dict:
@@ -197,6 +198,7 @@ class _Run:
         record = {
             "run": self.run_folder.name,
             "digest": self.marker["digest"],
+            "digests": self.digests,
             "base": str(base),
             "adapter": str(self.run_folder / "adapter"),
             "epochs": state.epoch,
@@ -437,11 +439,12 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of the code, or None outside a clone or without git."""
+    """Return the commit of the code, ``-dirty`` if files differ from it; None outside a clone or without git."""
     where = Path(__file__).parent
     if not shutil.which("git"):
         return None
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False)
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
 
 

@@ -160,6 +160,8 @@ def test_where_deepspeed_is_installed_but_broken_one_process_trains_without_it_a
     process = project.start(tmp_path / "run", before=tmp_path, epochs=0.4)
     assert process.wait(timeout=60) == 0
     assert "without DeepSpeed, which cannot be imported (RuntimeError: CUDA_HOME" in (tmp_path / "run.log").read_text()
+    record = json.loads((tmp_path / "run" / "train.json").read_text())
+    assert record["digests"].keys() == {"settings", "data", "features", "base", "code"}
 
 
 def test_a_loss_that_explodes_stops_the_run_with_the_clips_and_the_last_good_checkpoint(project, tmp_path):
