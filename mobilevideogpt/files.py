@@ -34,10 +34,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private
-        _sync(temporary)
+        _publish(temporary)
         os.replace(temporary, path)
     except OSError as error:
         if error.errno in _REMEDIES:
@@ -64,11 +61,9 @@ def replacing_folder(path: str | Path, previous: str | Path | None = None) -> It
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        temporary.chmod(0o755)
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
+        for entry in (temporary, *temporary.rglob("*")):
+            _publish(entry)
         if path.exists():
             old = Path(previous) if previous else path.with_name(f".{path.name}-old")
             if old.exists():
@@ -81,9 +76,14 @@ def replacing_folder(path: str | Path, previous: str | Path | None = None) -> It
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+def _publish(path: Path) -> None:
+    """Give a file or folder the usual mode, as temporary ones are private, and bring a file's content to the disk."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+    if path.is_file():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
 
 
 def write_text(text: str, path: str | Path) -> None:

@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import replacing, write_text
+from mobilevideogpt.files import replacing, replacing_folder, write_text
 
 
 def test_what_cannot_be_written_is_named_with_a_remedy(tmp_path):
@@ -18,3 +19,16 @@ def test_what_cannot_be_written_is_named_with_a_remedy(tmp_path):
         write_text("", tmp_path / f"{'体' * 84}.json")
     (tmp_path / f"{'体' * 83}.json").unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_is_written_has_the_usual_modes_however_private_it_was_made(tmp_path):
+    with replacing_folder(tmp_path / "adapter") as folder:
+        (folder / "inner").mkdir(mode=0o700)
+        (folder / "inner/tensors").touch(mode=0o600)
+    write_text("text", tmp_path / "file")
+    umask = os.umask(0)
+    os.umask(umask)
+    folders = [tmp_path / "adapter", tmp_path / "adapter/inner"]
+    files = [tmp_path / "adapter/inner/tensors", tmp_path / "file"]
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o777 & ~umask}
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}

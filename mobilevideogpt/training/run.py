@@ -300,7 +300,11 @@ class _Run:
         stuck = unmoved(before, after)
         steps_with_a_rate = sum(entry.get("learning_rate", 0) > 0 for entry in trainer.state.log_history)
         if stuck and steps_with_a_rate >= STEPS_TO_MOVE:
-            raise RuntimeError(f"{len(stuck)} trainable parameters did not move in training: {', '.join(stuck[:5])}")
+            listed = ", ".join(stuck[:5])
+            raise InputError(
+                f"{len(stuck)} trainable parameters did not move in training: {listed}; "
+                "raise finetune.learning_rate or finetune.projector_learning_rate, if it is very small"
+            )
 
 
 def load_for_training(settings: TrainingSettings, base, video_encoder=None, image_encoder=None):
@@ -430,7 +434,7 @@ def learning_rates(log_history: list[dict], peaks: dict[str, float]) -> dict[str
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that training uses."""
     found = {"python": platform.python_version(), "cuda": torch.version.cuda or "none"}
-    for name in ("torch", "transformers", "peft", "accelerate", "deepspeed"):
+    for name in ("torch", "transformers", "peft", "accelerate", "deepspeed", "triton", "liger-kernel", "bitsandbytes"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -155,7 +155,7 @@ CASES = {
         lambda project: project.configure(preflight={"allow_cpu": False}),
         "finetune",
         ("would not run on this machine", "preflight.allow_cpu"),
-        "results/preflight",
+        ("results/preflight", "results/features"),
     ),
     "run named like a folder": (
         lambda project: project.configure(run="features"),
