@@ -23,7 +23,7 @@ from mobilevideogpt.paths import VIDEO_SUFFIXES, shard_of
 from mobilevideogpt.sample.names import clip_names
 from mobilevideogpt.settings import differing, flatten, merge, validated
 from mobilevideogpt.source import source_digest
-from mobilevideogpt.training.arguments import TrainingSettings
+from mobilevideogpt.training.arguments import CONFIGURATION, TrainingSettings
 
 shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")  # `python` in shell: is this one
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # "Loading weights" of files on the disk
@@ -102,6 +102,7 @@ def resolved_settings():
 
 
 config, SOURCE, RELEASED = resolved_settings()
+os.environ[CONFIGURATION] = json.dumps(config)
 DATA = "dataset" if SOURCE == "qved" else f"dataset/{SOURCE}"
 RESULTS = "results" if SOURCE == "qved" else f"results/{SOURCE}"
 RUN = f"{RESULTS}/{config['run']}"

@@ -21,6 +21,11 @@ def _exp2(x):
 
 
 @triton.jit
+def _log2(x):
+    return tl.inline_asm_elementwise("lg2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
+
+
+@triton.jit
 def _reciprocal(x):
     return tl.inline_asm_elementwise("rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
 
@@ -38,9 +43,14 @@ def _widen(x):
 
 
 @triton.jit
-def _softplus(x):
-    """``max(x, 0) + log(1 + e)``, ``e = exp(-|x|)``; the logarithm is ``2 atanh(e / (2 + e))``, by its series."""
+def _softplus(x, TO_1E7: tl.constexpr):
+    """``max(x, 0) + log(1 + e)``, ``e = exp(-|x|)``; the logarithm is ``2 atanh(e / (2 + e))``, by its series.
+
+    Where an error of 1e-7 will do, it is the GPU's own.
+    """
     e = _exp2(tl.abs(x) * -LOG2E)
+    if TO_1E7:
+        return tl.maximum(x, 0.0) + _log2(1.0 + e) / LOG2E
     r = e * _reciprocal(2.0 + e)  # at most 1/3
     square = r * r
     series = 2.0 / 13 + square * (2.0 / 15)
@@ -128,7 +138,7 @@ def _scan_kernel(
         next_z = tl.load(z + at[:, None] * z_l)
         next_B = _load_states(B, at[None, :, None] * B_l, in_n, VECTOR, ALL)
         next_C = _load_states(C, at[None, :, None] * C_l, in_n, VECTOR, ALL)
-        step = _softplus(step + bias[None, :])
+        step = _softplus(step + bias[None, :], u.dtype.element_ty != tl.float32)
         keep = _exp2(step[:, None, :] * a[None, :, :])  # (TOKENS, STATES, CHANNELS), as all below
         add = (step * x)[:, None, :] * b[:, :, None]
         add = tl.where(t[:, None, None] == 0, keep * state[None, :, :] + add, add)
@@ -161,10 +171,11 @@ def triton_scan(u, delta, A, B, C, D, z, delta_bias, reverse: bool = False) -> T
     n_states = A.shape[1]
     y = torch.empty_like(u)
     # Fewer channels a warp where there are too few warps for the device's four schedulers a multiprocessor.
-    few = batch * triton.cdiv(width, 8) < 4 * multiprocessors(u.device)
-    channels, tokens = (4, 16) if few else (8, 8)
-    row = 1 if width % 2 else channels * tokens // 32  # channels that a thread loads at once, with work for all 32
+    channels = 4 if batch * triton.cdiv(width, 8) < 4 * multiprocessors(u.device) else 8
     states = triton.next_power_of_2(n_states)
+    tokens = max(4, min(16, 256 // states))  # for which there are registers
+    row = max(1, channels * tokens // 32)  # channels that a thread loads at once, with work for all 32
+    row = 1 if width % row else row
     low = min(4, states)
     high = states // low
     vector = high if states == n_states and _in_groups(B, high) and _in_groups(C, high) else 1

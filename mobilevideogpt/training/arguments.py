@@ -160,6 +160,11 @@ def missing_reporter(report_to: list[str]) -> str | None:
     return missing and f"finetune.report_to: {missing} is not installed; pip install {missing}, or leave it out"
 
 
+# Environment variable: the workflow's whole configuration as JSON, for the run's record. No argument of the script, as
+# most of it shapes no adapter.
+CONFIGURATION = "MOBILEVIDEOGPT_CONFIGURATION"
+
+
 @dataclass(frozen=True)
 class Launch:
     """How a fine-tuning runs on this machine: ``processes``, and the ZeRO configuration's name or None."""

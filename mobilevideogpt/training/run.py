@@ -32,6 +32,7 @@ from mobilevideogpt.model.adapter import ADAPTER_FILES, WHOLE_FILES, add_lora, n
 from mobilevideogpt.model.configuration import DTYPES
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, load_encoders
 from mobilevideogpt.training.arguments import (
+    CONFIGURATION,
     Launch,
     TrainingSettings,
     faster_ways,
@@ -267,7 +268,7 @@ class _Run:
     def _describe(self, state, base, video_encoder, image_encoder):
         state.save_to_json(str(self.run_folder / "trainer_state.json"))
         model = {"base": base, "video_encoder": video_encoder, "image_encoder": image_encoder}
-        resolved = {
+        resolved = json.loads(os.environ.get(CONFIGURATION, "{}")) | {
             "run": self.run_folder.name,
             "model": {name: path and str(path) for name, path in model.items()},
             "finetune": asdict(self.settings),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 SPLITS = ("train", "val", "test")
 
@@ -18,6 +19,9 @@ def test_one_command_goes_from_clips_to_adapter_metrics_and_report(whole_run):
     }
     assert outcome.err.index("(Rule: preflight)") < outcome.err.index("(Rule: features)"), "what is wrong is told late"
     assert (project / "results/tiny/adapter/adapter_model.safetensors").stat().st_size > 0
+    used = yaml.safe_load((project / "results/tiny/config.yaml").read_text())
+    assert used["annotations"]["split"] == {"train": 0.6, "val": 0.2, "test": 0.2}
+    assert used["finetune"]["lora_r"] == 4
     metrics = project.json("results/tiny/metrics.json")
     for subject in ("base", "finetuned", "mismatched_video"):
         assert {"n", "exercise_accuracy", "feedback_accuracy", "rougeL"} <= metrics[subject].keys()
