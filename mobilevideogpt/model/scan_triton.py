@@ -92,9 +92,7 @@ def _add_pairs(x):
     return even + odd
 
 
-# The strides of B and C stay plain numbers: with a known 1, Triton would load them in an order that needs more exchange
-# between threads than it saves.
-@triton.jit(do_not_specialize=["B_n", "C_n"])
+@triton.jit
 def _scan_kernel(
     u, delta, A, B, C, D, z, delta_bias, y,
     width, length,
