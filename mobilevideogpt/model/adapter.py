@@ -15,13 +15,14 @@ from peft import (
     PeftModel,
     get_peft_model,
     get_peft_model_state_dict,
-    load_peft_weights,
     set_peft_model_state_dict,
 )
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import BitsAndBytesConfig
 
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import read_json
 from mobilevideogpt.model.checkpoint import load_pickled
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 
@@ -31,7 +32,9 @@ log = logging.getLogger(__name__)
 LORA_TARGETS = r"model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 WHOLE_FILES = ("config.json", "model.safetensors")
+ORIGINAL_ADAPTER = "adapter_model.bin"  # of the original code, with the PEFT of its time
 ORIGINAL_PROJECTORS = "non_lora_trainables.bin"  # where the original code's LoRA training leaves them
+ANEW = "copy it anew, or train again with `snakemake --forcerun finetune`"
 NOT_QUANTIZED = ["lm_head", *(f"model.{name}" for name in ("vision_tower", "image_vision_tower"))]
 PROJECTORS = ["mm_projector", "image_mm_projector"]
 # PEFT compares the ends of names, and one projector's name ends with the other's.
@@ -92,12 +95,12 @@ def load_finetuned(
     Whole weights are rounded to the precision that ``model`` has, as autocast did for each product in training.
 
     Raises:
-        InputError: If the folder holds neither, or it was made for a model of another shape.
+        InputError: If the folder holds neither, it is damaged, or it was made for a model of another shape.
     """
     weights = Path(folder, WHOLE_FILES[-1])
     if Path(folder, ADAPTER_FILES[0]).is_file() or not weights.is_file():
         return load_adapter(model, folder)
-    tensors = load_file(weights)
+    tensors = _read(weights)
     _check_shapes(tensors, trained_tensors(model), folder)
     model.load_state_dict(tensors, strict=False)  # the encoders and a tied head are there
     return model.requires_grad_(False).eval()
@@ -112,14 +115,17 @@ def load_adapter(
     ``non_lora_trainables.bin``. If it holds no projectors, the base's stay, and the log says so.
 
     Raises:
-        InputError: If the folder holds no such adapter, or it was made for a model of another shape.
+        InputError: If the folder holds no such adapter, it is damaged, or it was made for a model of another shape.
     """
     if not Path(folder, "adapter_config.json").is_file():
-        raise InputError(f"{folder}: holds no adapter_config.json; give the folder that training wrote")
+        raise InputError(
+            f"{folder}: holds no adapter_config.json; give the folder that training wrote, or, if it was lost, {ANEW}"
+        )
+    read_json(Path(folder, "adapter_config.json"), ANEW)  # says what is wrong with a file that is damaged
     config = PeftConfig.from_pretrained(folder)
     if others := set(config.modules_to_save or ()) - set(MODULES_TO_SAVE):
         raise InputError(f"{folder}: the adapter replaces {', '.join(sorted(others))}; only projectors are known here")
-    tensors = load_peft_weights(str(folder), device="cpu")
+    tensors = _adapter(Path(folder))
     if not config.modules_to_save:
         config.modules_to_save = MODULES_TO_SAVE
         tensors |= _original_projectors(Path(folder, ORIGINAL_PROJECTORS))
@@ -136,6 +142,21 @@ def load_adapter(
     if not is_trainable:
         wrapped.requires_grad_(False).eval()
     return wrapped
+
+
+def _adapter(folder: Path) -> dict[str, torch.Tensor]:
+    if (path := folder / ADAPTER_FILES[-1]).is_file():
+        return _read(path)
+    if (path := folder / ORIGINAL_ADAPTER).is_file():
+        return load_pickled(path)
+    raise InputError(f"{folder}: holds no {ADAPTER_FILES[-1]}; {ANEW}")
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged ({error}); {ANEW}") from None
 
 
 def _check_shapes(tensors: dict, own: dict, folder: str | Path, origin: str = "") -> None:

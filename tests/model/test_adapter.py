@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from mobilevideogpt import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.model.adapter import add_lora, load_adapter, merge_adapter
+from mobilevideogpt.model.adapter import add_lora, load_adapter, load_finetuned, merge_adapter
 
 
 @pytest.fixture
@@ -115,6 +115,25 @@ def test_a_folder_without_an_adapter_is_refused(tiny, tmp_path):
         load_adapter(tiny, tmp_path)
 
 
+def test_a_damaged_or_missing_file_of_an_adapter_is_named(trained, tmp_path):
+    model, base = trained
+    model.save_pretrained(tmp_path)
+    weights = tmp_path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"adapter_model\.safetensors: damaged"):
+        load_finetuned(base, tmp_path)
+    weights.unlink()
+    with pytest.raises(InputError, match=r"holds no adapter_model\.safetensors"):
+        load_finetuned(base, tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"r":')
+    with pytest.raises(InputError, match=r"adapter_config\.json: not valid JSON"):
+        load_finetuned(base, tmp_path)
+    (tmp_path / "adapter_config.json").unlink()
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=r"model\.safetensors: damaged"):
+        load_finetuned(base, tmp_path)
+
+
 @pytest.fixture
 def original(trained, tmp_path):
     """The trained model's folder as the original code would have written it: bare names, projectors apart."""
@@ -134,7 +153,12 @@ def test_what_the_original_code_trained_is_loaded_with_its_projectors(trained, o
     model, base = trained
     names = sorted(torch.load(original / "non_lora_trainables.bin"))
     assert len(names) == 12 and names[0] == "base_model.model.model.image_mm_projector.mlp.mlp.0.bias"
+    again = copy.deepcopy(base)
     assert torch.equal(last_logits(load_adapter(base, original), batch), last_logits(model, batch))
+    weights = original / "adapter_model.safetensors"
+    torch.save(load_file(weights), original / "adapter_model.bin")  # as older PEFT wrote it
+    weights.unlink()
+    assert torch.equal(last_logits(load_adapter(again, original), batch), last_logits(model, batch))
 
 
 def test_an_adapter_without_projectors_keeps_the_bases_and_says_so(trained, original, batch, caplog):
