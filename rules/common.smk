@@ -247,6 +247,17 @@ def passed_preflight(wildcards):
     return after_annotations(checkpoints.preflight).output.passed
 
 
+@ending_all
+def clip_to_look_at(wildcards):
+    """Return no file, as Snakemake takes braces in a name for wildcards; end, before it trains, if there is none."""
+    video = config.get("video")
+    if not video:
+        raise InputError("no clip to look at; name one: snakemake infer --config video=clip.mp4")
+    if not os.path.isfile(video):
+        raise InputError(f"{video}: there is no such clip; check the path given with `--config video=...`")
+    return []
+
+
 def after_annotations(checkpoint):
     """Return a checkpoint that stands below the annotations; until these are written, name another of its outputs.
 

@@ -34,6 +34,7 @@ rule evaluate:
 rule infer:
     """Print what the fine-tuned model says of one clip: `snakemake infer --config video=clip.mp4`."""
     input:
+        clip_to_look_at,
         train="<run>/train.json",
         base="<results>/base.json",
     log:

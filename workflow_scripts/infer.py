@@ -4,7 +4,6 @@ from pathlib import Path
 
 from mobilevideogpt.data.annotations import build_prompt
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.generation import load_for_inference, predict_clip
 from mobilevideogpt.files import read_json
 from mobilevideogpt.log import log_to
@@ -12,8 +11,6 @@ from mobilevideogpt.model.adapter import load_finetuned
 
 log_to(snakemake.log[0])
 video = snakemake.params.video
-if not video:
-    raise InputError("no clip to look at; name one: snakemake infer --config video=clip.mp4")
 base = read_json(snakemake.input.base)
 train = read_json(snakemake.input.train)
 exercise = snakemake.params.exercise or Path(video).resolve().parent.name

@@ -163,6 +163,12 @@ CASES = {
         ("run: features", "choose another"),
         "",
     ),
+    "clip to look at missing": (
+        lambda project: project.configure(video="gone.mp4"),
+        "infer",  # of a project without an adapter: nothing is trained first
+        ("gone.mp4: there is no such clip", "video=..."),
+        "",
+    ),
     "run named with a slash": (
         lambda project: project.configure(run="a/b"),
         "all",
