@@ -5,6 +5,7 @@ part is an exercise.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import pandas as pd
@@ -15,8 +16,18 @@ from mobilevideogpt.errors import InputError
 
 
 def normalise(text: str) -> str:
-    """Fold case, underscores and runs of white space, and drop punctuation at the end: what a comparison ignores."""
-    return re.sub(r"[\s_]+", " ", text).strip().rstrip(".!?,;:").rstrip().casefold()
+    """Fold case, underscores and runs of white space, and drop punctuation at the end: what a comparison ignores.
+
+    So is the composition of an accented letter, as the tokenizer composes them all (Unicode's NFC).
+    """
+    return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", text)).strip().rstrip(".!?,;:").rstrip().casefold()
+
+
+class Words:
+    """The words of a text of any script, for ROUGE; `rouge_score` by itself sees those in a to z alone."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return re.findall(r"[^\W_]+", unicodedata.normalize("NFC", text).lower())
 
 
 def split_answer(text: str, free: bool = False) -> tuple[str, str]:
@@ -73,7 +84,7 @@ def score(
             "feedback_accuracy": float(feedback.mean()) if len(feedback) else None,
         }
 
-    scorer = RougeScorer(["rougeL"])
+    scorer = RougeScorer(["rougeL"], tokenizer=Words())
     rouge = [scorer.score(r, p)["rougeL"].fmeasure for r, p in zip(references, predictions, strict=True)]
     scores = accuracies(table) | {"rougeL": sum(rouge) / len(rouge)}
     if free:

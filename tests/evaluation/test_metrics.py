@@ -18,6 +18,11 @@ def test_case_space_underscores_and_final_punctuation_do_not_matter():
     assert score(["squat jump - good"], ["squat_jump - good"])["exercise_accuracy"] == 1
 
 
+def test_accents_may_be_composed_or_not_as_the_tokenizer_composes_them():
+    scores = score(["squats - cafe\u0301 now"], ["squats - caf\u00e9 now"])
+    assert (scores["feedback_accuracy"], scores["rougeL"]) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("answer", "parts"),
     [
@@ -44,6 +49,12 @@ def test_feedback_is_scored_over_the_references_that_hold_some():
 def test_rouge_is_the_mean_longest_common_subsequence_f_measure():
     # 3 of 4 words of the answer, 3 of 3 of the reference: 2 * 0.75 * 1 / 1.75
     assert score(["bend the knees", "a"], ["bend both the knees", "a"])["rougeL"] == pytest.approx((6 / 7 + 1) / 2)
+
+
+def test_rouge_sees_words_of_any_script():
+    assert score(["колени наружу", "膝盖向外", "füße"], ["колени внутрь", "膝盖向外", "f e"])[
+        "rougeL"
+    ] == pytest.approx(0.5)
 
 
 def test_macro_f1_counts_each_exercise_of_the_references_alike():
