@@ -136,6 +136,21 @@ def read_json(
         raise InputError(f"{path}: not valid JSON ({error}); {remedy}") from None
 
 
+def read_json_lines(path: str | Path, remedy: str) -> list:
+    """Read a JSON value a line; a line ends at a line feed alone, as texts hold what else Unicode takes for an end.
+
+    Raises:
+        InputError: If the file is missing or a line is not JSON.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines if line]
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; {remedy}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON lines ({error}); {remedy}") from None
+
+
 def file_digest(path: str | Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with open(path, "rb") as file:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import replacing, replacing_folder, write_text
+from mobilevideogpt.files import read_json_lines, replacing, replacing_folder, write_text
 
 
 def test_what_cannot_be_written_is_named_with_a_remedy(tmp_path):
@@ -32,3 +32,11 @@ def test_what_is_written_has_the_usual_modes_however_private_it_was_made(tmp_pat
     files = [tmp_path / "adapter/inner/tensors", tmp_path / "file"]
     assert {path.stat().st_mode & 0o777 for path in folders} == {0o777 & ~umask}
     assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
+
+
+def test_a_line_of_json_may_hold_what_unicode_takes_for_a_line_end(tmp_path):
+    write_text('{"answer": "a\u2028b\u0085c"}\n{}\n', tmp_path / "rows.jsonl")
+    assert read_json_lines(tmp_path / "rows.jsonl", "mend it") == [{"answer": "a\u2028b\u0085c"}, {}]
+    write_text('{"answer": ', tmp_path / "rows.jsonl")
+    with pytest.raises(InputError, match=r"rows\.jsonl: not valid JSON lines.*; mend it"):
+        read_json_lines(tmp_path / "rows.jsonl", "mend it")

@@ -1,17 +1,9 @@
 """Rule report: what was trained on what, and what it learned, on one page."""
 
-import json
-from pathlib import Path
-
 from mobilevideogpt.data.duplicates import describe
 from mobilevideogpt.evaluation.report import write_report
-from mobilevideogpt.files import read_json
+from mobilevideogpt.files import read_json, read_json_lines
 from mobilevideogpt.log import log_to
-
-
-def read_lines(path: str) -> list[dict]:
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-
 
 log_to(snakemake.log[0])
 train = read_json(snakemake.input.train)
@@ -21,8 +13,8 @@ write_report(
     snakemake.output.page,
     train=train,
     metrics=read_json(snakemake.input.metrics),
-    predictions=read_lines(snakemake.input.predictions),
-    log=read_lines(train["logs"]["steps"]),
+    predictions=read_json_lines(snakemake.input.predictions, "`snakemake --forcerun evaluate` writes it anew"),
+    log=read_json_lines(train["logs"]["steps"], "`snakemake --forcerun finetune` writes it anew"),
     verify=read_json(snakemake.input.integrity),
     preflight=read_json(snakemake.input.preflight),
     splits=annotations["splits"],
