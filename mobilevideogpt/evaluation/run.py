@@ -45,8 +45,9 @@ def evaluate(
 
     Returns:
         The metrics: ``base``, ``finetuned`` and ``mismatched_video`` as `score` gives them, the last with
-        ``kept_exercise`` and ``kept_answer`` (how often the answer stayed as on the clip's own video), and
-        ``settings``; and one row a record: video, prompt, reference, the three answers and shown_video.
+        ``kept_exercise`` and ``kept_answer`` (how often the answer stayed as on the clip's own video; the latter over
+        the ``n_differing`` records whose shown clip calls for another answer, None if none does), and ``settings``;
+        and one row a record: video, prompt, reference, the three answers and shown_video.
 
     Raises:
         InputError: If the test split is empty or holds one exercise only.
@@ -72,9 +73,19 @@ def evaluate(
     by_video = dict(zip((record["video"] for record in records), references, strict=True))
     control = score(references, mismatched, shown=[by_video[video] for video in shown_videos], free=free)
     pairs = list(zip(finetuned, mismatched, strict=True))
+
+    def asked_for(reference: str) -> str:
+        """What the clip alone can tell: where the prompt names the exercise, the feedback."""
+        return split_answer(reference, free)[1] if prompt_names_exercise else normalise(reference)
+
+    kept = [
+        normalise(a) == normalise(b)
+        for (a, b), own, video in zip(pairs, references, shown_videos, strict=True)
+        if asked_for(own) != asked_for(by_video[video])  # else a model that looks keeps its answer, too
+    ]
     if not free:
         control["kept_exercise"] = sum(split_answer(a)[0] == split_answer(b)[0] for a, b in pairs) / len(pairs)
-    control["kept_answer"] = sum(normalise(a) == normalise(b) for a, b in pairs) / len(pairs)
+    control |= {"n_differing": len(kept), "kept_answer": sum(kept) / len(kept) if kept else None}
     metrics = {
         "base": score(references, base, free=free),
         "finetuned": score(references, finetuned, free=free),

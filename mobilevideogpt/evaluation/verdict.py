@@ -67,13 +67,17 @@ def verdict(metrics: dict) -> dict:
         hits = round(tuned[part] * n)
         learned, sentence = _learned(base[part], tuned[part], n, f"correct {subject}")
         sentences.append(sentence)
-        sentences.append(
-            f"Shown another exercise's clip under the same prompt, the model gave the {subject} of its own clip in "
-            f"{of(control[part], n)} cases (with its own video: {of(tuned[part], n)}) and kept its whole answer in "
-            f"{of(control['kept_answer'], control['n'])}"
-        )
         kept, gap = control["kept_answer"], tuned[part] - control[part]
-        looks = None if tuned[part] < 0.2 else False if kept >= 0.5 else True if gap >= 0.2 else None
+        sentence = (
+            f"Shown another exercise's clip under the same prompt, the model gave the {subject} of its own clip in "
+            f"{of(control[part], n)} cases (with its own video: {of(tuned[part], n)})"
+        )
+        if kept is None:
+            sentences.append(f"{sentence}, but no clip that was shown calls for another answer")
+        else:
+            differing = of(kept, control["n_differing"])
+            sentences.append(f"{sentence} and kept its whole answer in {differing} whose shown clip calls for another")
+        looks = None if kept is None or tuned[part] < 0.2 else False if kept >= 0.5 else True if gap >= 0.2 else None
     else:
         part = "exercise_accuracy"
         hits = round(tuned[part] * n)

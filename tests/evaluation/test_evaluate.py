@@ -60,6 +60,17 @@ def test_the_evaluation_sets_the_base_and_the_control_beside_the_adapter(model, 
     for name in ("base", "finetuned", "mismatched_video"):
         assert {"n", "exercise_accuracy", "feedback_accuracy", "rougeL"} <= metrics[name].keys()
     assert {"shown_exercise_accuracy", "kept_exercise", "kept_answer"} <= metrics["mismatched_video"].keys()
+    assert metrics["mismatched_video"]["n_differing"] == 3
+
+
+def test_an_answer_that_is_right_for_the_clip_shown_too_is_not_called_kept(model, tiny):
+    options = {"prompt_names_exercise": True, "seed": 0, "batch_size": 3, "max_new_tokens": 1, "progress": False}
+    metrics, rows = evaluate(model, tiny.processor, tiny.adapter, tiny.records, tiny.features, tiny.store, **options)
+    feedback = {row["video"]: row["reference"].split(" - ")[1] for row in rows}  # squats and squat_jump: good form
+    differing = [row for row in rows if feedback[row["video"]] != feedback[row["shown_video"]]]
+    assert metrics["mismatched_video"]["n_differing"] == len(differing) == 2
+    kept = sum(row["finetuned"] == row["mismatched_video"] for row in differing)
+    assert metrics["mismatched_video"]["kept_answer"] == kept / 2
 
 
 def test_an_empty_test_split_is_an_error(model, tiny):

@@ -77,7 +77,7 @@ def results(tmp_path, draw_clip):
         "metrics": {
             "base": score(REFERENCES, ["", "", ""]),
             "finetuned": score(REFERENCES, TUNED),
-            "mismatched_video": control | {"kept_exercise": 1 / 3, "kept_answer": 1 / 3},
+            "mismatched_video": control | {"kept_exercise": 1 / 3, "n_differing": 3, "kept_answer": 1 / 3},
             "settings": {"prompt_names_exercise": False},
         },
         "predictions": [
@@ -183,7 +183,7 @@ def test_free_text_is_shown_without_scores_of_the_exercise(results, tmp_path):
     references = [row["reference"] for row in results["predictions"]]
     for name in ("base", "finetuned", "mismatched_video"):
         answers = [row[name] for row in results["predictions"]]
-        results["metrics"][name] = score(references, answers, free=True) | {"kept_answer": 0.0}
+        results["metrics"][name] = score(references, answers, free=True) | {"n_differing": 3, "kept_answer": 0.0}
     results["metrics"]["settings"]["answers"] = "feedbacks"
     write_report(tmp_path / "report.html", **results)
     text = re.sub(r"\s+", " ", Page((tmp_path / "report.html").read_text(encoding="utf-8")).text)

@@ -10,7 +10,7 @@ def metrics(base, tuned, own, shown, kept, n=60, named=False, kept_answer=None):
         return {"n": n, "n_feedback": n, "exercise_accuracy": exercise, "feedback_accuracy": feedback}
 
     control = {"shown_exercise_accuracy": shown, "kept_exercise": kept}
-    control["kept_answer"] = kept if kept_answer is None else kept_answer
+    control |= {"n_differing": n, "kept_answer": kept if kept_answer is None else kept_answer}
     return {
         "base": scores(base, base),
         "finetuned": scores(tuned, tuned),
@@ -47,6 +47,14 @@ def test_where_the_prompt_names_the_exercise_the_feedback_is_compared():
     said = verdict(metrics(0, 0.7, 0.1, 0.2, 1.0, named=True, kept_answer=0.1))
     assert "naming it proves nothing" in said["sentences"][0]
     assert said["headline"] == "The model learned the feedback, and it looks at the video"
+
+
+def test_where_no_shown_clip_calls_for_another_answer_the_control_tells_nothing():
+    scores = metrics(0, 0.9, 0.9, 0.2, 1.0, named=True)
+    scores["mismatched_video"] |= {"n_differing": 0, "kept_answer": None}
+    said = verdict(scores)
+    assert said["headline"] == "The model learned the feedback, but whether it looks at the video stays open"
+    assert "no clip that was shown calls for another answer" in said["sentences"][-1]
 
 
 def test_of_free_text_the_whole_answers_are_compared():
