@@ -45,6 +45,7 @@ rule infer:
     resources:
         gpu=1,
     params:
+        data_root=DATA,
         video=literal(config.get("video")),
         exercise=literal(config.get("exercise")),
         prompt=literal(config.get("prompt", config["annotations"]["prompt"])),

@@ -61,9 +61,18 @@ def test_infer_prints_the_answer_alone(run_script, tiny, draw_clip, tmp_path, ca
     model = load_adapter(load_for_inference(tiny.base), tiny.adapter)
     expected = predict_clip(model, tiny.processor, clip, "Analyze this squats video.", max_new_tokens=4)
     params = {"exercise": None, "prompt": "Analyze this {exercise} video.", "max_new_tokens": 4}
+    params |= {"video": str(clip), "data_root": str(tmp_path)}
+    write_json({"squats/1.mp4": "squats", "lunges/1.mp4": "lunges"}, tmp_path / "manifest.json")
     capsys.readouterr()
-    run_script("infer.py", params | {"video": str(clip)})
-    assert capsys.readouterr().out == f"{expected}\n"
+    run_script("infer.py", params)
+    said = capsys.readouterr()
+    assert said.out == f"{expected}\n" and "the prompt names" not in said.err
+    write_json({"lunges/1.mp4": "lunges"}, tmp_path / "manifest.json")
+    run_script("infer.py", params)
+    said = capsys.readouterr()
+    assert said.out == f"{expected}\n" and "the exercise 'squats', after the folder of" in said.err
+    run_script("infer.py", params | {"exercise": "squats"})
+    assert "the prompt names" not in capsys.readouterr().err
 
 
 def test_the_exported_checkpoint_answers_as_base_and_adapter_do(run_script, tiny, tmp_path):
