@@ -300,8 +300,10 @@ def join_records(clips: Iterable[Clip], records: Iterable[LabelRecord], source: 
         listed = ", ".join(lacking[:10]) + (", ..." if len(lacking) > 10 else "")
         named = ("label", "label file"), ("answer", f"file of annotations.source {source}")
         what, file = named[source != "labels"]
+        spare = matched.findings[WITHOUT_CLIP]
+        also = f", and there is no clip for {', '.join(spare)}" if 0 < len(spare) <= 10 else ""  # a name mistyped?
         raise InputError(
-            f"{len(lacking)} of {len(clips)} clips have no {what}: {listed}; "
+            f"{len(lacking)} of {len(clips)} clips have no {what}: {listed}{also}; "
             f"add a record for each to the {file}, or list the clip in dataset.exclude"
         )
     if lacking:
@@ -323,7 +325,8 @@ def join_records(clips: Iterable[Clip], records: Iterable[LabelRecord], source: 
             len(findings[FROM_RECORDING]),
         )
     if findings[OTHER_EXERCISE]:
-        log.warning("%d %s: %s, ...", len(findings[OTHER_EXERCISE]), OTHER_EXERCISE, findings[OTHER_EXERCISE][0])
+        others = findings[OTHER_EXERCISE]
+        log.warning("%d %s: %s%s", len(others), OTHER_EXERCISE, others[0], ", ..." * (len(others) > 1))
     log.info("%d clips, %d joined by path", len(clips), matched.by_path)
     for reason, items in findings.items():
         if items:
