@@ -109,6 +109,7 @@ rule verify:
         label_files=[str(path) for path in ANSWERS],
         answers=lookup(within=config, dpath="annotations/source"),
         min_free_disk_gb=lookup(within=config, dpath="preflight/min_free_disk_gb"),
+        allow_cpu=lookup(within=config, dpath="preflight/allow_cpu"),
     message:
         "Verifying data, environment and machine"
     script:

@@ -17,6 +17,7 @@ checks = verify_checks(
     model=params.model,
     on_error=params.on_error,
     min_free_disk_gb=params.min_free_disk_gb,
+    allow_cpu=params.allow_cpu,
 )
 checks.insert(0, {"name": "configuration", "ok": True, "detail": f"valid; data: {params.source}", "remedy": ""})
 print_checks(checks)

@@ -132,7 +132,7 @@ def build_manifest(data_root: str, label_files: Iterable[str | Path] = ()) -> tu
 
     left_out = Findings(list)
     clips = []
-    for file in sorted(_videos(data_root)):
+    for file in sorted(videos_in(data_root)):
         folder = os.path.dirname(file)
         try:
             if leaves(f"{data_root}/{file}", data_root):
@@ -170,7 +170,7 @@ def build_manifest(data_root: str, label_files: Iterable[str | Path] = ()) -> tu
     }
 
 
-def _videos(data_root: str) -> Iterable[str]:
+def videos_in(data_root: str) -> Iterable[str]:
     """Names of all video files below a folder, but hidden ones and those that the workflow itself put there."""
     for top, folders, files in os.walk(data_root):
         within = os.path.relpath(top, data_root)
@@ -189,7 +189,9 @@ def write_manifest(data_root: str, label_files: Iterable[str | Path] = ()) -> st
     """
     path = Path(data_root) / "manifest.json"
     if os.path.lexists(path):
-        raise InputError(f"{path}: exists already and is left as it is; move it away to have it made anew")
+        raise InputError(
+            f"{path}: exists already and is left as it is; add new clips to it, or move it away to have it made anew"
+        )
     manifest, report = build_manifest(data_root, label_files)
     write_json(manifest, path)
     lines = [f"{path}: {len(manifest)} clips"]

@@ -16,7 +16,7 @@ from mobilevideogpt.data.duplicates import describe, near_duplicates
 from mobilevideogpt.data.groups import read_workers
 from mobilevideogpt.data.labels import join_records
 from mobilevideogpt.data.labels import read_records as read_label_records
-from mobilevideogpt.data.manifest import Clip, read_manifest
+from mobilevideogpt.data.manifest import Clip, read_manifest, videos_in
 from mobilevideogpt.data.pins import read_pins
 from mobilevideogpt.data.records import read_annotations, unusable
 from mobilevideogpt.errors import InputError
@@ -119,6 +119,7 @@ def verify_checks(
     model: Mapping[str, str | None] | None = None,
     on_error: str = "stop",
     min_free_disk_gb: float = 0.0,
+    allow_cpu: bool = True,
 ) -> list[dict]:
     """Check the data set's files, each clip, the annotations, the model's files, the packages and the machine.
 
@@ -131,6 +132,7 @@ def verify_checks(
         model: Where base and encoders lie or will lie, None for one that is inside the base.
         on_error: As for `summarise`: ``leave_out`` lets clips be missing.
         min_free_disk_gb: Gigabytes that must be free.
+        allow_cpu: Whether the fine-tuning goes on without a GPU.
 
     Returns:
         ``{name, ok, detail, remedy}`` each; what is wrong is a check that is not ok, never an exception.
@@ -138,7 +140,11 @@ def verify_checks(
     manifest = f"{data_root}/manifest.json"
     try:
         clips = read_manifest(manifest, data_root, exclude)
-        checks = [_check("manifest", True, f"{manifest}: {len(clips)} clips")]
+        named = {join_key(clip.path) for clip in read_manifest(manifest, data_root)}
+        there = (f"{data_root}/{file}".encode(errors="backslashreplace").decode() for file in videos_in(data_root))
+        spare = sorted(path for path in there if join_key(path) not in named)
+        also = f"; it does not name {len(spare)} others that are there: {_some(spare)}" if spare else ""
+        checks = [_check("manifest", True, f"{manifest}: {len(clips)} clips{also}")]
     except InputError as error:
         clips, checks = [], [_check("manifest", False, str(error), "see the message")]
     report = _report(results)
@@ -147,7 +153,7 @@ def verify_checks(
     checks += [_labels(label_files, answers, used, data_root), *_optional(clips, data_root)]
     checks += [*_clips(clips, data_root, on_error), *report["checks"]]
     checks += [_annotations(results, clips), *_leaks(results), _model(model or {}), _packages()]
-    return [*checks, _gpu(), _machine(), _disk(results, min_free_disk_gb)]
+    return [*checks, _gpu(allow_cpu), _machine(), _disk(results, min_free_disk_gb)]
 
 
 def _labels(label_files: Sequence[str | Path], answers: str, clips: list[Clip], data_root: str) -> dict:
@@ -264,10 +270,11 @@ def _packages(distribution: str = "mobilevideogpt") -> dict:
     return _check("packages", not wrong, detail, "run `make finetune` again, or `pip install -e .`")
 
 
-def _gpu() -> dict:
-    """Name and memory; that there is none is for the preflight to judge."""
+def _gpu(allow_cpu: bool) -> dict:
+    """Name and memory."""
     import pynvml
 
+    remedy = "use a machine with a GPU, or set preflight.allow_cpu: true and be patient"
     try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
@@ -277,8 +284,10 @@ def _gpu() -> dict:
             found.append(f"{name}, {memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
         pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
-        return _check("GPU", True, f"none found ({error}); the CPU is used")
-    return _check("GPU", True, _some(found) or "none found; the CPU is used")
+        return _check("GPU", allow_cpu, f"none found ({error})" + "; the CPU is used" * allow_cpu, remedy)
+    return _check(
+        "GPU", bool(found) or allow_cpu, _some(found) or "none found" + "; the CPU is used" * allow_cpu, remedy
+    )
 
 
 def _machine() -> dict:

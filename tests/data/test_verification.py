@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from mobilevideogpt.data.annotations import build_annotations
@@ -122,6 +123,22 @@ def test_the_checklist_of_a_sound_project_fits_on_a_screen(checks, capsys):
     assert len(lines) < 24
     assert any("3 exercises, 3 clips each" in line for line in lines)
     assert lines[-1] == "all is well"
+
+
+def test_clips_that_the_manifest_does_not_name_are_told_and_excluded_ones_are_not(checks, write):
+    write("dataset/squats/später.mov", "x")
+    write("dataset/sample/squats/1.mp4", "x")
+    [manifest] = [check for check in checks(exclude=["squats/0.mp4"]) if check["name"] == "manifest"]
+    assert manifest["ok"] and manifest["detail"].endswith("1 others that are there: dataset/squats/später.mov")
+
+
+def test_no_gpu_is_a_fault_where_the_fine_tuning_would_stop(checks, monkeypatch):
+    def without_driver():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", without_driver)
+    assert wrong(checks(allow_cpu=True)) == {}
+    assert "preflight.allow_cpu" in wrong(checks(allow_cpu=False))["GPU"]
 
 
 def test_each_fault_is_named_with_its_remedy(checks, write, capsys):
