@@ -54,7 +54,7 @@ def results(tmp_path, draw_clip):
     names = ("video", "reference", "finetuned", "mismatched_video", "shown_video")
     losses = [{"step": n, "epoch": n / 2, "loss": 3.5 / n, "learning_rate_lora": 1e-3 / n} for n in (1, 2, 3, 4)]
     losses = [row | {"learning_rate_projectors": 3e-4} for row in losses]
-    settings = {"batch_size": 4, "gradient_accumulation_steps": 1, "learning_rate": 1e-3, "lora_r": 64, "seed": 42}
+    settings = {"batch_size": "auto", "gradient_accumulation_steps": 1, "learning_rate": 1e-3, "lora_r": 64, "seed": 42}
     settings |= {"projector_learning_rate": 3e-4, "lora_alpha": 128, "lora_dropout": 0.05}
     settings |= {"method": "lora", "quantization": "none"}
     return {
@@ -68,6 +68,7 @@ def results(tmp_path, draw_clip):
             "resumed_from": None,
             "parameters": {"lora": 1000, "projectors": 234, "frozen": 5},
             "precision": "bf16",
+            "batch": {"effective": 4, "micro": 2, "accumulation": 2, "gradient_checkpointing": False},
             "deepspeed": None,
             "world_size": 1,
             "versions": {"python": "3.11.7", "torch": "2.13.0"},
@@ -144,6 +145,7 @@ def test_the_page_holds_the_numbers_and_says_what_they_mean(page):
     for expected in (
         "9 / 3 / 3",
         "2 / 4",
+        "Clips a step / at a time4 / 2",
         "64 / 128 / 0.05",
         "1,234",
         "1 h 7 min",
