@@ -274,20 +274,19 @@ def _gpu(allow_cpu: bool) -> dict:
     """Name and memory."""
     import pynvml
 
-    remedy = "use a machine with a GPU, or set preflight.allow_cpu: true and be patient"
+    found, reason = [], ""
     try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        found = []
         for handle in handles:
             name, memory = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetMemoryInfo(handle)
             found.append(f"{name}, {memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
         pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
-        return _check("GPU", allow_cpu, f"none found ({error})" + "; the CPU is used" * allow_cpu, remedy)
-    return _check(
-        "GPU", bool(found) or allow_cpu, _some(found) or "none found" + "; the CPU is used" * allow_cpu, remedy
-    )
+        reason = f" ({error})"
+    detail = _some(found) or f"none found{reason}{'; the CPU is used' if allow_cpu else ''}"
+    remedy = "use a machine with a GPU, or set preflight.allow_cpu: true and be patient"
+    return _check("GPU", bool(found) or allow_cpu, detail, remedy)
 
 
 def _machine() -> dict:

@@ -86,12 +86,12 @@ def test_every_epoch_has_its_own_order():
 
 
 def test_items_of_similar_length_share_a_step_however_it_is_cut():
-    lengths = torch.randint(100, (67,), generator=torch.Generator().manual_seed(0)).tolist()
+    lengths = torch.randint(100, (1003,), generator=torch.Generator().manual_seed(0)).tolist()
 
     def steps(batch_size, lengths=lengths):
-        order = [n for batch in SharedBatches(67, batch_size, 0, 1, 1, lengths, step_size=4) for n in batch]
-        assert sorted(order) == list(range(67))
-        return [order[start : start + 4] for start in range(0, 67, 4)]
+        order = [n for batch in SharedBatches(1003, batch_size, 0, 1, 1, lengths, step_size=4) for n in batch]
+        assert sorted(order) == list(range(1003))
+        return [order[start : start + 4] for start in range(0, 1003, 4)]
 
     def padded(steps):
         return sum(max(lengths[n] for n in step) * len(step) - sum(lengths[n] for n in step) for step in steps)
