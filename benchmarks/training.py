@@ -19,7 +19,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import torch
-from features import CLIP, DECODER, read_frames  # in this folder; stands in for PyAV where that is missing
+from features import CLIP  # in this folder
 from torch.utils.data import DataLoader, Dataset
 
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
@@ -28,7 +28,6 @@ from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, shifted, supervised_positions
 from mobilevideogpt.training.kernels import fuse, record_passes
 from mobilevideogpt.training.trainer import autocast, parameter_groups
-from mobilevideogpt.video import pixels
 
 CLIPS, TEXT, SUPERVISED = 4, 60, 24  # of a step; tokens of a clip
 GIB = 2**30
@@ -48,7 +47,6 @@ class Decoded(Dataset):
         return 1_000_000
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        pixels.read_frames = read_frames
         return self.reader.encode_video(str(CLIP))
 
 
@@ -182,7 +180,7 @@ def main() -> None:
     if not gpu and not options.tiny:
         sys.exit("no GPU: only --tiny ends within the hour")
     bench = Bench(MobileVideoGPTConfig(**(TINY if options.tiny else {})), device, options.steps)
-    print(f"{torch.cuda.get_device_name() if gpu else 'CPU'}, torch {torch.__version__}, decoder: {DECODER}")
+    print(f"{torch.cuda.get_device_name() if gpu else 'CPU'}, torch {torch.__version__}")
     print(f"{'':44} {'':18} reserved  in use; useful operations, without recomputation")
     upstream = bench.run("upstream's way", upstream=True, checkpointing=True)
     del upstream["step"]

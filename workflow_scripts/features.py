@@ -4,17 +4,19 @@ Where features are not kept, they are listed all the same, so that whoever uses 
 """
 
 import logging
+from functools import partial
 
 import torch
 
 from mobilevideogpt.data.duplicates import describe, near_duplicates
-from mobilevideogpt.data.features import CheckedProcessor, FeatureStore, extract_features, feature_key
+from mobilevideogpt.data.features import FeatureStore, extract_features, feature_key
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.data.records import read_annotations, unusable
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.modeling import encoder_state_digest, load_encoders
+from mobilevideogpt.video.frames import clip_frames
 
 SPLITS = ("train", "val", "test")
 
@@ -50,7 +52,7 @@ digests = {records[clip]["file"]: records[clip]["digest"] for clip in clips}  # 
 if params.cache:
     keys = extract_features(
         encoders,
-        CheckedProcessor(processor, digests),
+        partial(clip_frames, min_frames=processor.min_frames, max_frames=processor.max_frames),
         digests,
         FeatureStore(params.store),
         digest,

@@ -6,25 +6,31 @@ import math
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
+from loky import ProcessPoolExecutor
+from loky.process_executor import TerminatedWorkerError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import file_digest, json_digest, read_json, replacing
+from mobilevideogpt.files import json_digest, read_json, replacing
 from mobilevideogpt.log import Progress
+from mobilevideogpt.video.frames import as_reader
+from mobilevideogpt.video.pixels import normalised
 
 log = logging.getLogger(__name__)
 NAMES = ("video_features", "context_features")
 PIXELS = ("pixel_values_videos", "pixel_values_context")
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 WRITERS = 4  # threads
+IDLE_SECONDS = 60  # after which a process that decodes ends by itself: the one that started it may have been killed
 
 
 def feature_key(clip_digest: str, encoder_digest: str, settings: Mapping) -> str:
@@ -135,29 +141,6 @@ class UncachedFeatures(FeatureStore):
         return {name: tensor[0] for name, tensor in features.items()}
 
 
-class CheckedProcessor:
-    """A processor for clips of known digests: one whose file changed since is refused, so that none gets its key.
-
-    Args:
-        processor: Has ``encode_video(path)``.
-        digests: Path to SHA-256 of each clip.
-    """
-
-    def __init__(self, processor, digests: Mapping[str, str]):
-        self.processor, self.digests = processor, digests
-
-    def encode_video(self, path: str) -> dict[str, Tensor]:
-        """Return what ``processor.encode_video`` does.
-
-        Raises:
-            InputError: If the file is not that of the digest any more.
-        """
-        pixels = self.processor.encode_video(path)
-        if file_digest(path) != self.digests[path]:
-            raise InputError(f"{path}: the file changed after it was checked; the same command again checks it anew")
-        return pixels
-
-
 def _digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
@@ -168,7 +151,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 def extract_features(
     model,
-    processor,
+    read: Callable[[str, str], Mapping[str, np.ndarray]],
     clips: Mapping[str, str],
     store: FeatureStore,
     encoder_digest: str,
@@ -178,28 +161,30 @@ def extract_features(
     workers: int | None = None,
     progress: bool = True,
 ) -> dict[str, str]:
-    """Compute the features that ``store`` lacks; threads decode the next clips and write the last ones meanwhile.
+    """Compute the features that ``store`` lacks; meanwhile the next clips are decoded, the last ones written.
 
-    Decoders, resizers and the disk wait outside of Python's lock, so that threads suffice and nothing is copied
-    between processes.
+    Processes decode: threads would take Python's lock so often that the encoders' kernels were launched five times as
+    slowly. Threads write.
 
     Args:
         model: Has ``encode_video(pixel_values_videos=, pixel_values_context=)``, for ``(B, 16, 3, 224, 224)`` each.
-        processor: Has ``encode_video(path)``, which returns those two for one clip.
+        read: Gives frames of a path of a digest, as `mobilevideogpt.video.frames.clip_frames` does; it runs elsewhere,
+            so it has to be picklable.
         clips: Path to SHA-256 of each clip. Clips of equal content are encoded once.
         store: Where features are kept.
         encoder_digest: Digest of the encoders' weights.
         settings: What else belongs to the key; ``dtype`` (float16, bfloat16, float32) is what the features are kept in.
         batch_size: Clips encoded at a time; half as many, and so on, where the device's memory does not suffice.
         device: Where the encoders run; the model is moved there.
-        workers: Clips decoded at a time; by default one a core.
+        workers: Processes that decode, of one clip each; by default one a core.
         progress: Tell how far it is.
 
     Returns:
         Path to key of each clip.
 
     Raises:
-        InputError: If a clip cannot be decoded, the features do not fit the disk, or overflow ``dtype``.
+        InputError: If a clip cannot be decoded, the features do not fit the disk, or overflow ``dtype``; or if a
+            process that decodes is killed.
     """
     dtype = DTYPES[settings["dtype"]]
     keys = {path: feature_key(digest, encoder_digest, settings) for path, digest in clips.items()}
@@ -209,12 +194,6 @@ def extract_features(
     if not missing:
         return keys
     _check_space(store.folder, model.config.feature_shapes, dtype, len(missing))
-    device = torch.device(device)
-    model = model.to(device).eval()
-
-    def read(path: str) -> dict[str, Tensor]:
-        pixels = processor.encode_video(path)
-        return {name: t.pin_memory() for name, t in pixels.items()} if device.type == "cuda" else pixels
 
     def write(path: str, features: dict[str, Tensor]) -> None:
         if not all(torch.isfinite(tensor).all() for tensor in features.values()):
@@ -223,45 +202,64 @@ def extract_features(
             )
         store.write(keys[path], features)
 
-    workers = workers or os.cpu_count() or 1
-    readers, writers = ThreadPoolExecutor(workers), ThreadPoolExecutor(WRITERS)
+    workers = min(workers or os.cpu_count() or 1, len(missing))
+    readers, writers = _Readers(workers), ThreadPoolExecutor(WRITERS)
     bar = Progress(total=len(missing), desc="features", unit="clip", disable=not progress)
-    with bar, writers:  # what is encoded is written, whatever comes
-        try:
-            pixels = _ahead(readers, read, missing, batch_size + workers)
-            done, batch, writing = 0, [], deque()
-            while done < len(missing):
-                batch += islice(pixels, max(0, batch_size - len(batch)))
-                try:
-                    features = encode(model, batch[:batch_size], device, dtype)
-                except torch.OutOfMemoryError:
-                    if batch_size == 1:
-                        raise
-                    batch_size //= 2
-                    log.warning("features: too little memory on the device; %d clips at a time from here", batch_size)
-                    torch.cuda.empty_cache()
-                    continue
-                rows = [dict(zip(features, row, strict=True)) for row in zip(*features.values(), strict=True)]
-                writing += [writers.submit(write, *pair) for pair in zip(missing[done:], rows, strict=False)]
-                while len(writing) > 2 * batch_size:
-                    writing.popleft().result()
-                done, batch = done + len(rows), batch[batch_size:]
-                bar.update(len(rows))
-            for future in writing:
-                future.result()
-        finally:
-            readers.shutdown(cancel_futures=True)
+    with bar, writers, readers:  # what is encoded is written, whatever comes
+        upcoming = readers.ahead(read, [(path, clips[path]) for path in missing], batch_size + workers)
+        model = model.to(device).eval()
+        done, batch, writing = 0, [], deque()
+        while done < len(missing):
+            batch += islice(upcoming, max(0, batch_size - len(batch)))
+            try:
+                pixels = [normalised(frames, model.config.num_frames, device) for frames in batch[:batch_size]]
+                features = encode(model, pixels, device, dtype)
+            except torch.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                batch_size //= 2
+                log.warning("features: too little memory on the device; %d clips at a time from here", batch_size)
+                torch.cuda.empty_cache()
+                continue
+            rows = [dict(zip(features, row, strict=True)) for row in zip(*features.values(), strict=True)]
+            writing += [writers.submit(write, *pair) for pair in zip(missing[done:], rows, strict=False)]
+            while len(writing) > 2 * batch_size:
+                writing.popleft().result()
+            done, batch = done + len(rows), batch[batch_size:]
+            bar.update(len(rows))
+        for future in writing:
+            future.result()
     return keys
 
 
-def _ahead(pool: ThreadPoolExecutor, function, items: list, depth: int) -> Iterator:
-    """Yield ``function(item)`` in order, computed up to ``depth`` items ahead."""
-    upcoming = iter(items)
-    waiting = deque(pool.submit(function, item) for item in islice(upcoming, depth))
-    while waiting:
-        result = waiting.popleft().result()
-        waiting += [pool.submit(function, item) for item in islice(upcoming, 1)]
-        yield result
+class _Readers(ProcessPoolExecutor):
+    """Processes that decode; none outlives the block that they are used in."""
+
+    def __init__(self, workers: int):
+        super().__init__(workers, timeout=IDLE_SECONDS, initializer=as_reader)
+
+    def __exit__(self, *_):
+        self.shutdown(kill_workers=True)
+
+    def ahead(self, function: Callable, arguments: list[tuple], depth: int) -> Iterator:
+        """Return ``function(*arguments)`` in order; up to ``depth`` are computed beforehand, from now on."""
+        upcoming = iter(arguments)
+        waiting = deque(self.submit(function, *next_) for next_ in islice(upcoming, depth))
+
+        def results():
+            while waiting:
+                try:
+                    result = waiting.popleft().result()
+                except TerminatedWorkerError as error:
+                    log.info("%s", error)
+                    raise InputError(
+                        "a process that decodes clips was killed, for want of memory most likely; the same command "
+                        "again goes on where this one ended, and takes less memory if --cores is lower"
+                    ) from None
+                waiting.extend(self.submit(function, *next_) for next_ in islice(upcoming, 1))
+                yield result
+
+        return results()
 
 
 @torch.no_grad()

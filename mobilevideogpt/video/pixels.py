@@ -1,19 +1,18 @@
 """Frames as the two encoders take them: resized, normalised, and padded with zeros to a full clip."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from mobilevideogpt.video.decoding import read_frames
+from mobilevideogpt.video.frames import SIDE, clip_frames, cropped, squeezed
 
-SIDE = 224  # pixels
 VIDEO_MEAN, VIDEO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONTEXT_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CONTEXT_STD = (0.26862954, 0.26130258, 0.27577711)
+SCALES = {"pixel_values_videos": (VIDEO_MEAN, VIDEO_STD), "pixel_values_context": (CONTEXT_MEAN, CONTEXT_STD)}
 
 
 def clip_pixels(path: str | Path, min_frames: int, max_frames: int) -> dict[str, Tensor]:
@@ -22,15 +21,16 @@ def clip_pixels(path: str | Path, min_frames: int, max_frames: int) -> dict[str,
     Raises:
         InputError: If the clip does not decode.
     """
-    frames, _, _ = read_frames(path, min_frames, max_frames)
-    return {
-        "pixel_values_videos": video_pixels(frames, max_frames),
-        "pixel_values_context": context_pixels(frames, max_frames),
-    }
+    return normalised(clip_frames(path, None, min_frames, max_frames), max_frames)
+
+
+def normalised(frames: Mapping[str, np.ndarray], num_frames: int, device: str | torch.device = "cpu") -> dict:
+    """What `clip_frames` gives as pixels on ``device``, each ``(num_frames, 3, 224, 224)`` float32."""
+    return {name: _normalised(frames[name], *scale, num_frames, device) for name, scale in SCALES.items()}
 
 
 def video_pixels(frames: np.ndarray, num_frames: int = 16) -> Tensor:
-    """Frames for VideoMamba: squeezed to a square by OpenCV's bilinear resize, aspect ratio not kept.
+    """Frames for VideoMamba.
 
     Args:
         frames: RGB, ``(n, H, W, 3)`` uint8.
@@ -39,30 +39,24 @@ def video_pixels(frames: np.ndarray, num_frames: int = 16) -> Tensor:
     Returns:
         ``(num_frames, 3, 224, 224)`` float32.
     """
-    resized = [cv2.resize(frame, (SIDE, SIDE)) for frame in frames]
-    return _normalised(resized, VIDEO_MEAN, VIDEO_STD, num_frames)
+    return _normalised(squeezed(frames), VIDEO_MEAN, VIDEO_STD, num_frames)
 
 
 def context_pixels(frames: np.ndarray, num_frames: int = 16) -> Tensor:
-    """Frames for CLIP: Pillow's bicubic resize of the shorter side to 224, then the centre; else as `video_pixels`."""
-    cropped = []
-    for frame in frames:
-        height, width = frame.shape[:2]
-        short = min(height, width)
-        width, height = SIDE * width // short, SIDE * height // short
-        resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
-        left, top = (width - SIDE) // 2, (height - SIDE) // 2
-        cropped.append(np.asarray(resized.crop((left, top, left + SIDE, top + SIDE))))
-    return _normalised(cropped, CONTEXT_MEAN, CONTEXT_STD, num_frames)
+    """Frames for CLIP; else as `video_pixels`."""
+    return _normalised(cropped(frames), CONTEXT_MEAN, CONTEXT_STD, num_frames)
 
 
-def _normalised(frames: list[np.ndarray], mean: tuple, std: tuple, num_frames: int) -> Tensor:
-    if len(frames) > num_frames:
-        raise ValueError(f"{len(frames)} frames given, the model takes {num_frames}")
-    # A table of each channel's 256 values, computed in float64 and rounded once, is ten times as fast as arithmetic.
+def _normalised(frames: np.ndarray, mean: tuple, std: tuple, num_frames: int, device="cpu") -> Tensor:
+    count = len(frames)
+    if count > num_frames:
+        raise ValueError(f"{count} frames given, the model takes {num_frames}")
+    # A table of each channel's 256 values, computed in float64 and rounded once, is faster than arithmetic, and the
+    # same on every device.
     table = ((np.arange(256)[:, None] / 255 - mean) / std).T.astype(np.float32)  # (3, 256)
-    out = np.zeros((num_frames, 3, SIDE, SIDE), np.float32)
-    stacked = np.stack(frames)  # (n, 224, 224, 3)
-    for channel in range(3):
-        np.take(table[channel], stacked[..., channel], out=out[: len(frames), channel], mode="clip")  # "raise" copies
-    return torch.from_numpy(out)
+    table, levels = torch.from_numpy(table).to(device), torch.from_numpy(frames).to(device)
+    out = torch.zeros(num_frames, 3, SIDE, SIDE, device=device)
+    for channel, values in enumerate(table):
+        of_channel = values.index_select(0, levels[..., channel].flatten().int())
+        out[:count, channel] = of_channel.view(count, SIDE, SIDE)
+    return out

@@ -2,27 +2,36 @@ import logging
 import resource
 import shutil
 from collections import namedtuple
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
 import numpy as np
+import psutil
 import pytest
 import torch
+from one_colour import one_colour  # in this folder
 
-from mobilevideogpt.data.features import NAMES, CheckedProcessor, FeatureStore, extract_features, feature_key
+from mobilevideogpt.data.features import NAMES, PIXELS, FeatureStore, extract_features, feature_key
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+from mobilevideogpt.video.frames import clip_frames
+from mobilevideogpt.video.pixels import VIDEO_MEAN, VIDEO_STD
 
+CLIP = Path(__file__).parents[1] / "parity/00000340.mp4"
 SETTINGS = {"dtype": "float16", "frames": 16}
 
 
 class Encoders(torch.nn.Module):
     """Keeps to the model's interface; counts the clips that it sees, and takes no more than ``room`` at a time."""
 
-    config = SimpleNamespace(feature_shapes={"video_features": (2, 4, 3), "context_features": (16, 4, 5)})
+    config = SimpleNamespace(
+        num_frames=16, feature_shapes={"video_features": (2, 4, 3), "context_features": (16, 4, 5)}
+    )
 
     def __init__(self, scale=1.0, room=100):
         super().__init__()
@@ -32,23 +41,15 @@ class Encoders(torch.nn.Module):
         if len(pixel_values_videos) > self.room:
             raise torch.OutOfMemoryError
         self.seen += len(pixel_values_videos)
-        mean = pixel_values_videos.mean((1, 2, 3, 4)) * self.scale  # (B,)
-        return mean[:, None, None, None].expand(-1, 2, 4, 3), mean[:, None, None, None].expand(-1, 16, 4, 5)
+        levels = (pixel_values_videos[:, 0, 0, 0, 0] * VIDEO_STD[0] + VIDEO_MEAN[0]) * 255
+        colour = levels.round()[:, None, None, None] * self.scale
+        return colour.expand(-1, 2, 4, 3), colour.expand(-1, 16, 4, 5)
 
 
-class Pixels:
-    """Gives each clip a colour of its own, the number in its name."""
-
-    def encode_video(self, path):
-        if "broken" in path:
-            raise InputError(f"{path}: cannot be decoded")
-        frames = torch.full((16, 3, 2, 2), float(path.split(".")[0]))
-        return {"pixel_values_videos": frames, "pixel_values_context": frames}
-
-
-def extract(store, clips, model=None, settings=SETTINGS, batch_size=2, encoder="e"):
+def extract(store, clips, model=None, settings=SETTINGS, batch_size=2, encoder="e", workers=2):
     model = model or Encoders()
-    keys = extract_features(model, Pixels(), clips, store, encoder, settings, batch_size, "cpu", progress=False)
+    arguments = (model, one_colour, clips, store, encoder, settings, batch_size, "cpu", workers)
+    keys = extract_features(*arguments, progress=False)
     return keys, model.seen
 
 
@@ -149,15 +150,28 @@ def test_a_clip_that_fails_keeps_what_came_before(store):
     assert not list(store.folder.rglob(".*"))  # nothing half-written
 
 
-def test_a_clip_that_changed_since_it_was_checked_gets_no_features(tmp_path, monkeypatch):
-    clip = tmp_path / "1.mp4"
-    clip.write_bytes(b"as it was checked")
-    processor = CheckedProcessor(Pixels(), {"1.mp4": file_digest(clip)})
-    monkeypatch.chdir(tmp_path)
-    assert processor.encode_video("1.mp4").keys() == Pixels().encode_video("1.mp4").keys()
-    clip.write_bytes(b"changed")
-    with pytest.raises(InputError, match=r"1\.mp4: the file changed after it was checked; the same command again"):
-        processor.encode_video("1.mp4")
+def test_a_killed_reader_is_an_error_that_keeps_what_came_before(store):
+    clips = {"1.mp4": "1", "2.mp4": "2", "killer.mp4": "3"}
+    with pytest.raises(InputError, match="a process that decodes clips was killed, for want of memory most likely"):
+        extract(store, clips, batch_size=1, workers=1)
+    assert extract(store, {"1.mp4": "1", "2.mp4": "2"})[1] == 0
+
+
+def test_no_reader_outlives_the_extraction(store):
+    extract(store, {"1.mp4": "1"})
+    with pytest.raises(InputError):
+        extract(store, {"broken.mp4": "2", "3.mp4": "3"})
+    children = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert [line for line in children if "loky" in line and "tracker" not in line] == []
+
+
+def test_a_clip_that_changed_since_it_was_checked_gets_no_features():
+    digest = file_digest(CLIP)
+    assert clip_frames(CLIP, digest, 16, 16).keys() == set(PIXELS)
+    with pytest.raises(
+        InputError, match=r"00000340\.mp4: the file changed after it was checked; the same command again"
+    ):
+        clip_frames(CLIP, "another", 16, 16)
 
 
 def test_features_that_cannot_be_written_are_named_and_leave_nothing(store):
@@ -211,7 +225,7 @@ def test_stored_features_are_those_of_the_real_encoders(store, tmp_path):
             for i in range(20):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(noise, i, axis=1), format="rgb24")))
             container.mux(stream.encode())
-        clips[path] = str(seed)
+        clips[path] = file_digest(path)
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     video = {"video_hidden_size": 16, "video_num_layers": 1, "image_hidden_size": 32, "image_num_layers": 2}
@@ -219,7 +233,8 @@ def test_stored_features_are_those_of_the_real_encoders(store, tmp_path):
     config = MobileVideoGPTConfig(**sizes, bos_token_id=1, eos_token_id=2, video_token_id=3)
     model = MobileVideoGPTForConditionalGeneration(config).eval()
     processor = MobileVideoGPTProcessor(SimpleNamespace(get_vocab=dict))  # no text is encoded here
-    keys = extract_features(model, processor, clips, store, "e", {"dtype": "float32"}, 2, progress=False)
+    read = partial(clip_frames, min_frames=16, max_frames=16)
+    keys = extract_features(model, read, clips, store, "e", {"dtype": "float32"}, 2, progress=False)
     for path in clips:
         pixels = {name: value[None] for name, value in processor.encode_video(path).items()}
         with torch.no_grad():

@@ -185,6 +185,7 @@ def test_a_clip_that_hangs_crashes_or_eats_memory_costs_one_record(good, tmp_pat
     monkeypatch.setattr(integrity, "CHILD", [sys.executable, "-c", FAULTY])
     names = ["a", "hangs", "b", "crashes", "c", "gives_up", "d", "eats", "e"]
     paths = [Path(shutil.copy(good, tmp_path / f"{name}.mp4")) for name in names]
+    before = psutil.Process().children()
     start = time.monotonic()
     checked = probe_many(paths, workers=2, timeout_seconds=2, memory_gb=0.3)
     records = {path.stem: record for path, record in checked}
@@ -195,7 +196,7 @@ def test_a_clip_that_hangs_crashes_or_eats_memory_costs_one_record(good, tmp_pat
     assert "crashed the decoder (exit status 1: no decoder)" in records["gives_up"]["problems"][0]
     assert "takes more than 0.3 GB" in records["eats"]["problems"][0]
     assert all(record["digest"] == records["a"]["digest"] for record in records.values())
-    assert not psutil.Process().children(), "a worker stays"
+    assert psutil.Process().children() == before, "a worker stays"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the parent's watch alone limits memory")
@@ -215,11 +216,12 @@ def test_workers_that_do_not_start_are_no_fault_of_the_clips(good, monkeypatch):
 
 
 def test_no_worker_outlives_an_iteration_that_is_left(good):
+    before = psutil.Process().children()
     checked = probe_many([good] * 3, workers=2)
     next(checked)
-    assert psutil.Process().children()
+    assert psutil.Process().children() != before
     checked.close()
-    assert not psutil.Process().children()
+    assert psutil.Process().children() == before
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

@@ -1,0 +1,18 @@
+"""Stands in for `mobilevideogpt.video.frames.clip_frames` in processes that should start without importing PyTorch."""
+
+import os
+import signal
+
+import numpy as np
+
+from mobilevideogpt.errors import InputError
+
+
+def one_colour(path: str, digest: str) -> dict[str, np.ndarray]:
+    """Frames of the colour that is the number in the clip's name."""
+    if "broken" in path:
+        raise InputError(f"{path}: cannot be decoded")
+    if "killer" in path:
+        os.kill(os.getpid(), signal.SIGKILL)
+    frames = np.full((16, 224, 224, 3), int(path.split(".")[0]), np.uint8)
+    return {"pixel_values_videos": frames, "pixel_values_context": frames}
