@@ -1,8 +1,9 @@
 """The selective scan as a Triton kernel, for CUDA devices without `mamba_ssm`; forward only. Needs Triton.
 
-One warp walks along the sequence of a few channels. It takes a tile of tokens at a time: what the recurrence needs is
+A warp walks along the sequence of a few channels. It takes a tile of tokens at a time: what the recurrence needs is
 computed for all of them side by side, then the states are run through in registers. The loads of a tile are issued
-a tile ahead, for a warp has too few companions on its scheduler to wait for memory.
+a tile ahead, for a warp has too few companions on its scheduler to wait for memory. What bounds it is not memory but
+what passes through a multiprocessor's load and store unit: warps of neighbouring channels load together.
 """
 
 from functools import cache
@@ -39,6 +40,17 @@ def _widen(x):
     elif x.dtype == tl.float16:
         asm: tl.constexpr = "{.reg .b16 a, b; mov.b32 {a, b}, $2; cvt.f32.f16 $0, a; cvt.f32.f16 $1, b;}"
         return tl.inline_asm_elementwise(asm, "=f,=f,r", [x], dtype=tl.float32, is_pure=True, pack=2)
+    return x.to(tl.float32)
+
+
+@triton.jit
+def _widen_each(x):
+    """As `_widen`, for what lies in registers beside something that is not its neighbour in ``x``."""
+    if x.dtype == tl.bfloat16:
+        asm: tl.constexpr = "{.reg .b16 zero; mov.b16 zero, 0; mov.b32 $0, {zero, $1};}"
+        return tl.inline_asm_elementwise(asm, "=r,h", [x], dtype=tl.float32, is_pure=True, pack=1)
+    elif x.dtype == tl.float16:
+        return tl.inline_asm_elementwise("cvt.f32.f16 $0, $1;", "=f,h", [x], dtype=tl.float32, is_pure=True, pack=1)
     return x.to(tl.float32)
 
 
@@ -81,8 +93,8 @@ def _load_states(start, offsets, in_n, VECTOR: tl.constexpr, ALL: tl.constexpr):
 
 @triton.jit
 def _by_token(x):
-    """``(LOW, TOKENS, HIGH)`` to ``(TOKENS, STATES)``, float32."""
-    return tl.reshape(tl.permute(_widen(x), (1, 2, 0)), (x.shape[1], x.shape[0] * x.shape[2]))
+    """``(LOW, TOKENS, HIGH)`` to ``(TOKENS, STATES)``."""
+    return tl.reshape(tl.permute(x, (1, 2, 0)), (x.shape[1], x.shape[0] * x.shape[2]))
 
 
 @triton.jit
@@ -103,6 +115,7 @@ def _scan_kernel(
     # States in LOW groups of HIGH neighbours: a thread loads one group of a token, and keeps one of a channel.
     HIGH: tl.constexpr = STATES // LOW
     ALL: tl.constexpr = N == STATES
+    HALF: tl.constexpr = u.dtype.element_ty != tl.float32
     clip = tl.program_id(1).to(tl.int64)
     d = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     n = tl.arange(0, STATES)
@@ -129,20 +142,28 @@ def _scan_kernel(
     next_C = _load_states(C, at[None, :, None] * C_l, in_n, VECTOR, ALL)
     for start in range(0, length, TOKENS):
         x, step, gate = _widen(next_u), _widen(next_delta), _widen(next_z)
-        b, c = _by_token(next_B), _by_token(next_C)
+        if HALF:  # they reach their threads together, and narrow
+            bc = tl.join(_by_token(next_B), _by_token(next_C))
+        else:
+            b, c = _by_token(next_B), _by_token(next_C)
         at = tl.minimum(start + TOKENS + t, length - 1)
         next_u = tl.load(u + at[:, None] * u_l)
         next_delta = tl.load(delta + at[:, None] * delta_l)
         next_z = tl.load(z + at[:, None] * z_l)
         next_B = _load_states(B, at[None, :, None] * B_l, in_n, VECTOR, ALL)
         next_C = _load_states(C, at[None, :, None] * C_l, in_n, VECTOR, ALL)
-        step = _softplus(step + bias[None, :], u.dtype.element_ty != tl.float32)
+        step = _softplus(step + bias[None, :], HALF)
         keep = _exp2(step[:, None, :] * a[None, :, :])  # (TOKENS, STATES, CHANNELS), as all below
-        add = (step * x)[:, None, :] * b[:, :, None]
+        if HALF:
+            b, c = tl.split(_widen_each(tl.broadcast_to(bc[:, :, None, :], (TOKENS, STATES, CHANNELS, 2))))
+            add = (step * x)[:, None, :] * b
+        else:
+            add = (step * x)[:, None, :] * b[:, :, None]
         add = tl.where(t[:, None, None] == 0, keep * state[None, :, :] + add, add)
         _, states = tl.associative_scan((keep, add), 0, _after)
         state = tl.sum(tl.where(t[:, None, None] == TOKENS - 1, states, 0.0), axis=0)
-        out = tl.sum(tl.reshape(states * c[:, :, None], (TOKENS, HIGH, LOW, CHANNELS)), axis=1)
+        out = states * c if HALF else states * c[:, :, None]
+        out = tl.sum(tl.reshape(out, (TOKENS, HIGH, LOW, CHANNELS)), axis=1)
         out = tl.permute(out, (0, 2, 1))  # (TOKENS, CHANNELS, LOW)
         if LOW >= 8:
             out = _add_pairs(out)
@@ -168,11 +189,12 @@ def triton_scan(u, delta, A, B, C, D, z, delta_bias, reverse: bool = False) -> T
     batch, width, length = u.shape
     n_states = A.shape[1]
     y = torch.empty_like(u)
-    # Fewer channels a warp where there are too few warps for the device's four schedulers a multiprocessor.
-    channels = 4 if batch * triton.cdiv(width, 8) < 4 * multiprocessors(u.device) else 8
+    # Few channels a warp, and each warp for itself, where there is not work enough for half the multiprocessors.
+    few = batch * triton.cdiv(width, 32) < multiprocessors(u.device) // 2
+    channels, warps = (4, 1) if few else (32, 4)
     states = triton.next_power_of_2(n_states)
     tokens = max(4, min(16, 256 // states))  # for which there are registers
-    row = max(1, channels * tokens // 32)  # channels that a thread loads at once, with work for all 32
+    row = max(1, channels * tokens // (32 * warps))  # channels that a thread loads at once, with work for all
     row = 1 if width % row else row
     low = min(4, states)
     high = states // low
@@ -186,7 +208,8 @@ def triton_scan(u, delta, A, B, C, D, z, delta_bias, reverse: bool = False) -> T
     with torch.cuda.device(u.device):
         _scan_kernel[(triton.cdiv(width, channels), batch)](
             u, delta, A, B, C, D, z, delta_bias, out, width, length, *strides,
-            N=n_states, STATES=states, LOW=low, CHANNELS=channels, TOKENS=tokens, ROW=row, VECTOR=vector, num_warps=1,
+            N=n_states, STATES=states, LOW=low, CHANNELS=channels, TOKENS=tokens, ROW=row, VECTOR=vector,
+            num_warps=warps,
         )  # fmt: skip
     return y
 
