@@ -1,6 +1,6 @@
-"""Predicted against measured peak memory of a training at eight configurations of the 0.5B geometry.
+"""Predicted against measured peak memory of a training at nine configurations of the 0.5B geometry.
 
-    python benchmarks/memory.py [--tiny]
+    python benchmarks/memory.py [--tiny] [--only ZeRO]
 
 Each configuration is rehearsed as the preflight does it: the real fine-tuning for two steps on random features, in a
 process of its own, on a base of random weights. Reserved is `torch.cuda.max_memory_reserved`; the driver's count, as
@@ -34,6 +34,7 @@ CONFIGURATIONS = {  # what they change of config.yaml, and whether the text is l
     "4 clips, checkpointing": ({"gradient_checkpointing": True}, False),
     f"4 clips, checkpointing, {LONG} tokens of text": ({"gradient_checkpointing": True}, True),
     "4 clips, checkpointing, all weights": ({"gradient_checkpointing": True, "method": "full"}, False),
+    "1 clip, ZeRO-3 offloaded": ({"batch_size": 1, "deepspeed": "zero3_offload"}, False),
     "1 clip, all weights, ZeRO-3 offloaded": (
         {"batch_size": 1, "method": "full", "deepspeed": "zero3_offload"},
         False,
@@ -55,6 +56,7 @@ def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tiny", action="store_true", help="a small base in float32, for a CPU")
+    parser.add_argument("--only", default="", help="part of the names of those to measure")
     options = parser.parse_args()
     gpu = torch.cuda.is_available()
     if not gpu and not options.tiny:
@@ -69,6 +71,8 @@ def main() -> None:
         processor = MobileVideoGPTProcessor.from_pretrained(base)
         model = {"base": base, "video_encoder": None, "image_encoder": None}
         for name, (changes, long) in CONFIGURATIONS.items():
+            if options.only not in name:
+                continue
             settings = TrainingSettings.from_dict(always | changes)
             launch = plan_launch(settings)
             record = with_long_text(A_SAMPLE, processor) if long else A_SAMPLE

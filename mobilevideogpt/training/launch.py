@@ -39,6 +39,18 @@ def prepare_deepspeed() -> None:
     }
 
 
+def let_memory_grow() -> None:
+    """Let the GPU's allocator extend its segments, unless the user's environment configures it.
+
+    What ZeRO-3 gathers and frees comes in many sizes, and would leave a third of the memory in gaps.
+    """
+    import torch
+
+    configured = os.environ.keys() & {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"}
+    if torch.cuda.is_available() and not configured:
+        torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+
+
 def leave_out_broken_deepspeed() -> None:
     """Let accelerate, which imports DeepSpeed wherever it is installed, do without one that cannot be imported."""
     if importlib.util.find_spec("deepspeed") is None:

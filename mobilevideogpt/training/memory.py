@@ -15,6 +15,7 @@ from mobilevideogpt.training.batches import recorded_multiple
 # Found on an H100 by `benchmarks/memory.py`: CUDA's context with the libraries' workspaces, as the driver counts them,
 # and what CUDA graphs take beside the memory that they work in.
 FIXED_GPU, RECORDED = 0.8e9, 0.45e9
+NCCL = 0.93e9  # its kernels and buffers, in a process under DeepSpeed
 FIXED_CPU = 0.6e9  # Python with torch and transformers
 ZERO_BUCKETS = 2 * 50_000_000 * 4  # reduce and gather buckets of config/zero*.json, float32
 GATHERED = 100_000_000 * 4  # stage3_max_live_parameters of config/zero3*.json, float32
@@ -48,15 +49,15 @@ def predicted_bytes(
       r-wide middles; without liger-kernel b T (i + h) more; where dropout is not drawn inside of kernels, its masks,
       T (6 h + i) bytes. All layers keep it; with gradient checkpointing one, and
       each layer b T h. On the way back b T (3 i + 3 h) of gradients come to it;
-    - with PEFT's own modules b T (15 h + 5 i + 4 k + 7 r), with the inputs again behind LoRA's dropout, and 8 T h for
-      two norms in float32;
+    - with PEFT's own modules b T (5 h + 4 i + 4 k + 7 r), 8 T h for two norms in float32, and 5 T (6 h + i) for the
+      inputs again behind LoRA's dropout, float32, with its masks;
     - the projectors' activations, b times 4 h for each of the frames' 196 tokens;
     - logits at the answer's positions (more where prompts are of unequal length), over the vocabulary, 10 bytes each
       (with their float32 copy and gradient);
     - LoRA's factors again, b each, and for recorded passes the gradients again and `RECORDED`;
     - under DeepSpeed another 4 bytes for each trained weight, and its buckets; the processes share all but the weights
       (ZeRO-2) or all but the few that are in use (ZeRO-3), and with offloading these alone are on the GPU;
-    - a fixed sum for the libraries.
+    - a fixed sum for the libraries, and for NCCL under DeepSpeed.
 
     With ``method: full`` a decoder layer keeps b T (7 h + 4 i + 2 k) and the same norms: no dropout, but a rounded copy
     for each linear layer and, unless it is recomputed, of the weights. What stands between the layers is float32. The
@@ -87,7 +88,7 @@ def predicted_bytes(
         on_the_way_back = b * tokens * (3 * i + 3 * h)
         frozen += b * lora
     else:
-        layer = b * tokens * (15 * h + 5 * i + 4 * g.kv + 7 * r) + 8 * tokens * h
+        layer = b * tokens * (5 * h + 4 * i + 4 * g.kv + 7 * r) + 8 * tokens * h + 5 * tokens * (6 * h + i)
     frozen -= (b - NF4) * products if quantized else 0
     frozen += 4 * trained + RECORDED if recorded else 0
 
@@ -106,7 +107,8 @@ def predicted_bytes(
             gradients, activations = max(gradients + embeddings + layer, activations), 0
     if not on_gpu:
         weights += 4 * trained  # as they were before, kept in main memory to see that all move
-    return int(weights + moments + gradients + activations + (FIXED_GPU if on_gpu else FIXED_CPU))
+    fixed = FIXED_GPU + (NCCL if deepspeed else 0) if on_gpu else FIXED_CPU
+    return int(weights + moments + gradients + activations + fixed)
 
 
 def _geometry(base: str | Path) -> SimpleNamespace:

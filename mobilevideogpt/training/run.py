@@ -42,7 +42,7 @@ from mobilevideogpt.training.arguments import (
 )
 from mobilevideogpt.training.batches import recorded_multiple
 from mobilevideogpt.training.kernels import can_be_recorded, fuse, record_passes
-from mobilevideogpt.training.launch import leave_out_broken_deepspeed, prepare_deepspeed
+from mobilevideogpt.training.launch import leave_out_broken_deepspeed, let_memory_grow, prepare_deepspeed
 from mobilevideogpt.training.trainer import (
     FinetuneTrainer,
     Stop,
@@ -111,6 +111,8 @@ def finetune(
         if record := finished(run_folder, digest, settings.keep):
             logger.info("%s: already trained (digest %s)", run_folder / "adapter", digest[:12])
             return record
+        if "zero3" in settings.deepspeed:
+            let_memory_grow()
         settings = for_this_gpu(settings)
         launch = plan_launch(settings)
         marker = {"digest": digest, "processes": launch.processes, "deepspeed": launch.deepspeed}

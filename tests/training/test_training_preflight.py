@@ -180,7 +180,7 @@ def test_training_all_weights_is_predicted_to_take_more_and_what_takes_less_is_n
     predicted = {
         stage: predicted_bytes(full, released, TEXT, deepspeed=stage) for stage in (None, "zero2", "zero3_offload")
     }
-    assert 2 * predicted["zero3_offload"] < predicted[None] < predicted["zero2"]
+    assert 1.8 * predicted["zero3_offload"] < predicted[None] < predicted["zero2"]
     assert predicted[None] > 16 * 494e6, "weights, gradients and two moments in float32"
     assert predicted_bytes(full, released, TEXT, processes=4, deepspeed="zero3") < predicted["zero2"] / 2
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
