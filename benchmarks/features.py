@@ -96,7 +96,9 @@ def scaling(clips: list[str], counts: list[int]) -> list[tuple[str, int, float]]
             list(pool.map(read_one, clips))
             return len(clips) / (time.perf_counter() - started)
 
-    rows = [("processes", n, rate(ProcessPoolExecutor(n, initializer=as_reader))) for n in counts]
+    rows = [
+        ("processes", n, rate(ProcessPoolExecutor(n, initializer=as_reader, initargs=(os.getpid(),)))) for n in counts
+    ]
     return rows + [("threads", n, rate(ThreadPoolExecutor(n))) for n in counts]
 
 

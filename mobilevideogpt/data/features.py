@@ -30,7 +30,6 @@ NAMES = ("video_features", "context_features")
 PIXELS = ("pixel_values_videos", "pixel_values_context")
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 WRITERS = 4  # threads
-IDLE_SECONDS = 60  # after which a process that decodes ends by itself: the one that started it may have been killed
 
 
 def feature_key(clip_digest: str, encoder_digest: str, settings: Mapping) -> str:
@@ -236,7 +235,7 @@ class _Readers(ProcessPoolExecutor):
     """Processes that decode; none outlives the block that they are used in."""
 
     def __init__(self, workers: int):
-        super().__init__(workers, timeout=IDLE_SECONDS, initializer=as_reader)
+        super().__init__(workers, initializer=as_reader, initargs=(os.getpid(),))
 
     def __exit__(self, *_):
         self.shutdown(kill_workers=True)

@@ -1,6 +1,9 @@
 """Frames in the two sizes that the encoders see; without PyTorch, so that a process that decodes starts in no time."""
 
+import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -14,10 +17,17 @@ from mobilevideogpt.video.decoding import read_frames
 SIDE = 224  # pixels
 
 
-def as_reader() -> None:
-    """Make this process one of several that decode: each on a core of its own."""
+def as_reader(parent: int) -> None:
+    """Make this process one of several that decode for ``parent``: each on a core of its own, and none outlives it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
     cv2.setNumThreads(1)
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def clip_frames(path: str | Path, digest: str | None, min_frames: int, max_frames: int) -> dict[str, np.ndarray]:

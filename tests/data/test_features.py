@@ -1,6 +1,9 @@
 import logging
 import resource
 import shutil
+import subprocess
+import sys
+import time
 from collections import namedtuple
 from functools import partial
 from pathlib import Path
@@ -163,6 +166,21 @@ def test_no_reader_outlives_the_extraction(store):
         extract(store, {"broken.mp4": "2", "3.mp4": "3"})
     children = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
     assert [line for line in children if "loky" in line and "tracker" not in line] == []
+
+
+def test_no_reader_outlives_a_process_that_is_killed(tmp_path):
+    program = (
+        "import sys; from test_features import FeatureStore, extract\n"
+        "extract(FeatureStore(sys.argv[1]), {'hangs.mp4': '1', 'hangs too.mp4': '2'})"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    extracting = subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL)
+    while len(readers := psutil.Process(extracting.pid).children()) < 3:  # two, and loky's own
+        time.sleep(0.05)
+    extracting.kill()
+    extracting.wait()
+    _, alive = psutil.wait_procs(readers, timeout=20)
+    assert not alive
 
 
 def test_a_clip_that_changed_since_it_was_checked_gets_no_features():
