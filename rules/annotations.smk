@@ -23,6 +23,7 @@ checkpoint annotations:
         published="<results>/annotations/published.txt",
     log:
         "<results>/logs/annotations.log",
+    priority: 2  # what is wrong with the labels is told before hours of decoding
     conda:
         "../environment.yml"
     params:
