@@ -82,7 +82,7 @@ def main() -> None:
     encoders = encoder_state_digest(model)
     settings = {"dtype": config["features"]["dtype"]}
     features = extract_features(
-        model.to(device), processor, clips, store, encoders, settings, batch_size=4, device=device
+        model.to(device), processor.frame_reader, clips, store, encoders, settings, batch_size=4, device=device
     )
     print(f"{'seed':>6} {'set':>11} {'model':>16} {'n':>4} " + " ".join(f"{c:>24}" for c in COLUMNS), flush=True)
     for seed in options.seeds:

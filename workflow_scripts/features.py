@@ -4,7 +4,6 @@ Where features are not kept, they are listed all the same, so that whoever uses 
 """
 
 import logging
-from functools import partial
 
 import torch
 
@@ -16,7 +15,6 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.modeling import encoder_state_digest, load_encoders
-from mobilevideogpt.video.frames import clip_frames
 
 SPLITS = ("train", "val", "test")
 
@@ -52,7 +50,7 @@ digests = {records[clip]["file"]: records[clip]["digest"] for clip in clips}  # 
 if params.cache:
     keys = extract_features(
         encoders,
-        partial(clip_frames, min_frames=processor.min_frames, max_frames=processor.max_frames),
+        processor.frame_reader,
         digests,
         FeatureStore(params.store),
         digest,

@@ -1,5 +1,6 @@
 """Text and clips to what the model takes."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2Tokenizer
 
 from mobilevideogpt.data.prompts import IGNORED, encode_turns, with_video
 from mobilevideogpt.files import read_json, write_json
+from mobilevideogpt.video.frames import clip_frames
 from mobilevideogpt.video.pixels import clip_pixels
 
 PLACEHOLDER = "<|video_pad|>"
@@ -75,6 +77,11 @@ class MobileVideoGPTProcessor:
         turns = [("user", with_video(prompt))] + ([] if response is None else [("assistant", response)])
         input_ids, labels = encode_turns(self.tokenizer, turns, self.video_token_id, self.num_visual_tokens)
         return {"input_ids": input_ids, "labels": labels}
+
+    @property
+    def frame_reader(self) -> partial:
+        """`clip_frames` of a path and a digest, apart from the tokenizer, for processes that decode and do no more."""
+        return partial(clip_frames, min_frames=self.min_frames, max_frames=self.max_frames)
 
     def encode_video(self, path: str | Path) -> dict[str, Tensor]:
         """``pixel_values_videos`` and ``pixel_values_context`` of a clip, each ``(max_frames, 3, 224, 224)`` float32.

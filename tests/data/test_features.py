@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -251,8 +250,7 @@ def test_stored_features_are_those_of_the_real_encoders(store, tmp_path):
     config = MobileVideoGPTConfig(**sizes, bos_token_id=1, eos_token_id=2, video_token_id=3)
     model = MobileVideoGPTForConditionalGeneration(config).eval()
     processor = MobileVideoGPTProcessor(SimpleNamespace(get_vocab=dict))  # no text is encoded here
-    read = partial(clip_frames, min_frames=16, max_frames=16)
-    keys = extract_features(model, read, clips, store, "e", {"dtype": "float32"}, 2, progress=False)
+    keys = extract_features(model, processor.frame_reader, clips, store, "e", {"dtype": "float32"}, 2, progress=False)
     for path in clips:
         pixels = {name: value[None] for name, value in processor.encode_video(path).items()}
         with torch.no_grad():

@@ -25,7 +25,8 @@ def clips(project, tmp_path_factory):
     digests = {record["video"]: file_digest(record["video"]) for record in records}
     store = FeatureStore(folder / "features")
     settings = {"dtype": "float16"}
-    keys = extract_features(encoders, processor, digests, store, encoder_state_digest(encoders), settings, 4)
+    reader = processor.frame_reader
+    keys = extract_features(encoders, reader, digests, store, encoder_state_digest(encoders), settings, 4)
     write_json({key: video for video, key in keys.items()}, store.folder / "clips.json")
     return records, keys, store
 
