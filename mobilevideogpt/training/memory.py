@@ -15,7 +15,7 @@ from mobilevideogpt.training.batches import recorded_multiple
 # Found on an H100 by `benchmarks/memory.py`: CUDA's context with the libraries' workspaces, as the driver counts them,
 # and what CUDA graphs take beside the memory that they work in.
 FIXED_GPU, RECORDED = 0.8e9, 0.45e9
-NCCL = 0.93e9  # its kernels and buffers, in a process under DeepSpeed
+NCCL = 0.93e9  # its kernels and buffers, under DeepSpeed in a single process, too
 FIXED_CPU = 0.6e9  # Python with torch and transformers
 ZERO_BUCKETS = 2 * 50_000_000 * 4  # reduce and gather buckets of config/zero*.json, float32
 GATHERED = 100_000_000 * 4  # stage3_max_live_parameters of config/zero3*.json, float32
@@ -57,7 +57,7 @@ def predicted_bytes(
     - LoRA's factors again, b each, and for recorded passes the gradients again and `RECORDED`;
     - under DeepSpeed another 4 bytes for each trained weight, and its buckets; the processes share all but the weights
       (ZeRO-2) or all but the few that are in use (ZeRO-3), and with offloading these alone are on the GPU;
-    - a fixed sum for the libraries, and for NCCL under DeepSpeed.
+    - a fixed sum for the libraries, and for NCCL under DeepSpeed or with several processes.
 
     With ``method: full`` a decoder layer keeps b T (7 h + 4 i + 2 k) and the same norms: no dropout, but a rounded copy
     for each linear layer and, unless it is recomputed, of the weights. What stands between the layers is float32. The
@@ -107,7 +107,7 @@ def predicted_bytes(
             gradients, activations = max(gradients + embeddings + layer, activations), 0
     if not on_gpu:
         weights += 4 * trained  # as they were before, kept in main memory to see that all move
-    fixed = FIXED_GPU + (NCCL if deepspeed else 0) if on_gpu else FIXED_CPU
+    fixed = FIXED_GPU + (NCCL if deepspeed or processes > 1 else 0) if on_gpu else FIXED_CPU
     return int(weights + moments + gradients + activations + fixed)
 
 
