@@ -16,6 +16,8 @@ BUCKET_BITS = 22  # buckets, as a power of two
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # spreads over the buckets (Fibonacci hashing, Knuth 6.4)
 ENTRY = (1 << 40) - 1
 NEIGHBOURS = 50  # that a clip is compared with among those that look alike; so many copies of one are a chain
+MATCHES = 100  # of a clip's frames, on average, after which a band is left: so many copies tell enough
+MOST_PAIRS = 50_000  # compared; of more, those with most in common
 
 
 def hashes_of(records: Iterable[Mapping]) -> dict[str, dict]:
@@ -32,7 +34,8 @@ def near_duplicates(
 ) -> list[dict]:
     """Find pairs of clips in different splits that show the same take, mirrored or not, whole or in part.
 
-    Two clips are compared at each offset in time at which they have half of the shorter one in common.
+    Two clips are compared at each offset in time at which they have half of the shorter one in common. No more than
+    `MOST_PAIRS` are.
 
     Args:
         hashes: Of each clip, see `hashes_of`.
@@ -86,6 +89,8 @@ def describe(pairs: Sequence[Mapping], limit: int = 3) -> str:
 def _candidates(values: np.ndarray, owners: np.ndarray, sides: np.ndarray) -> np.ndarray:
     """Pairs of clips on different sides whose frames have a third of their bits in common, more than once.
 
+    Of more than `MOST_PAIRS`, those with most in common.
+
     Args:
         values: Hashes ``(n,)``.
         owners: The clip that each is of ``(n,)``.
@@ -100,18 +105,23 @@ def _candidates(values: np.ndarray, owners: np.ndarray, sides: np.ndarray) -> np
     for band in range(BANDS):
         mask = np.uint64(sum(1 << bit for bit in range(band, 64, BANDS)))
         bucket = ((both & mask) * MULTIPLIER >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
-        bucketed = np.unique(bucket << 40 | entries)  # once a clip and bucket
+        bucketed = np.sort(bucket << 40 | entries)  # NumPy's own unique() takes many times as long
+        bucketed = bucketed[np.diff(bucketed, prepend=-1) > 0]  # once a clip and bucket
+        bucket, entry = (bucketed >> 40).astype(np.int32), bucketed & ENTRY
+        at, of_band = np.arange(len(bucketed)), 0
         for step in range(1, NEIGHBOURS + 1):
-            near, far = bucketed[:-step], bucketed[step:]
-            same = near >> 40 == far >> 40
-            if not same.any():
+            at = at[: np.searchsorted(at, len(bucketed) - step)]
+            at = at[bucket[at] == bucket[at + step]]
+            if not len(at) or of_band > MATCHES * len(sides):
                 break
-            a, b = near[same] & ENTRY, far[same] & ENTRY
+            a, b = entry[at], entry[at + step]
             # what the mirrored first clip has in common is found from the other side, too
             wanted = (a & 1 == 0) & (sides[a >> 1] != sides[b >> 1])
             found.append((a[wanted] >> 1) << 25 | b[wanted])
+            of_band += len(found[-1])
     pairs, counts = np.unique(np.concatenate(found) if found else np.zeros(0, int), return_counts=True)
-    pairs = pairs[counts > 1]
+    most = np.argsort(-counts, kind="stable")[:MOST_PAIRS]
+    pairs = np.sort(pairs[most[counts[most] > 1]])
     return np.stack([pairs >> 25, pairs >> 1 & (1 << 24) - 1, pairs & 1], axis=1)
 
 
