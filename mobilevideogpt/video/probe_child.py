@@ -15,6 +15,7 @@ import threading
 import av
 import av.logging
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.video.decoding import holds_frame, open_video, picture_stream, turn
@@ -93,7 +94,7 @@ def decode(container, stream: av.VideoStream, found: dict) -> None:
         "hidden": 0,
         "expected": 0,
     }
-    thumbnails = Thumbnails()
+    thumbnails = Thumbnails(stream.frames)
     for packet in container.demux(stream):
         found["expected"] += holds_frame(packet)
         found["hidden"] += bool(packet.is_discard)
@@ -119,12 +120,20 @@ def decode(container, stream: av.VideoStream, found: dict) -> None:
 
 
 class Thumbnails:
-    """Small grey copies of frames spread evenly over a clip whose length is not known beforehand."""
+    """Small grey copies of frames spread evenly over a clip.
 
-    def __init__(self):
+    Args:
+        declared: Frames that the header speaks of, or 0, which makes more work for the same copies. Of a clip that has
+            far fewer there are fewer copies.
+    """
+
+    def __init__(self, declared: int):
         self.pictures: list[np.ndarray] = []  # (h, w) uint8, all of one size
         self.step, self._seen = 1, 0  # frames from one picture to the next
+        while self.step * 2 * THUMBNAILS <= declared:
+            self.step *= 2
         self._size = (0, 0)
+        self._grey = VideoReformatter()  # keeps what a frame's own would prepare for each frame anew
 
     def offer(self, frame: av.VideoFrame) -> None:
         """Keep a copy of the frame, if it is one's turn."""
@@ -134,7 +143,7 @@ class Thumbnails:
         if self._seen % self.step == 0:
             width, height = self._size
             av.logging.set_level(av.logging.PANIC)  # what the conversion says is no damage
-            self.pictures.append(frame.to_ndarray(format="gray", width=width, height=height))
+            self.pictures.append(self._grey.reformat(frame, width, height, "gray").to_ndarray())
             av.logging.set_level(av.logging.ERROR)
             if len(self.pictures) == 2 * THUMBNAILS:
                 del self.pictures[1::2]
