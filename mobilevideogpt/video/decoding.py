@@ -10,6 +10,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.video.sampling import frame_indices
@@ -66,9 +67,9 @@ def turn(frame: av.VideoFrame) -> tuple[int, int, int, int]:
 RIGHT_ANGLES = {(a, 0, 0, d) for a in (1, -1) for d in (1, -1)} | {(0, b, c, 0) for b in (1, -1) for c in (1, -1)}
 
 
-def upright(frame: av.VideoFrame) -> np.ndarray:
-    """Return a frame as it is shown, RGB ``(H, W, 3)`` uint8."""
-    picture = frame.to_ndarray(format="rgb24")
+def upright(frame: av.VideoFrame, converter: VideoReformatter) -> np.ndarray:
+    """Return a frame as it is shown, RGB ``(H, W, 3)`` uint8; a converter prepares itself once for frames alike."""
+    picture = converter.reformat(frame, format="rgb24").to_ndarray()
     a, b, c, d = turn(frame)
     picture = picture[::d, ::a] if a else picture.transpose(1, 0, 2)[::b, ::c]
     return np.ascontiguousarray(picture)  # as OpenCV wants it
@@ -103,11 +104,11 @@ def read_frames(
 
 def _at(container: InputContainer, positions: list[int]) -> np.ndarray:
     """Decode to the last of ``positions``, which ascend; only the frames there become pictures."""
-    wanted, pictures = iter(positions), []
+    wanted, pictures, converter = iter(positions), [], VideoReformatter()
     position = next(wanted)
     for i, frame in enumerate(container.decode(picture_stream(container))):
         if i == position:
-            pictures.append(upright(frame))
+            pictures.append(upright(frame, converter))
             position = next(wanted, None)
             if position is None:
                 return np.stack(pictures)
