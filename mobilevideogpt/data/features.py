@@ -249,13 +249,13 @@ class _Readers(ProcessPoolExecutor):
             while waiting:
                 try:
                     result = waiting.popleft().result()
+                    waiting.extend(self.submit(function, *next_) for next_ in islice(upcoming, 1))
                 except TerminatedWorkerError as error:
                     log.info("%s", error)
                     raise InputError(
                         "a process that decodes clips was killed, for want of memory most likely; the same command "
                         "again goes on where this one ended, and takes less memory if --cores is lower"
                     ) from None
-                waiting.extend(self.submit(function, *next_) for next_ in islice(upcoming, 1))
                 yield result
 
         return results()

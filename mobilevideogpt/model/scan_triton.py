@@ -45,13 +45,11 @@ def _widen(x):
 
 @triton.jit
 def _widen_each(x):
-    """As `_widen`, for what lies in registers beside something that is not its neighbour in ``x``."""
+    """As `_widen` half precision, where a register's two numbers are no neighbours in ``x``."""
     if x.dtype == tl.bfloat16:
         asm: tl.constexpr = "{.reg .b16 zero; mov.b16 zero, 0; mov.b32 $0, {zero, $1};}"
         return tl.inline_asm_elementwise(asm, "=r,h", [x], dtype=tl.float32, is_pure=True, pack=1)
-    elif x.dtype == tl.float16:
-        return tl.inline_asm_elementwise("cvt.f32.f16 $0, $1;", "=f,h", [x], dtype=tl.float32, is_pure=True, pack=1)
-    return x.to(tl.float32)
+    return tl.inline_asm_elementwise("cvt.f32.f16 $0, $1;", "=f,h", [x], dtype=tl.float32, is_pure=True, pack=1)
 
 
 @triton.jit
