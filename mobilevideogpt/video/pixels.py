@@ -24,7 +24,9 @@ def clip_pixels(path: str | Path, min_frames: int, max_frames: int) -> dict[str,
     return normalised(clip_frames(path, None, min_frames, max_frames), max_frames)
 
 
-def normalised(frames: Mapping[str, np.ndarray], num_frames: int, device: str | torch.device = "cpu") -> dict:
+def normalised(
+    frames: Mapping[str, np.ndarray], num_frames: int, device: str | torch.device = "cpu"
+) -> dict[str, Tensor]:
     """What `clip_frames` gives as pixels on ``device``, each ``(num_frames, 3, 224, 224)`` float32."""
     return {name: _normalised(frames[name], *scale, num_frames, device) for name, scale in SCALES.items()}
 

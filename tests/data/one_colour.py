@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,7 @@ def one_colour(path: str, digest: str) -> dict[str, np.ndarray]:
     if "killer" in path:
         os.kill(os.getpid(), signal.SIGKILL)
     if "hangs" in path:
+        Path(path).touch()  # says that it has begun
         time.sleep(600)
     frames = np.full((16, 224, 224, 3), int(path.split(".")[0]), np.uint8)
     return {"pixel_values_videos": frames, "pixel_values_context": frames}

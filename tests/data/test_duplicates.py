@@ -4,6 +4,7 @@ import av
 import numpy as np
 import pytest
 
+from mobilevideogpt.data import duplicates
 from mobilevideogpt.data.duplicates import describe, hashes_of, near_duplicates
 from mobilevideogpt.sample.render import sample_specs, write_clip
 from mobilevideogpt.video.probe_child import look
@@ -86,6 +87,18 @@ def test_many_copies_of_one_clip_are_all_named_in_some_pair():
     pairs = near_duplicates(dict.fromkeys(splits, one), splits)
     assert {clip for pair in pairs for clip in pair["clips"]} == set(splits)
     assert all(len(set(pair["splits"])) == 2 for pair in pairs)
+
+
+def test_of_too_many_pairs_those_with_most_in_common_are_compared(monkeypatch):
+    monkeypatch.setattr(duplicates, "MOST_PAIRS", 2)
+    rng = np.random.default_rng(0)
+    hashes, takes = {}, ("best", "first", "second", "third")
+    for take in takes:  # of the best one, all frames are copied; of the others some
+        frames = [f"{value:016x}" for value in rng.integers(0, 1 << 63, 24)]
+        copied = frames if take == "best" else frames[: 18 - takes.index(take)]
+        hashes |= {f"{take} a": {"seconds": 0.25, "hashes": frames}, f"{take} b": {"seconds": 0.25, "hashes": copied}}
+    pairs = near_duplicates(hashes, {clip: {"a": "train", "b": "test"}[clip[-1]] for clip in hashes})
+    assert [pair["clips"] for pair in pairs] == [["best a", "best b"], ["first a", "first b"]]
 
 
 def test_what_has_no_hashes_or_too_few_is_passed_over():

@@ -15,16 +15,15 @@ import pytest
 import torch
 from one_colour import one_colour  # in this folder
 
-from mobilevideogpt.data.features import NAMES, PIXELS, FeatureStore, extract_features, feature_key
+from mobilevideogpt.data.features import NAMES, FeatureStore, extract_features, feature_key
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.video.frames import clip_frames
 from mobilevideogpt.video.pixels import VIDEO_MEAN, VIDEO_STD
 
-CLIP = Path(__file__).parents[1] / "parity/00000340.mp4"
+CLIP = str(Path(__file__).parents[1] / "parity/00000340.mp4")
 SETTINGS = {"dtype": "float16", "frames": 16}
 
 
@@ -170,25 +169,27 @@ def test_no_reader_outlives_the_extraction(store):
 def test_no_reader_outlives_a_process_that_is_killed(tmp_path):
     program = (
         "import sys; from test_features import FeatureStore, extract\n"
-        "extract(FeatureStore(sys.argv[1]), {'hangs.mp4': '1', 'hangs too.mp4': '2'})"
+        "extract(FeatureStore(sys.argv[1]), {path: path for path in sys.argv[2:]})"
     )
-    command = [sys.executable, "-c", program, str(tmp_path)]
+    clips = [tmp_path / "hangs.mp4", tmp_path / "hangs too.mp4"]
+    command = [sys.executable, "-c", program, str(tmp_path / "features"), *map(str, clips)]
     extracting = subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL)
-    while len(readers := psutil.Process(extracting.pid).children()) < 3:  # two, and loky's own
+    while not all(clip.exists() for clip in clips):
         time.sleep(0.05)
+    readers = psutil.Process(extracting.pid).children()
     extracting.kill()
     extracting.wait()
     _, alive = psutil.wait_procs(readers, timeout=20)
     assert not alive
 
 
-def test_a_clip_that_changed_since_it_was_checked_gets_no_features():
-    digest = file_digest(CLIP)
-    assert clip_frames(CLIP, digest, 16, 16).keys() == set(PIXELS)
-    with pytest.raises(
-        InputError, match=r"00000340\.mp4: the file changed after it was checked; the same command again"
-    ):
-        clip_frames(CLIP, "another", 16, 16)
+def test_a_clip_that_changed_since_it_was_checked_gets_no_features(store):
+    reader = MobileVideoGPTProcessor(SimpleNamespace(get_vocab=dict)).frame_reader
+    arguments = (store, "e", SETTINGS, 1, "cpu", 1)
+    with pytest.raises(InputError, match=r"340\.mp4: the file changed after it was checked; the same command again"):
+        extract_features(Encoders(), reader, {CLIP: "another"}, *arguments, progress=False)
+    assert not list(store.folder.rglob("*.safetensors"))
+    extract_features(Encoders(), reader, {CLIP: file_digest(CLIP)}, *arguments, progress=False)
 
 
 def test_features_that_cannot_be_written_are_named_and_leave_nothing(store):

@@ -7,12 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import av
+import numpy as np
 import psutil
 import pytest
 from corpus import FLIP_RATES, MATRICES, broken_clips, draw, good_clips, turned, unusual_clips
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.video import integrity
+from mobilevideogpt.video import integrity, probe_child
 from mobilevideogpt.video.decoding import read_frames
 from mobilevideogpt.video.integrity import FIELDS, out_of_bounds, probe, probe_many
 
@@ -200,6 +202,18 @@ def test_a_clip_that_hangs_crashes_or_eats_memory_costs_one_record(good, tmp_pat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the parent's watch alone limits memory")
+@pytest.mark.parametrize("count", [1, 31, 32, 63, 64, 65, 150, 1000])
+def test_a_declared_length_spares_work_and_changes_no_thumbnail(count):
+    frames = [av.VideoFrame.from_ndarray(np.full((24, 32), i % 251, np.uint8), format="gray") for i in range(count)]
+    found = []
+    for declared in (0, count):
+        thumbnails = probe_child.Thumbnails(declared)
+        for frame in frames:
+            thumbnails.offer(frame)
+        found.append((thumbnails.step, np.stack(thumbnails.pictures).tolist()))
+    assert found[0] == found[1]
+
+
 def test_a_worker_that_is_refused_memory_says_so(unusual):
     large, _ = unusual["large"]
     with subprocess.Popen([*integrity.CHILD, "60", str(10**7)], stdin=-1, stdout=-1, stderr=-3, text=True) as worker:

@@ -17,7 +17,7 @@ def test_one_command_goes_from_clips_to_adapter_metrics_and_report(whole_run):
         *("annotations", "describe_base", "probe_clip", "check_clips", "features", "preflight"),
         *("finetune", "evaluate", "find_duplicates", "report"),
     }
-    ended = {rule: outcome.err.rindex(f"(Rule: {rule})") for rule in outcome.finished}
+    ended = {rule: outcome.err.index(f"(Rule: {rule})") for rule in outcome.finished}
     assert ended["annotations"] < ended["probe_clip"] and ended["preflight"] < ended["features"], "errors come late"
     assert (project / "results/tiny/adapter/adapter_model.safetensors").stat().st_size > 0
     used = yaml.safe_load((project / "results/tiny/config.yaml").read_text())
