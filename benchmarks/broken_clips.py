@@ -15,7 +15,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from mobilevideogpt.video.integrity import probe_many
+from mobilevideogpt.video.clip_check import probe_many
 
 CORPUS = Path(__file__).parents[1] / "tests/video/corpus.py"
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mobilevideogpt.model import videomamba
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
-from mobilevideogpt.model.scan import flipped, plain_scan, selective_scan
+from mobilevideogpt.model.kernels.scan import flipped, plain_scan, selective_scan
 
 CONFIG = MobileVideoGPTConfig()
 COPY_BYTES = 2**30  # far beyond any cache
@@ -133,7 +133,7 @@ def measure(seconds: Callable, calls: dict[str, Callable], runs: int, of=statist
 
 def cuda_ways() -> dict[str, Callable]:
     """The scans that run on this machine's GPU."""
-    from mobilevideogpt.model.scan_triton import triton_scan
+    from mobilevideogpt.model.kernels.scan_triton import triton_scan
 
     ways = {"triton": triton_scan, "plain": both_ways(plain_scan)}
     try:

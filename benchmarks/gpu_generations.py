@@ -17,8 +17,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from mobilevideogpt.model import conv_triton, lora_triton, scan_triton
-from mobilevideogpt.model.lora import MOST_RANKS
+from mobilevideogpt.model.kernels import conv_triton, lora_triton, scan_triton
+from mobilevideogpt.model.kernels.lora import MOST_RANKS
 
 # Compute capability, an example, KiB of shared memory that a program may take (CUDA C++ programming guide, table
 # "technical specifications per compute capability").
@@ -92,7 +92,7 @@ def calls(capability: int):
                 yield f"scan {dtype} {batch} clips, reverse {reverse}", lambda a=(dtype, batch, reverse): scan(*a)
         for reverse in (False, True):
             yield f"convolution {dtype}, reverse {reverse}", lambda a=(dtype, reverse): convolution(*a)
-    if capability >= 80:  # see `mobilevideogpt.model.lora.kernels_take`
+    if capability >= 80:  # see `mobilevideogpt.model.kernels.lora.kernels_take`
         for dtype in halves:
             for rank in (8, 64, MOST_RANKS):
                 for width in (HIDDEN, INNER):

@@ -22,7 +22,7 @@ import imageio_ffmpeg
 
 from mobilevideogpt.files import write_json
 from mobilevideogpt.sample.render import sample_specs, write_clip
-from mobilevideogpt.video.integrity import probe_many
+from mobilevideogpt.video.clip_check import probe_many
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT / "tests/parity/00000340.mp4"

@@ -27,7 +27,7 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.training.arguments import TrainingSettings
-from mobilevideogpt.training.run import finetune
+from mobilevideogpt.training.finetune import finetune
 
 SAMPLE = Path(__file__).resolve().parents[1] / "mobilevideogpt" / "sample" / "base"  # its tokenizer is used
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}

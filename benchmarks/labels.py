@@ -18,9 +18,9 @@ from mobilevideogpt.sample.exercises import EXERCISES
 
 PLAIN = "import json; json.load(open('dataset/labels.json', encoding='utf-8'))"
 FILTER = """
-from mobilevideogpt.data.annotations import ground_truth
-from mobilevideogpt.data.labels import join_records, read_records
-from mobilevideogpt.data.manifest import read_manifest
+from mobilevideogpt.annotations.conversations import ground_truth
+from mobilevideogpt.annotations.labels import join_records, read_records
+from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.files import write_records
 import gc; gc.disable()
 matched = join_records(read_manifest({manifest!r}, "dataset"), read_records("dataset/labels.json", "dataset"))

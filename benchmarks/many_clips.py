@@ -25,8 +25,8 @@ from mobilevideogpt.sample.exercises import EXERCISES
 from mobilevideogpt.sample.names import NO_ISSUE
 from mobilevideogpt.sample.render import ClipSpec, write_clip
 from mobilevideogpt.source import source_digest
-from mobilevideogpt.video.integrity import probe_many
-from mobilevideogpt.video.verdicts import remembered
+from mobilevideogpt.video.check_cache import remembered
+from mobilevideogpt.video.clip_check import probe_many
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {

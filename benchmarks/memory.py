@@ -20,8 +20,8 @@ from random_base import make_base  # in this folder
 
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.training.arguments import TrainingSettings, plan_launch
-from mobilevideogpt.training.fitting import longest_text
 from mobilevideogpt.training.memory import predicted_bytes
+from mobilevideogpt.training.micro_batch import longest_text
 from mobilevideogpt.training.preflight import A_SAMPLE, GB, rehearse
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,5 +5,5 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    script = Path(__file__).parents[1] / "tests/parity/measure.py"
-    sys.exit(subprocess.run([sys.executable, str(script)], check=False).returncode)
+    root = Path(__file__).parents[1]
+    sys.exit(subprocess.run([sys.executable, "-m", "tests.parity.measure"], cwd=root, check=False).returncode)

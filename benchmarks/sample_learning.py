@@ -16,20 +16,20 @@ from pathlib import Path
 import torch
 import yaml
 
-from mobilevideogpt.data.annotations import build_annotations
+from mobilevideogpt.annotations.conversations import build_annotations
+from mobilevideogpt.annotations.labels import join_records, read_records
+from mobilevideogpt.annotations.manifest import read_manifest
+from mobilevideogpt.annotations.samples import read_annotations
+from mobilevideogpt.annotations.splits import assign_splits
 from mobilevideogpt.data.features import FeatureStore, extract_features
-from mobilevideogpt.data.labels import join_records, read_records
-from mobilevideogpt.data.manifest import read_manifest
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.data.records import read_annotations
-from mobilevideogpt.data.splits import assign_splits
-from mobilevideogpt.evaluation.run import evaluate
+from mobilevideogpt.evaluation.evaluate import evaluate
 from mobilevideogpt.files import file_digest, json_digest
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, encoder_state_digest
 from mobilevideogpt.sample.render import write_sample
 from mobilevideogpt.settings import merge, validated
 from mobilevideogpt.training.arguments import TrainingSettings
-from mobilevideogpt.training.run import finetune
+from mobilevideogpt.training.finetune import finetune
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("exercise_accuracy", "feedback_accuracy", "rougeL", "shown_exercise_accuracy")

@@ -26,7 +26,7 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.model.adapter import add_lora
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, shifted, supervised_positions
-from mobilevideogpt.training.kernels import fuse, record_passes
+from mobilevideogpt.training.cuda_graphs import fuse, record_passes
 from mobilevideogpt.training.trainer import autocast, parameter_groups
 
 CLIPS, TEXT, SUPERVISED = 4, 60, 24  # of a step; tokens of a clip

@@ -15,9 +15,9 @@ from snakemake.exceptions import IncompleteCheckpointException
 from snakemake.io import checkpoint_target
 from snakemake.logging import logger
 
-from mobilevideogpt.data.labels import ANSWER_FILES
-from mobilevideogpt.data.manifest import read_manifest
-from mobilevideogpt.data.publishing import is_published
+from mobilevideogpt.annotations.labels import ANSWER_FILES
+from mobilevideogpt.annotations.manifest import read_manifest
+from mobilevideogpt.annotations.publishing import is_published
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.paths import VIDEO_SUFFIXES, shard_of
 from mobilevideogpt.sample.names import clip_names

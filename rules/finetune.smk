@@ -22,7 +22,7 @@ rule finetune:
         preflight=f"{RESULTS}/preflight.json",  # no input: it differs from machine to machine
         store=f"{RESULTS}/features",
         uncached="" if config["features"]["cache"] else f"--uncached {config['features']['dtype']}",
-        code=source_hash("mobilevideogpt/training/run.py"),
+        code=source_hash("mobilevideogpt/training/finetune.py"),
         script=source_hash("workflow_scripts/finetune.py"),  # draws the plots, too; no part of the training's digest
     message:
         "Fine-tuning; log and plots in {params.run_folder}"

@@ -3,14 +3,14 @@
 import gc
 import logging
 
-from mobilevideogpt.data.annotations import build_annotations, ground_truth, summarise
-from mobilevideogpt.data.groups import read_workers
-from mobilevideogpt.data.labels import join_records, read_records
-from mobilevideogpt.data.manifest import Findings, read_manifest
-from mobilevideogpt.data.pins import read_pins
-from mobilevideogpt.data.publishing import publish
-from mobilevideogpt.data.records import unusable
-from mobilevideogpt.data.splits import assign_splits
+from mobilevideogpt.annotations.conversations import build_annotations, ground_truth, summarise
+from mobilevideogpt.annotations.groups import read_workers
+from mobilevideogpt.annotations.labels import join_records, read_records
+from mobilevideogpt.annotations.manifest import Findings, read_manifest
+from mobilevideogpt.annotations.pins import read_pins
+from mobilevideogpt.annotations.publishing import publish
+from mobilevideogpt.annotations.samples import unusable
+from mobilevideogpt.annotations.splits import assign_splits
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json, write_records, write_text
 from mobilevideogpt.log import log_to

@@ -1,9 +1,9 @@
 """Rule check_clips: gather the records of all clips in one report."""
 
-from mobilevideogpt.data.duplicates import hashes_of
-from mobilevideogpt.data.verification import read_records, summarise
 from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.log import log_to
+from mobilevideogpt.verification.checklist import read_records, summarise
+from mobilevideogpt.verification.duplicates import hashes_of
 
 log_to(snakemake.log[0])
 params, given = snakemake.params, snakemake.input

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from mobilevideogpt.data.hub import download_clips
+from mobilevideogpt.hub.clips import download_clips
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
+from mobilevideogpt.annotations.samples import read_annotations
 from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.data.records import read_annotations
+from mobilevideogpt.evaluation.evaluate import evaluate
 from mobilevideogpt.evaluation.generation import load_for_inference
-from mobilevideogpt.evaluation.run import evaluate
 from mobilevideogpt.files import read_json, write_json, write_text
 from mobilevideogpt.log import log_to
 

@@ -7,14 +7,14 @@ import logging
 
 import torch
 
-from mobilevideogpt.data.duplicates import describe, near_duplicates
+from mobilevideogpt.annotations.samples import read_annotations, unusable
 from mobilevideogpt.data.features import FeatureStore, extract_features, feature_key
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.data.records import read_annotations, unusable
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.modeling import encoder_state_digest, load_encoders
+from mobilevideogpt.verification.duplicates import describe, near_duplicates
 
 SPLITS = ("train", "val", "test")
 

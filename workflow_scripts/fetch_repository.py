@@ -7,7 +7,7 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"  # a download takes its time; r
 
 from pathlib import Path
 
-from mobilevideogpt.data.fetch import fetch
+from mobilevideogpt.hub.checkpoints import fetch
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])

@@ -2,11 +2,11 @@
 
 import logging
 
-from mobilevideogpt.data.duplicates import describe, near_duplicates
-from mobilevideogpt.data.pins import SPLITS
-from mobilevideogpt.data.records import read_annotations
+from mobilevideogpt.annotations.pins import SPLITS
+from mobilevideogpt.annotations.samples import read_annotations
 from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.log import log_to
+from mobilevideogpt.verification.duplicates import describe, near_duplicates
 
 log_to(snakemake.log[0])
 files = [snakemake.input[split] for split in SPLITS]

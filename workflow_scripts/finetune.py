@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mobilevideogpt.data.records import read_annotations
+from mobilevideogpt.annotations.samples import read_annotations
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, read_json, write_json
 from mobilevideogpt.log import log_to
@@ -53,8 +53,8 @@ def digests_of(options, settings, base, train, val, features) -> dict[str, str]:
 def fitted(options, settings: TrainingSettings, base, train, digest) -> TrainingSettings:
     """Put numbers where ``finetune.batch_size`` is ``auto``: those of before, else the most that fit."""
     from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-    from mobilevideogpt.training.fitting import fit_batch, longest_text, micro_batch_before
-    from mobilevideogpt.training.run import device_name
+    from mobilevideogpt.training.finetune import device_name
+    from mobilevideogpt.training.micro_batch import fit_batch, longest_text, micro_batch_before
 
     if "RANK" in os.environ:
         raise InputError("finetune.batch_size: auto, but the processes were started already; set it to a number")
@@ -106,7 +106,7 @@ def main() -> None:
     if settings.batch_size == "auto":
         settings = fitted(options, settings, base, train, digest)
     if "RANK" not in os.environ and (processes := plan_launch(settings).processes) > 1:
-        from mobilevideogpt.training.run import finished, locked
+        from mobilevideogpt.training.finetune import finished, locked
 
         with locked(Path(options.run_folder)):  # refuse here, in one voice; the first child takes the lock again
             done = finished(options.run_folder, digest, settings.keep)
@@ -117,7 +117,7 @@ def main() -> None:
 
     from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
     from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-    from mobilevideogpt.training.run import finetune
+    from mobilevideogpt.training.finetune import finetune
 
     store = FeatureStore(options.features)
     if options.uncached:
@@ -138,7 +138,7 @@ def main() -> None:
         deepspeed_configs=CONFIGS,
     )
     if first:
-        from mobilevideogpt.training.plots import plot_training
+        from mobilevideogpt.training.curves import plot_training
 
         plot_training(record["logs"]["steps"], Path(options.run_folder) / "plots")
         write_json(record, options.output)

@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
-from mobilevideogpt.data.annotations import build_prompt
-from mobilevideogpt.data.manifest import read_manifest
+from mobilevideogpt.annotations.conversations import build_prompt
+from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.evaluation.generation import load_for_inference, predict_clip
 from mobilevideogpt.files import read_json

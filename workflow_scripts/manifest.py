@@ -1,6 +1,6 @@
 """Rule manifest: write dataset/manifest.json from the clips and labels that are there."""
 
-from mobilevideogpt.data.manifest import write_manifest
+from mobilevideogpt.annotations.manifest import write_manifest
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])

@@ -1,9 +1,9 @@
 """Rule normalise: re-encode the clips that would be shown wrongly, and list the new files."""
 
-from mobilevideogpt.data.verification import read_records
 from mobilevideogpt.files import write_json
 from mobilevideogpt.log import log_to
-from mobilevideogpt.video.normalised import normalise_clips
+from mobilevideogpt.verification.checklist import read_records
+from mobilevideogpt.video.reencode import normalise_clips
 
 log_to(snakemake.log[0])
 params = snakemake.params

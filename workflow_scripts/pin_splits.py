@@ -1,7 +1,7 @@
 """Rule pin_splits: write down which clip is in which split, so that it stays there."""
 
-from mobilevideogpt.data.pins import add_pins
-from mobilevideogpt.data.records import read_annotations
+from mobilevideogpt.annotations.pins import add_pins
+from mobilevideogpt.annotations.samples import read_annotations
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])

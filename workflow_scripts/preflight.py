@@ -1,6 +1,6 @@
 """Rule preflight: check the machine against the settings, and rehearse two steps of the fine-tuning."""
 
-from mobilevideogpt.data.records import read_annotations
+from mobilevideogpt.annotations.samples import read_annotations
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json, write_text
 from mobilevideogpt.log import log_to

@@ -2,7 +2,7 @@
 
 from mobilevideogpt.files import write_json
 from mobilevideogpt.log import log_to
-from mobilevideogpt.video.integrity import probe
+from mobilevideogpt.video.clip_check import probe
 
 log_to(snakemake.log[0])
 params = snakemake.params

@@ -4,8 +4,8 @@ from functools import partial
 
 from mobilevideogpt.files import json_digest, write_json
 from mobilevideogpt.log import log_to
-from mobilevideogpt.video.integrity import probe_many
-from mobilevideogpt.video.verdicts import remembered
+from mobilevideogpt.video.check_cache import remembered
+from mobilevideogpt.video.clip_check import probe_many
 
 log_to(snakemake.log[0])
 params = snakemake.params

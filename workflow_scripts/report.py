@@ -1,9 +1,9 @@
 """Rule report: what was trained on what, and what it learned, on one page."""
 
-from mobilevideogpt.data.duplicates import describe
 from mobilevideogpt.evaluation.report import write_report
 from mobilevideogpt.files import read_json, read_json_lines
 from mobilevideogpt.log import log_to
+from mobilevideogpt.verification.duplicates import describe
 
 log_to(snakemake.log[0])
 train = read_json(snakemake.input.train)

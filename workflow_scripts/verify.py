@@ -2,9 +2,9 @@
 
 import sys
 
-from mobilevideogpt.data.verification import markdown, print_checks, verify_checks
 from mobilevideogpt.files import read_json, write_text
 from mobilevideogpt.log import log_to
+from mobilevideogpt.verification.checklist import markdown, print_checks, verify_checks
 
 log_to(snakemake.log[0])
 params = snakemake.params

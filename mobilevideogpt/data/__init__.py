@@ -1,1 +1,1 @@
-"""What is trained on: manifest, labels, splits, prompts, features, batches."""
+"""Clips and texts as tensors: processor, prompts, datasets, cached features."""

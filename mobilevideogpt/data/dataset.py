@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mobilevideogpt.annotations.samples import prompt_and_response
 from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.data.prompts import IGNORED
-from mobilevideogpt.data.records import prompt_and_response
 from mobilevideogpt.errors import InputError
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from mobilevideogpt.annotations.samples import prompt_and_response
 from mobilevideogpt.data.features import FeatureStore, encode
-from mobilevideogpt.data.records import prompt_and_response
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.configuration import DTYPES
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration

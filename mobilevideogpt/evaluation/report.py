@@ -11,10 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.evaluation.charts import learning_rate_curve, loss_curve
+from mobilevideogpt.evaluation.conclusion import SMALL, percent, verdict
 from mobilevideogpt.evaluation.grounding import exercise_of
 from mobilevideogpt.evaluation.metrics import split_answer
-from mobilevideogpt.evaluation.plots import learning_rate_curve, loss_curve
-from mobilevideogpt.evaluation.verdict import SMALL, percent, verdict
 from mobilevideogpt.files import write_text
 from mobilevideogpt.video.decoding import read_frames
 
@@ -166,8 +166,8 @@ def write_report(
 
     Args:
         path: The HTML file.
-        train: What `mobilevideogpt.training.run.finetune` returned.
-        metrics: What `mobilevideogpt.evaluation.run.evaluate` returned.
+        train: What `mobilevideogpt.training.finetune.finetune` returned.
+        metrics: What `mobilevideogpt.evaluation.evaluate.evaluate` returned.
         predictions: Its rows, one a test clip.
         log: Trainer records in order.
         verify: The integrity report: ``checks`` and ``clips``.

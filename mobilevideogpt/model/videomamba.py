@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
-from mobilevideogpt.model.scan import conv_kernel, selective_scan
+from mobilevideogpt.model.kernels.scan import conv_kernel, selective_scan
 
 NORM_EPS = 1e-5
 CLIP_WIDTH = 512  # of the alignment head that the checkpoints carry

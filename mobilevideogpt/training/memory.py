@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from mobilevideogpt.model.configuration import DTYPES, MobileVideoGPTConfig
-from mobilevideogpt.model.lora import kernels_take
+from mobilevideogpt.model.kernels.lora import kernels_take
 from mobilevideogpt.training.arguments import Launch, TrainingSettings, faster_ways
 from mobilevideogpt.training.batches import recorded_multiple
 

@@ -18,8 +18,8 @@ from mobilevideogpt.data.features import PIXELS, FeatureStore, UncachedFeatures
 from mobilevideogpt.files import write_json
 from mobilevideogpt.model.modeling import read_config
 from mobilevideogpt.training.arguments import TrainingSettings
+from mobilevideogpt.training.finetune import finetune, peak_memory_bytes
 from mobilevideogpt.training.launch import stop_with_who_waits
-from mobilevideogpt.training.run import finetune, peak_memory_bytes
 
 STEPS = 2  # Adam's moments exist from the second
 

@@ -13,7 +13,6 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from one_colour import one_colour  # in this folder
 
 from mobilevideogpt.data.features import NAMES, FeatureStore, extract_features, feature_key
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
@@ -22,6 +21,7 @@ from mobilevideogpt.files import file_digest
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.video.pixels import VIDEO_MEAN, VIDEO_STD
+from tests.data.one_colour import one_colour
 
 CLIP = str(Path(__file__).parents[1] / "parity/00000340.mp4")
 SETTINGS = {"dtype": "float16", "frames": 16}

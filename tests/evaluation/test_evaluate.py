@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.evaluation.evaluate import evaluate
 from mobilevideogpt.evaluation.generation import load_for_inference, predict, predict_clip
-from mobilevideogpt.evaluation.run import evaluate
 from mobilevideogpt.model.adapter import load_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 

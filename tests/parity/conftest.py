@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-import weights
-from measure import Measured
 
 from mobilevideogpt import MobileVideoGPTForConditionalGeneration
+from tests.parity import weights
+from tests.parity.measure import Measured
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Everything the goldens hold, computed by this package: ``python tests/parity/measure.py`` prints the errors.
+"""Everything the goldens hold, computed by this package: ``python -m tests.parity.measure`` prints the errors.
 
 ``golden.safetensors`` was computed with the original code (github.com/Amshaker/Mobile-VideoGPT, c82a4cb) on the seeded
 weights of ``weights.py``; ``golden.json`` says what each tensor is and how near one should come.
@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-import weights
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from mobilevideogpt import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.model.selection import frame_scores, select_frames
 from mobilevideogpt.video.decoding import read_frames
 from mobilevideogpt.video.pixels import context_pixels, video_pixels
+from tests.parity import weights
 
 HERE = Path(__file__).parent
 CLIP = HERE / "00000340.mp4"

@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-import weights
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, CLIPVisionModel, Qwen2Config, Qwen2ForCausalLM
 
 from mobilevideogpt import MobileVideoGPTForConditionalGeneration, MobileVideoGPTProcessor
+from tests.parity import weights
 
 load = MobileVideoGPTForConditionalGeneration.from_pretrained
 GEOMETRIES = {

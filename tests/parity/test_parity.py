@@ -1,13 +1,13 @@
 import pytest
 import torch
-import weights
-from measure import ABOUT, GOLDEN, LEFT_OUT, NAMES, expanded, probed
 from transformers import AutoProcessor
 
 from mobilevideogpt import MobileVideoGPTConfig, MobileVideoGPTForConditionalGeneration, MobileVideoGPTProcessor
 from mobilevideogpt.data.prompts import VIDEO, encode_turns, with_video
 from mobilevideogpt.model.selection import frame_scores, select_frames
 from mobilevideogpt.video.sampling import frame_indices
+from tests.parity import weights
+from tests.parity.measure import ABOUT, GOLDEN, LEFT_OUT, NAMES, expanded, probed
 
 ROLES = {"human": "user", "gpt": "assistant"}
 # Prompts for pictures, which this package does not take, and one recorded without its text.

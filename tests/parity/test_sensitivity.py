@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-import weights
-from measure import ABOUT, expanded
+
+from tests.parity import weights
+from tests.parity.measure import ABOUT, expanded
 
 # Largest and mean change of the supervised logits of sample A when one parameter is jittered by a tenth of its spread.
 TABLE = ABOUT["sensitivity"]["params"]

@@ -2,13 +2,13 @@ import json
 
 import pytest
 import torch
-import weights
-from measure import ABOUT, expanded
-from test_parity import ROLES
 from transformers import AutoProcessor
 
 from mobilevideogpt import MobileVideoGPTForConditionalGeneration, MobileVideoGPTProcessor
 from mobilevideogpt.data.prompts import SUPERVISED, VIDEO, encode_turns
+from tests.parity import weights
+from tests.parity.measure import ABOUT, expanded
+from tests.parity.test_parity import ROLES
 
 PROMPTS = ABOUT["prompts"]
 QWEN_TOKENS = ("<|endoftext|>", *SUPERVISED, "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>")

@@ -18,7 +18,7 @@ from mobilevideogpt.data.prompts import SUPERVISED
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.training.arguments import TrainingSettings
-from mobilevideogpt.training.run import finetune
+from mobilevideogpt.training.finetune import finetune
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 16

@@ -15,7 +15,7 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.adapter import load_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training.run import locked, unmoved
+from mobilevideogpt.training.finetune import locked, unmoved
 from mobilevideogpt.training.trainer import MARKER, mark, marker_of
 
 STEPS = 6  # 5 clips by 2 in 2 epochs

@@ -14,7 +14,7 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.adapter import load_finetuned, merge_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training import run as training_run
+from mobilevideogpt.training import finetune as finetune_module
 from mobilevideogpt.training.arguments import TrainingSettings
 from mobilevideogpt.training.trainer import MARKER, parameter_groups
 
@@ -33,9 +33,9 @@ def from_base(project, **options):
 def full(project, tmp_path_factory):
     """An uninterrupted run: its record, its folder, and the model as it was in memory at its end."""
     folder, models = tmp_path_factory.mktemp("full") / "run", []
-    load = training_run.load_for_training
+    load = finetune_module.load_for_training
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_run, "load_for_training", lambda *given: models.append(load(*given)) or models[0])
+        patch.setattr(finetune_module, "load_for_training", lambda *given: models.append(load(*given)) or models[0])
         record = project.finetune(folder, **FULL)
     return record, folder, models[0]
 
@@ -102,7 +102,7 @@ def test_whole_weights_of_another_shape_are_refused(full, project, tmp_path):
 
 
 def test_norms_and_biases_of_the_language_model_do_not_decay(project):
-    model = training_run.load_for_training(project.settings(**FULL), project.base)
+    model = finetune_module.load_for_training(project.settings(**FULL), project.base)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, {"language_model": 1e-3, "projectors": 1e-4}, weight_decay=0.1)
     assert {(group["kind"], group["weight_decay"]) for group in groups} == {

@@ -8,8 +8,8 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.files import file_digest, write_json
 from mobilevideogpt.model.modeling import encoder_state_digest, load_encoders
 from mobilevideogpt.sample.render import ClipSpec, write_clip
+from mobilevideogpt.training.finetune import finetune
 from mobilevideogpt.training.preflight import preflight
-from mobilevideogpt.training.run import finetune
 
 
 @pytest.fixture(scope="module")

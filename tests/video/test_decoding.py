@@ -5,10 +5,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from corpus import draw, turned
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.video.decoding import VideoInfo, read_frames
+from tests.video.corpus import draw, turned
 
 PARITY = Path(__file__).parents[1] / "parity"
 

@@ -171,7 +171,7 @@ TABLE = [
             touch("dataset/squats/0001.mp4"),
             touch("mobilevideogpt/sample/base/model.safetensors"),
             touch("workflow_scripts/features.py"),
-            touch("mobilevideogpt/training/run.py"),
+            touch("mobilevideogpt/training/finetune.py"),
             touch("rules/finetune.smk"),
             touch("config.yaml"),
         ),
@@ -180,7 +180,7 @@ TABLE = [
     Row(
         "remarks: in a module, a script, the rules, the settings",
         all_of(
-            append("mobilevideogpt/training/run.py", "\n# a remark\n"),
+            append("mobilevideogpt/training/finetune.py", "\n# a remark\n"),
             edit("workflow_scripts/finetune.py", '"""Rule', '"""The rule'),
             append("rules/finetune.smk", "\n# a remark\n"),
             append("config.yaml", "\n# a remark\n"),
@@ -191,7 +191,7 @@ TABLE = [
         "code, settings and a library that this run does not use",
         all_of(
             append("mobilevideogpt/sample/render.py", REMARK),
-            append("mobilevideogpt/data/hub.py", REMARK),
+            append("mobilevideogpt/hub/clips.py", REMARK),
             append("workflow_scripts/export.py", REMARK),
             set_to(dataset={"hub_clips_per_exercise": 7}),
             upgrade("matplotlib"),
@@ -249,17 +249,17 @@ TABLE = [
         append("mobilevideogpt/video/sampling.py", REMARK),
         {*CHECK, "find_duplicates", "preflight", *FEATURES},
     ),
-    Row("checker", append("mobilevideogpt/video/probe_child.py", REMARK), {*CHECK, "find_duplicates", *FEATURES}),
+    Row("checker", append("mobilevideogpt/video/clip_check_worker.py", REMARK), {*CHECK, "find_duplicates", *FEATURES}),
     Row(
         "selective scan, which the encoder imports",
-        append("mobilevideogpt/model/scan.py", REMARK),
+        append("mobilevideogpt/model/kernels/scan.py", REMARK),
         {"preflight", *FEATURES},
     ),
-    Row("join of labels", append("mobilevideogpt/data/labels.py", REMARK), {"check_clips", *ANSWERS}),
+    Row("join of labels", append("mobilevideogpt/annotations/labels.py", REMARK), {"check_clips", *ANSWERS}),
     Row("script of the features", append("workflow_scripts/features.py", REMARK), FEATURES),
     Row("rehearsal", append("mobilevideogpt/training/rehearsal.py", REMARK), {"preflight", *TRAINING}),
     Row("trainer", append("mobilevideogpt/training/trainer.py", REMARK), {"preflight", *TRAINING}),
-    Row("plots of the training", append("mobilevideogpt/training/plots.py", REMARK), TRAINING),
+    Row("plots of the training", append("mobilevideogpt/training/curves.py", REMARK), TRAINING),
     Row("metrics", append("mobilevideogpt/evaluation/metrics.py", REMARK), AFTER_TRAINING),
     Row(
         "report and its template",

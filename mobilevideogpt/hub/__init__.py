@@ -1,0 +1,1 @@
+"""The Hugging Face hub: checkpoints and clips are downloaded here."""

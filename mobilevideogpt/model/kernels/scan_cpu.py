@@ -1,0 +1,184 @@
+"""The selective scan on the CPU, and the convolution before it, compiled by Numba; forward only.
+
+A block of channels walks along its sequence with its states in the first-level cache. The loops over the channels are
+written so that LLVM turns them into vector instructions, hence the exponential of our own.
+"""
+
+import ctypes
+import math
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+
+import numba
+import numpy as np
+import torch
+from numpy.polynomial import Chebyshev, Polynomial
+from torch import Tensor
+
+CHANNELS, TOKENS = 64, 32  # of a block of the scan, of the convolution
+LOG2_E = np.float32(math.log2(math.e))
+LEAST, MOST = np.float32(-126), np.float32(126)  # powers of 2 that float32 holds with all its digits
+ROUND = np.float32(1.5 * 2**23)  # added and taken off again, it rounds to whole numbers
+ONE, TWO = np.float32(1), np.float32(2)
+PROCESS = os.getpid()
+try:
+    GNU_PARALLEL = ctypes.CDLL(None).GOMP_parallel  # of the OpenMP that PyTorch has loaded
+except (AttributeError, OSError, TypeError):  # it has another one
+    GNU_PARALLEL = None
+# Once glibc has seen a block of nearly 32 MB freed, it hands memory back to the system beyond 64 MB only (mallopt(3)).
+# What one clip takes in a layer then stays for the next; else a sixth of the encoder's time goes into new pages.
+torch.empty(2**25 - 2**14, dtype=torch.uint8)
+
+
+def _series(function, degree: int, low: float, high: float) -> tuple[np.float32, ...]:
+    """Coefficients of the polynomial that meets ``function`` between ``low`` and ``high``, lowest power first."""
+    fitted = Chebyshev.interpolate(function, degree, [low, high]).convert(kind=Polynomial)
+    return tuple(np.float32(c) for c in fitted.coef)
+
+
+# (2**f - 1) / f, and log(1 + w) / r by r**2 where w = 2 r / (1 - r): exact where f or w is small, as most steps are
+POWER = _series(lambda f: np.expm1(f * math.log(2)) / f, 5, -0.5, 0.5)
+LOG = _series(lambda square: 2 * np.arctanh(np.sqrt(square)) / np.sqrt(square), 5, 0, 1 / 9)
+
+
+def _compiled(function):
+    """Compile on the first call, and keep that on disk for the processes to come."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither __pycache__ nor the user's cache can be written: each process compiles, in 2 s
+        return numba.njit(**options)(function)
+
+
+@_compiled
+def _exp2(x):
+    """2**x for x up to 126; what is below -126 counts as that."""
+    x = max(x, LEAST)
+    shifted = x + ROUND  # its low bits hold the whole part
+    f = x - (shifted - ROUND)
+    c0, c1, c2, c3, c4, c5 = POWER
+    power = ONE + f * (c0 + f * (c1 + f * (c2 + f * (c3 + f * (c4 + f * c5)))))
+    exponent = np.float32(shifted).view(np.int32) << 23
+    return np.int32(np.float32(power).view(np.int32) + exponent).view(np.float32)
+
+
+@_compiled
+def _softplus(x):
+    w = _exp2(-abs(x) * LOG2_E)
+    r = w / (TWO + w)
+    s = r * r
+    c0, c1, c2, c3, c4, c5 = LOG
+    return max(x, np.float32(0)) + r * (c0 + s * (c1 + s * (c2 + s * (c3 + s * (c4 + s * c5)))))
+
+
+@_compiled
+def _silu(x):
+    return x / (ONE + _exp2(min(-x * LOG2_E, MOST)))
+
+
+@_compiled
+def _scan_block(u, delta, z, strides, A, B, C, D, delta_bias, y, reverse, clip, first):
+    """Fill a block of channels of one clip's ``y``, ``(B, L, D)``.
+
+    ``u``, ``delta`` and ``z`` are flat, with the strides of clip and token of each in ``strides``; ``A`` is ``(N, D)``
+    and for powers of 2; ``B`` and ``C`` are ``(B, L, N)``. All are float32.
+    """
+    (_, length, n_states), width = B.shape, min(CHANNELS, len(D) - first)
+    A, D, delta_bias = A[:, first : first + width], D[first : first + width], delta_bias[first : first + width]
+    a, state = A.copy(), np.zeros((n_states, width), np.float32)
+    step, x, out = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    u_clip, u_token, delta_clip, delta_token, z_clip, z_token = strides
+    for passed in range(length):
+        t = length - 1 - passed if reverse else passed
+        u_t = u[clip * u_clip + t * u_token + first :][:width]  # slices of what lies together: vector loads
+        delta_t = delta[clip * delta_clip + t * delta_token + first :][:width]
+        z_t = z[clip * z_clip + t * z_token + first :][:width]
+        y_t = y[clip, t, first : first + width]
+        for d in range(width):
+            step[d] = _softplus(delta_t[d] + delta_bias[d])
+            x[d] = step[d] * u_t[d]
+            out[d] = D[d] * u_t[d]
+        for n in range(n_states):
+            b, c = B[clip, t, n], C[clip, t, n]
+            for d in range(width):
+                s = _exp2(step[d] * a[n, d]) * state[n, d] + x[d] * b
+                state[n, d] = s
+                out[d] += s * c
+        for d in range(width):
+            y_t[d] = out[d] * _silu(z_t[d])
+
+
+@_compiled
+def _conv_block(x, strides, weight, bias, y, reverse, clip, first):
+    """Fill a block of tokens of one clip's ``y``, ``(B, L, D)``, from flat ``x``; ``weight`` is ``(taps, D)``."""
+    taps, (_, length, width) = len(weight), y.shape
+    total = np.empty(width, np.float32)
+    x_clip, x_token = strides
+    for t in range(first, min(first + TOKENS, length)):
+        y_t = y[clip, t]
+        total[:] = bias
+        for back in range(taps):
+            seen = t + back if reverse else t - back
+            if 0 <= seen < length:
+                x_t = x[clip * x_clip + seen * x_token :][:width]
+                for d in range(width):
+                    total[d] += weight[taps - 1 - back, d] * x_t[d]
+        for d in range(width):
+            y_t[d] = _silu(total[d])
+
+
+def cpu_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False) -> Tensor:
+    """`mobilevideogpt.model.videomamba.Convolution` without a gradient; as `conv_triton.triton_conv_silu`."""
+    flat, strides = _flat(x.mT)
+    y = torch.empty(x.shape, dtype=torch.float32)
+    arrays = [t.detach().float().contiguous().numpy() for t in (weight[:, 0].mT, bias, y)]
+    blocks = product(range(len(x)), range(0, x.shape[1], TOKENS))
+    _share_out(lambda block: _conv_block(flat, strides, *arrays, reverse, *block), blocks)
+    return y.to(x.dtype)
+
+
+def cpu_scan(u, delta, A, B, C, D, z, delta_bias, reverse: bool = False) -> Tensor:
+    """`mobilevideogpt.model.kernels.scan.selective_scan` without a gradient, on as many threads as PyTorch may use."""
+    flat, strides = zip(*(_flat(t) for t in (u, delta, z)), strict=True)
+    y = torch.empty_like(u.mT, dtype=torch.float32, memory_format=torch.contiguous_format)
+    matrices = (A.float().mT * LOG2_E.item(), B.float().mT, C.float().mT, D.float(), delta_bias.float(), y)
+    arrays = [t.detach().contiguous().numpy() for t in matrices]
+    blocks = product(range(len(u)), range(0, u.shape[1], CHANNELS))
+    _share_out(lambda block: _scan_block(*flat, sum(strides, ()), *arrays, reverse, *block), blocks)
+    return y.mT.to(u.dtype)
+
+
+def _share_out(call: Callable, blocks: Iterable) -> None:
+    """Call ``call(block)`` for all blocks, on as many threads as PyTorch may use.
+
+    Where they can be had, these are PyTorch's own: after each of its operations they wait for the next one in a loop
+    that takes a core for milliseconds. In a forked process they are gone.
+    """
+    threads, left, errors = torch.get_num_threads(), iter(list(blocks)), []
+
+    def work(_=None):
+        try:
+            for block in left:
+                call(block)
+        except BaseException as error:  # which would be lost on its way through C
+            errors.append(error)
+
+    if threads == 1:
+        work()
+    elif GNU_PARALLEL and os.getpid() == PROCESS:
+        GNU_PARALLEL(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(work), None, threads, 0)
+    else:
+        with ThreadPoolExecutor(threads) as pool:  # not Numba's own threads: those do not survive a fork
+            list(pool.map(work, range(threads)))
+    if errors:
+        raise errors[0]
+
+
+def _flat(t: Tensor) -> tuple[np.ndarray, tuple[int, int]]:
+    """The memory of ``(B, D, L)`` in float32, where channels are neighbours, and the strides of clip and token."""
+    t = t.detach().float().mT
+    t = t if t.stride(2) == 1 else t.contiguous()
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
+    return t.as_strided((reach,), (1,)).numpy(), t.stride()[:2]

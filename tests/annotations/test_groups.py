@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mobilevideogpt.annotations.groups import RECORDING, groups_of, read_workers, recordings_of
+from mobilevideogpt.annotations.manifest import Clip
+from mobilevideogpt.errors import InputError
+
+
+def together(names, **options):
+    """Names that are of one recording, as sets of two or more."""
+    found = {}
+    for path, recording in recordings_of([f"dataset/{name}.mp4" for name in names], **options).items():
+        found.setdefault(recording, set()).add(path.removeprefix("dataset/").removesuffix(".mp4"))
+    return sorted(map(sorted, (group for group in found.values() if len(group) > 1)))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a/00018209", "a/00018209_1", "a/00018209_14"], [["a/00018209", "a/00018209_1", "a/00018209_14"]]),
+        (["a/00018209_1", "a/00018209_2"], [["a/00018209_1", "a/00018209_2"]]),  # the original is not there
+        (["a/00018209", "a/00018209-reencoded"], [["a/00018209", "a/00018209-reencoded"]]),
+        (["a/00018209_1_mirrored", "a/00018209_trim"], [["a/00018209_1_mirrored", "a/00018209_trim"]]),
+        (["a/00018209", "b/00018209_1"], [["a/00018209", "b/00018209_1"]]),
+        (["a/20260101_093000", "a/20260101_094500"], []),  # a phone's date and time
+        (["a/squat_1", "a/squat_2"], []),
+        (["a/squat_1", "a/squat_2", "a/squat_1_2"], [["a/squat_1", "a/squat_1_2"]]),
+        (["a/squat", "a/squat_1", "a/squat_2"], [["a/squat", "a/squat_1", "a/squat_2"]]),
+        (
+            ["a/squat", "a/squat_mirrored", "a/squat-trimmed", "a/squat_deep"],
+            [["a/squat", "a/squat-trimmed", "a/squat_mirrored"]],
+        ),
+        (["a/0001", "b/0001"], []),
+    ],
+)
+def test_a_recording_is_told_from_the_name(names, expected):
+    assert together(names) == expected
+
+
+def test_the_schema_holds_the_same_rule():
+    schema = yaml.safe_load((Path(__file__).parents[2] / "config/schema.yaml").read_text())
+    assert schema["properties"]["annotations"]["properties"]["recording_pattern"]["default"] == RECORDING
+
+
+def test_another_rule_can_tell_the_recording():
+    names = ["a/p01_deep", "b/p01_arms", "a/p02_deep", "a/other"]
+    assert together(names, pattern=r".*/(p\d+)_.*") == [["a/p01_deep", "b/p01_arms"]]
+
+
+@pytest.mark.parametrize(("pattern", "part"), [("(", "annotations.recording_pattern '('"), (r".*/\d+", "has no group")])
+def test_a_rule_that_tells_nothing_is_refused(pattern, part):
+    with pytest.raises(InputError) as error:
+        recordings_of(["dataset/a/1.mp4"], pattern)
+    assert part in str(error.value)
+
+
+def test_recordings_and_workers_join_in_chains():
+    recordings = {"a": "1", "b": "1", "c": "2", "d": "3", "e": "4", "f": "5"}
+    assert groups_of(recordings, {"b": "w", "c": "w", "d": "v", "x": "v"}) == [["a", "b", "c"], ["d"], ["e"], ["f"]]
+    # a recording and a worker of the same name are two things
+    assert groups_of({"a": "1", "b": "2"}, {"b": "1"}) == [["a"], ["b"]]
+
+
+CLIPS = [Clip(f"dataset/{exercise}/{i}.mp4", exercise) for exercise, i in (("a", 1), ("a", 2), ("b", 3), ("b", "3_1"))]
+
+
+def test_workers_are_read_for_the_clips_that_have_one(write):
+    records = [
+        {"video_path": "./1.mp4", "worker_id": 7},
+        {"video_path": "a/2.mp4", "worker_id": None},
+        {"video_path": "short_clips/3.mp4", "worker_id": "7"},
+        {"video_path": "./99.mp4", "worker_id": 8},
+    ]
+    path = write("dataset/workers.json", records)
+    workers = read_workers(path, CLIPS, "dataset")
+    assert workers == {"dataset/a/1.mp4": "7", "dataset/b/3.mp4": "7", "dataset/b/3_1.mp4": "7"}
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ({"1.mp4": 3}, "holds a dict"),
+        ([{"worker_id": 3}], "record 1: has no video_path"),
+        ([{"video_path": "1.mp4", "worker_id": [3]}], "record 1: the worker_id is a list"),
+        ([{"video_path": "1.mp4", "worker_id": n} for n in (3, 4)], "record 2"),
+    ],
+)
+def test_malformed_workers_are_refused_with_the_record(write, content, part):
+    path = write("dataset/workers.json", content)
+    with pytest.raises(InputError) as error:
+        read_workers(path, CLIPS, "dataset")
+    assert part in str(error.value) and "workers.json" in str(error.value)
