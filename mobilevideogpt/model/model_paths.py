@@ -1,0 +1,98 @@
+"""Where the base checkpoint and both encoders are, and which files they consist of. Standard library only."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mobilevideogpt.files import file_digest, json_digest, read_json
+
+DOWNLOADS = "checkpoints"  # folder of what is fetched from the hub
+RECORD = "fetched.json"  # in the folder of a repository that was fetched
+PATTERNS = {  # files that are fetched of a repository; None: all
+    "base": None,
+    "image_encoder": ["config.json", "pytorch_model.bin"],
+}
+
+
+@dataclass(frozen=True)
+class ModelPaths:
+    """Paths of the base checkpoint's folder, of VideoMamba's ``.pth`` and of CLIP's folder.
+
+    An encoder is None where the base checkpoint contains it.
+    """
+
+    base: str
+    video_encoder: str | None = None
+    image_encoder: str | None = None
+
+    @classmethod
+    def from_mapping(cls, values: Mapping) -> "ModelPaths":
+        """Pick the three paths from a mapping that contains more, ``base.json`` or the setting ``model``."""
+        return cls(**{name: values.get(name) for name in cls.__dataclass_fields__})
+
+    @property
+    def named(self) -> dict[str, str | None]:
+        """The three paths by name."""
+        return asdict(self)
+
+    @property
+    def encoders(self) -> dict[str, str | None]:
+        """Keyword arguments of `MobileVideoGPTForConditionalGeneration.from_pretrained` beside the base."""
+        return {"video_encoder": self.video_encoder, "image_encoder": self.image_encoder}
+
+    def local(self) -> "ModelPaths":
+        """Return the paths with the download folder in front of those that name a repository of the hub."""
+        return ModelPaths(**{n: p if _is_local(p) else f"{DOWNLOADS}/{p}" for n, p in self.named.items()})
+
+    def files(self) -> list[str]:
+        """List the files that identify the model: local ones, and the record of each repository."""
+        paths = [Path(path) for path in self.named.values() if path]
+        files = [file for path in paths for file in (sorted(path.glob("*")) if path.is_dir() else [path])]
+        records = [f"{DOWNLOADS}/{name}/{RECORD}" for name in repositories(self.named)]
+        return [str(file) for file in files if file.is_file()] + records
+
+
+def _is_local(path: str | None) -> bool:
+    return path is None or Path(path).exists()
+
+
+def repositories(model: Mapping) -> dict[str, dict]:
+    """Return ``revision`` and ``patterns`` (files to fetch) of each hub repository that the setting ``model`` names.
+
+    A path that exists on the disk names no repository. ``owner/name/file.pth`` names one file of a repository.
+    """
+    wanted = {}
+    for name in ModelPaths.__dataclass_fields__:
+        if not _is_local(path := model[name]):
+            repository = Path(*Path(path).parts[:2]).as_posix()
+            patterns = PATTERNS[name] if name in PATTERNS else [Path(path).name]
+            wanted[repository] = {"revision": model.get(f"{name}_revision"), "patterns": patterns}
+    return wanted
+
+
+def describe(paths: ModelPaths, files: Iterable[str]) -> dict:
+    """Describe a model by the SHA-256 of its files.
+
+    Args:
+        paths: Where base and encoders are.
+        files: As `ModelPaths.files` lists them; a repository's record stands for the files that were fetched.
+
+    Returns:
+        What ``base.json`` contains: the three paths, ``files`` (path to SHA-256), and ``encoders_digest``, over the
+        files that contain the encoders' weights, which identifies them in the key of cached features.
+    """
+    digests: dict[str, str] = {}
+    for file in files:
+        if file.endswith(f"/{RECORD}"):
+            folder = file.removesuffix(RECORD)
+            digests |= {folder + name: digest for name, digest in read_json(file)["files"].items()}
+        else:
+            digests[file] = file_digest(file)
+    holders = [path or paths.base for path in paths.encoders.values()]
+    weights = {
+        digest
+        for file, digest in digests.items()
+        if Path(file).suffix in {".safetensors", ".bin", ".pth", ".pt"}
+        and any(Path(file) == Path(holder) or Path(holder) in Path(file).parents for holder in holders)
+    }
+    return {**paths.named, "files": digests, "encoders_digest": json_digest(sorted(weights))}
