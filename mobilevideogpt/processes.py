@@ -1,0 +1,70 @@
+"""Processes that end with their parent, and signals that reach them. Standard library and psutil only."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import psutil
+
+POLL_SECONDS = 1
+
+
+def terminate_with_parent(parent: int | None = None) -> None:
+    """Send this process SIGTERM once another process has ended, even if that one was killed.
+
+    A thread polls. This works on every system and for any ancestor, unlike Linux's parent-death signal.
+
+    Args:
+        parent: The process to watch; the immediate parent by default.
+    """
+    watched = os.getppid() if parent is None else parent
+    threading.Thread(target=_terminate_after, args=(watched,), daemon=True).start()
+
+
+def _terminate_after(parent: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(parent)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def ancestor_running(program: str) -> int | None:
+    """Return the PID of the nearest ancestor that runs ``program``, directly or through Python; None without one."""
+    return next((process.pid for process in psutil.Process().parents() if _runs(process, program)), None)
+
+
+def _runs(process: psutil.Process, program: str) -> bool:
+    try:
+        words = [os.path.basename(word) for word in process.cmdline()[:3]]
+    except psutil.Error:  # it has ended, or it belongs to another user
+        return False
+    return words[:1] == [program] or (program in words and words[0].startswith("python"))
+
+
+def forward_signals(to_command: str) -> None:
+    """Forward SIGINT and SIGTERM to those descendants of this process whose command is ``python <to_command> ...``.
+
+    The handlers that this process had run afterwards. A descendant may get a signal twice, as a terminal sends Ctrl-C
+    to all of them.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _forwarding(to_command, signal.getsignal(number)))
+
+
+def _forwarding(to_command: str, then: Callable | int | None) -> Callable:
+    def handler(number, frame):
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if to_command in process.cmdline()[1:2]:
+                    process.send_signal(number)
+        if callable(then):
+            then(number, frame)
+        elif then == signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    return handler
