@@ -1,14 +1,9 @@
-"""Rule describe_base: record which base and encoders are used, by the digests of their files."""
+"""Rule describe_base: describe the base checkpoint and the encoders by the digests of their files."""
 
-from mobilevideogpt.files import file_digest, read_json, write_json
+from mobilevideogpt.files import write_json
 from mobilevideogpt.log import log_to
+from mobilevideogpt.model.model_paths import ModelPaths, describe
 
 log_to(snakemake.log[0])
-digests = {}
-for file in snakemake.input.files:
-    if file.endswith("/fetched.json"):
-        folder = file.removesuffix("fetched.json")
-        digests |= {folder + name: digest for name, digest in read_json(file)["files"].items()}
-    else:
-        digests[file] = file_digest(file)
-write_json({**snakemake.params.model, "files": digests}, snakemake.output.record)
+paths = ModelPaths.from_mapping(snakemake.params.model)
+write_json(describe(paths, snakemake.input.files), snakemake.output.record)

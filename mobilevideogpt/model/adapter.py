@@ -23,7 +23,7 @@ from transformers import BitsAndBytesConfig
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
-from mobilevideogpt.model.checkpoint import load_pickled
+from mobilevideogpt.model.checkpoint_files import load_pickled
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 
 log = logging.getLogger(__name__)

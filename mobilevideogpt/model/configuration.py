@@ -6,33 +6,39 @@ import torch
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, CLIPVisionConfig, Qwen2Config
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}  # by the name of a precision
-FRAMES_PER_CHUNK = 8  # of which half go to the video encoder
-VIDEO_SIDE = 7  # tokens along each edge of a pooled video frame, and of a chunk after the projector
-CONTEXT_SIDE = 12  # tokens along each edge of a context image after the projector
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}  # by the setting `precision`
+FRAMES_PER_CHUNK = 8  # the video encoder receives half of them
+VIDEO_SIDE = 7  # tokens along each edge of a pooled video frame, and of a projected chunk
+CONTEXT_SIDE = 12  # tokens along each edge of a projected context image
+
+
+def count_visual_tokens(num_frames: int) -> int:
+    """Count the visual tokens of a video: those of each context image, then those of each chunk."""
+    return num_frames * CONTEXT_SIDE**2 + num_frames // FRAMES_PER_CHUNK * VIDEO_SIDE**2
 
 
 @strict
 class MobileVideoGPTConfig(Qwen2Config):
-    """Fields of the language model as in `Qwen2Config`; the defaults are the released 0.5B model.
+    """Fields of the language model as in `Qwen2Config`; the defaults describe the released 0.5B model.
 
-    Released checkpoints say nothing of the encoders' geometry; `from_pretrained` reads it from the tensors then.
+    A released ``config.json`` has no fields for the geometry of the encoders. `from_pretrained` then reads it from the
+    tensors.
 
     Args:
         video_hidden_size: Width of VideoMamba; its inner width is ``video_expand`` times that.
         video_num_layers: Blocks of VideoMamba.
-        video_state_size: Size of the state of each inner channel.
+        video_state_size: States of each inner channel.
         video_conv_kernel: Taps of the causal convolution.
-        video_num_frames: Frames of a clip as VideoMamba sees it.
+        video_num_frames: Frames of a clip that VideoMamba receives.
         image_hidden_size: Width of CLIP's vision tower.
-        image_intermediate_size: Width of its MLPs.
-        image_num_layers: Its layers; the last one is loaded and saved, but not used.
-        image_num_heads: Its attention heads.
+        image_intermediate_size: Width of the MLPs of CLIP.
+        image_num_layers: Layers of CLIP; the last one is loaded and saved, but not used.
+        image_num_heads: Attention heads of CLIP.
         image_size: Height and width of the frames in pixels, for both encoders.
         patch_size: Height and width of a patch in pixels, for both encoders.
         num_frames: Video frames and context images of a clip.
-        select_highest: Give VideoMamba the frames that receive most attention; the least otherwise.
-        video_token_id: The id that stands for a visual token in ``input_ids``.
+        select_highest: Give VideoMamba the frames with the highest attention scores; otherwise the lowest.
+        video_token_id: Placeholder id of a visual token in ``input_ids``.
     """
 
     model_type = "MobileVideoGPT_qwen"
@@ -65,21 +71,31 @@ class MobileVideoGPTConfig(Qwen2Config):
 
     @property
     def num_visual_tokens(self) -> int:
-        """Visual tokens of one video: every context image's, then every chunk's."""
-        return self.num_frames * CONTEXT_SIDE**2 + self.num_frames // FRAMES_PER_CHUNK * VIDEO_SIDE**2
+        """Visual tokens of one video."""
+        return count_visual_tokens(self.num_frames)
+
+    @property
+    def patches_per_side(self) -> int:
+        """Patches along each edge of a frame, for both encoders."""
+        return self.image_size // self.patch_size
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of a frame, for both encoders."""
+        return self.patches_per_side**2
 
     @property
     def feature_shapes(self) -> dict[str, tuple[int, int, int]]:
-        """Shapes of what the encoders say of one clip: ``(chunks, tokens, width)`` and ``(frames, tokens, width)``."""
+        """Shapes of the features of one clip: ``(chunks, tokens, width)`` and ``(frames, tokens, width)``."""
         chunks = self.num_frames // FRAMES_PER_CHUNK
         return {
             "video_features": (chunks, self.video_num_frames // chunks * VIDEO_SIDE**2, self.video_hidden_size),
-            "context_features": (self.num_frames, (self.image_size // self.patch_size) ** 2, self.image_hidden_size),
+            "context_features": (self.num_frames, self.num_patches, self.image_hidden_size),
         }
 
     @property
     def clip_config(self) -> CLIPVisionConfig:
-        """The context encoder as transformers describes it."""
+        """Configuration of the context encoder in transformers' terms."""
         config = CLIPVisionConfig(
             hidden_size=self.image_hidden_size,
             intermediate_size=self.image_intermediate_size,
@@ -88,7 +104,7 @@ class MobileVideoGPTConfig(Qwen2Config):
             image_size=self.image_size,
             patch_size=self.patch_size,
         )
-        config._attn_implementation = "sdpa"  # always in float32, so never flash attention
+        config._attn_implementation = "sdpa"  # the encoder is float32, which flash attention does not support
         return config
 
 

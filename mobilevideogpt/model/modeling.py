@@ -3,7 +3,6 @@
 Module names are the keys of the released checkpoints. Shapes: B videos of F frames, P chunks of 8 frames, L tokens.
 """
 
-import hashlib
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,16 +18,18 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, Qwen2PreTrained
 from transformers.utils import can_return_tuple
 
 from mobilevideogpt.files import write_json
-from mobilevideogpt.model.checkpoint import official_config, read_checkpoint
+from mobilevideogpt.model.checkpoint import read_checkpoint
 from mobilevideogpt.model.clip import ImageTower
 from mobilevideogpt.model.configuration import CONTEXT_SIDE, FRAMES_PER_CHUNK, VIDEO_SIDE, MobileVideoGPTConfig
+from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.model.official_layout import official_config
 from mobilevideogpt.model.projector import Projector
 from mobilevideogpt.model.selection import frame_scores, select_frames
 from mobilevideogpt.model.videomamba import Mixer, VideoMamba, VideoTower, init_mixer
 
 
 class MobileVideoGPTPreTrainedModel(Qwen2PreTrainedModel):
-    """What transformers needs to know of both classes below."""
+    """Settings of transformers that both classes below share."""
 
     config_class = MobileVideoGPTConfig
     config: MobileVideoGPTConfig
@@ -62,7 +63,7 @@ class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
     def encode_video(self, pixel_values_videos: Tensor, pixel_values_context: Tensor) -> tuple[Tensor, Tensor]:
         """See `MobileVideoGPTForConditionalGeneration.encode_video`."""
         self._check_pixels(pixel_values_videos, pixel_values_context)
-        # Frozen encoders say the same whether autocast is on or off, and so the same as features computed beforehand.
+        # Without autocast, frozen encoders give the features that were computed beforehand, to the bit.
         frozen = not any(p.requires_grad for p in self.vision_tower.parameters())
         device = pixel_values_videos.device.type
         with torch.autocast(device, enabled=False) if frozen else nullcontext():
@@ -70,14 +71,14 @@ class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
 
     def _check_pixels(self, *pixels: Tensor | None) -> None:
         side, frames = self.config.image_size, self.config.num_frames
-        if frames != 2 * self.config.video_num_frames:  # half of each chunk's frames, all in one clip, as trained
+        if frames != 2 * self.config.video_num_frames:  # half of each chunk's frames, in one clip, as in training
             raise ValueError(
-                f"num_frames is {frames}; it has to be twice video_num_frames, {self.config.video_num_frames}"
+                f"num_frames is {frames}; set it to twice video_num_frames, which is {self.config.video_num_frames}"
             )
         for name, given in zip(("pixel_values_videos", "pixel_values_context"), pixels, strict=True):
             if given is None or given.dim() != 5 or given.shape[1:] != (frames, 3, side, side):
                 found = "missing" if given is None else f"of shape {tuple(given.shape)}"
-                raise ValueError(f"{name} is {found}; the model takes (clips, {frames}, 3, {side}, {side})")
+                raise ValueError(f"{name} is {found}; give pixels of shape (clips, {frames}, 3, {side}, {side})")
 
     def _encode_video(self, pixel_values_videos: Tensor, pixel_values_context: Tensor) -> tuple[Tensor, Tensor]:
         frames = pixel_values_videos.unflatten(1, (-1, FRAMES_PER_CHUNK))  # (B, P, 8, 3, H, W)
@@ -88,13 +89,13 @@ class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
         chosen = select_frames(scores, count, self.config.select_highest)  # (B, P, count)
         frames = frames.gather(2, chosen[..., None, None, None].expand(-1, -1, -1, *frames.shape[3:]))
         video = self.vision_tower(frames.flatten(1, 2))  # (B, P * count, N, Wv)
-        side = self.config.image_size // self.config.patch_size
+        side = self.config.patches_per_side
         grid = video.mT.unflatten(-1, (side, side)).flatten(0, 1)  # (B * P * count, Wv, side, side)
         pooled = F.adaptive_avg_pool2d(grid, VIDEO_SIDE).flatten(2).mT  # (B * P * count, 49, Wv)
         return pooled.unflatten(0, (len(context), -1, count)).flatten(2, 3), context
 
     def project(self, video_features: Tensor, context_features: Tensor) -> Tensor:
-        """Visual tokens ``(B, num_visual_tokens, hidden_size)``: every context image's, then every chunk's."""
+        """Project features to visual tokens ``(B, num_visual_tokens, hidden_size)``, context images before chunks."""
         context = self.image_mm_projector(context_features.flatten(0, 1))  # (B * F, 144, hidden_size)
         video = self.mm_projector(video_features.flatten(0, 1))  # (B * P, 49, hidden_size)
         n = len(video_features)
@@ -114,15 +115,15 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         self.post_init()
 
     def encode_video(self, pixel_values_videos: Tensor, pixel_values_context: Tensor) -> tuple[Tensor, Tensor]:
-        """What the frozen encoders say of a video; no graph is recorded unless the encoders' parameters ask for it.
+        """Encode videos; autograd records nothing unless the parameters of the encoders require a gradient.
 
         Args:
-            pixel_values_videos: Frames as VideoMamba takes them, ``(B, F, 3, H, W)``.
-            pixel_values_context: The same frames as CLIP takes them, ``(B, F, 3, H, W)``.
+            pixel_values_videos: Frames standardised for VideoMamba, ``(B, F, 3, H, W)``.
+            pixel_values_context: The same frames standardised for CLIP, ``(B, F, 3, H, W)``.
 
         Returns:
-            Video features ``(B, P, 196, video_hidden_size)`` of the frames that receive most attention, and context
-            features ``(B, F, 196, image_hidden_size)``.
+            Video features ``(B, P, 196, video_hidden_size)`` of the frames with the highest attention scores, and
+            context features ``(B, F, 196, image_hidden_size)``.
         """
         return self.model.encode_video(pixel_values_videos, pixel_values_context)
 
@@ -134,30 +135,30 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         pixel_values_videos: Tensor | None = None,
         pixel_values_context: Tensor | None = None,
     ) -> Tensor:
-        """Token embeddings ``(B, L, hidden_size)`` with the visual tokens, in order, where ``video_token_id`` stands.
+        """Embed tokens, ``(B, L, hidden_size)``, and replace each ``video_token_id`` by the next visual token.
 
         Raises:
-            ValueError: If videos and placeholders do not match. In training on a GPU, which is not waited for, it is
-                CUDA's own error of a failed assertion.
+            ValueError: If videos and placeholders do not match. Training on a GPU does not wait for this check; there
+                the error is CUDA's failed assertion.
         """
         if pixel_values_videos is not None or pixel_values_context is not None:
             video_features, context_features = self.encode_video(pixel_values_videos, pixel_values_context)
         if (video_features is None) != (context_features is None):
-            raise ValueError("a video's features come in pairs: give both video_features and context_features")
+            raise ValueError("features of one encoder are missing; give both video_features and context_features")
         places = input_ids == self.config.video_token_id
         expected = 0 if video_features is None else len(video_features) * self.config.num_visual_tokens
-        if self.training and places.is_cuda:  # to wait for the number would leave the GPU idle in every step
-            torch._assert_async(places.sum() == expected, "input_ids hold too many or too few visual placeholders")
+        if self.training and places.is_cuda:  # waiting for the number would leave the GPU idle in every step
+            torch._assert_async(places.sum() == expected, "input_ids have too many or too few visual placeholders")
         elif (found := int(places.sum())) != expected:
             raise ValueError(
-                f"input_ids hold {found} visual placeholders (id {self.config.video_token_id}), the videos given fill "
-                f"{expected}: each video stands as {self.config.num_visual_tokens} of them"
+                f"input_ids have {found} visual placeholders (id {self.config.video_token_id}), but the given videos "
+                f"have {expected} visual tokens; write {self.config.num_visual_tokens} placeholders for each video"
             )
         embeds = self.get_input_embeddings()(input_ids.masked_fill(places, 0))
         if not expected:
             return embeds
         visual = self.model.project(video_features, context_features).to(embeds.device, embeds.dtype)
-        # Not masked_scatter: its gradient has to ask the device how many there are.
+        # Not masked_scatter: its backward pass waits for the device to count the placeholders.
         positions = torch.nonzero_static(places.flatten(), size=expected)[:, 0]
         return embeds.flatten(0, 1).index_copy(0, positions, visual.flatten(0, 1)).view_as(embeds)
 
@@ -183,21 +184,23 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
 
         Args:
             input_ids: ``(B, L)``, a video as ``num_visual_tokens`` copies of ``video_token_id``.
-            attention_mask: ``(B, L)`` including what the cache holds; either side may be padded.
-            labels: ``(B, L)``, -100 where nothing is asked; the shift by one happens here.
-            logits_to_keep: As in transformers. With labels and 0, logits are computed only at those positions that
-                predict a label in some row, and are returned for these.
-            num_items_in_batch: What the summed loss is divided by, instead of the number of labels here.
+            attention_mask: ``(B, L)`` including the cached positions; either side may be padded.
+            labels: ``(B, L)``, -100 at unsupervised positions; this method shifts them by one.
+            logits_to_keep: As in transformers. With labels and 0, logits are computed and returned only at positions
+                that predict a label in some row.
+            num_items_in_batch: Divisor of the summed loss, instead of the number of labels in this batch.
 
         Raises:
             ValueError: If videos and placeholders do not match, or not exactly one of ids and embeddings is given.
         """
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds")
+            raise ValueError(
+                "both or none of input_ids and inputs_embeds are given; give either input_ids or inputs_embeds"
+            )
         past = 0 if past_key_values is None else past_key_values.get_seq_length()
         if inputs_embeds is None:
             if past and video_features is None and pixel_values_videos is None:
-                # a generated placeholder is a word like any other
+                # A placeholder among generated tokens is embedded like any other token.
                 inputs_embeds = self.get_input_embeddings()(input_ids)
             else:
                 inputs_embeds = self.embed(
@@ -207,10 +210,10 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
                     pixel_values_videos=pixel_values_videos,
                     pixel_values_context=pixel_values_context,
                 )
-        if isinstance(attention_mask, Tensor) and attention_mask.dim() == 2:
-            if not past and position_ids is None and bool((attention_mask[:, :-1] >= attention_mask[:, 1:]).all()):
-                attention_mask = None  # padding behind the text is never looked back at; without a mask sdpa is faster
-            elif position_ids is None:
+        if position_ids is None and isinstance(attention_mask, Tensor) and attention_mask.dim() == 2:
+            if not past and is_padded_on_the_right(attention_mask):
+                attention_mask = None  # no token attends to padding on its right; sdpa is faster without a mask
+            else:
                 position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
         outputs = self.model(
             inputs_embeds=inputs_embeds,
@@ -226,10 +229,9 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             labels = shifted(labels)
             if isinstance(logits_to_keep, int) and not logits_to_keep:
                 keep = supervised_positions(labels).to(outputs.last_hidden_state.device)
-            labels = labels[:, keep.to(labels.device) if isinstance(keep, Tensor) else keep]
-        logits = self.lm_head(outputs.last_hidden_state[:, keep])
-        loss = None
+        logits, loss = self.lm_head(outputs.last_hidden_state[:, keep]), None
         if labels is not None:
+            labels = labels[:, keep.to(labels.device) if isinstance(keep, Tensor) else keep]
             loss = self.loss_function(
                 logits=logits,
                 labels=None,
@@ -255,9 +257,9 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         pixel_values_context: Tensor | None = None,
         **kwargs,
     ):
-        """As in transformers, but the result holds the new ids alone, without the prompt.
+        """As in transformers, but return only the new ids, without the prompt.
 
-        The prompt is embedded once, videos included; prompts of unequal length are padded on the left. ``labels`` are
+        The prompt is embedded once, with its videos. Prompts of unequal length are padded on the left. ``labels`` are
         ignored.
 
         Raises:
@@ -270,13 +272,13 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         if kwargs.get("inputs_embeds") is None:
             input_ids = kwargs.pop("inputs", None) if input_ids is None else input_ids
             if input_ids is None:
-                raise ValueError("give input_ids, or inputs_embeds")
+                raise ValueError("there is no prompt; give input_ids or inputs_embeds")
             features = (video_features, context_features, pixel_values_videos, pixel_values_context)
             kwargs["inputs_embeds"] = self.embed(input_ids, *features)
         return super().generate(**kwargs)
 
     def prepare_inputs_for_generation(self, input_ids, *args, inputs_embeds=None, is_first_iteration=False, **kwargs):
-        """As in transformers; without a cache, each step sees the embedded prompt again and not only the new ids."""
+        """As in transformers, but without a cache each step gets the embedded prompt in front of the new ids."""
         if inputs_embeds is not None and not is_first_iteration and kwargs.get("use_cache") is False:
             inputs_embeds = torch.cat([inputs_embeds, self.get_input_embeddings()(input_ids)], dim=1)
             is_first_iteration = True
@@ -290,18 +292,18 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
 
         Args:
             folder_or_repo: Folder or hub id with ``config.json`` and one or several safetensors files.
-            video_encoder: VideoMamba's ``.pth`` file, or the hub id of the repository that holds it.
-            image_encoder: CLIP folder, or its hub id. Both win over encoders inside the checkpoint, and may be left out
-                if it holds them.
-            config: Used in place of the folder's.
-            kwargs: As in transformers: ``dtype`` (default: the checkpoint's; the encoders stay in float32, unless the
-                model is cast afterwards, which casts them too, as DeepSpeed does), fields of the configuration,
-                ``device_map``, ``attn_implementation``, ``revision``, ``local_files_only`` and so on.
+            video_encoder: VideoMamba's ``.pth`` file, or the hub id of a repository that contains it.
+            image_encoder: CLIP folder, or its hub id. Both encoders replace those in the checkpoint. They are optional
+                if the checkpoint contains them.
+            config: Replaces the configuration of the folder.
+            kwargs: As in transformers: ``dtype`` (default: that of the checkpoint; the encoders stay in float32 unless
+                the loaded model is cast, as DeepSpeed does), fields of the configuration, ``device_map``,
+                ``attn_implementation``, ``revision``, ``local_files_only`` and so on.
 
         Raises:
             InputError: If a tensor is missing, unexpected or of the wrong shape; the message lists them.
         """
-        if "state_dict" in kwargs:  # someone who has the tensors already
+        if "state_dict" in kwargs:  # the caller has read the tensors
             return super().from_pretrained(folder_or_repo, *args, config=config, **kwargs)
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         if config is None:
@@ -318,55 +320,47 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         return model
 
     def save_pretrained(self, save_directory, *args, layout: str = "default", **kwargs):
-        """As in transformers; encoders are included and keys are the released ones in either layout.
+        """As in transformers, with the encoders; either layout has the keys of the released checkpoints.
 
         Args:
-            layout: ``"official"`` writes a ``config.json`` that the original code reads, too.
+            layout: ``"official"`` writes a ``config.json`` that the original code can read.
         """
         if layout not in ("default", "official"):
-            raise ValueError(f"layout is {layout!r}; it can be 'default' or 'official'")
+            raise ValueError(f"layout is {layout!r}; set it to 'default' or 'official'")
         super().save_pretrained(save_directory, *args, **kwargs)
         if layout == "official":
             write_json(official_config(self.config), Path(save_directory, "config.json"))
 
 
+def is_padded_on_the_right(attention_mask: Tensor) -> bool:
+    """Tell whether each row of ``(B, L)`` is ones and then zeros; a row without padding counts."""
+    return bool((attention_mask[:, :-1] >= attention_mask[:, 1:]).all())
+
+
 def shifted(labels: Tensor) -> Tensor:
-    """What each position of ``(B, L)`` predicts; -100 at the end."""
+    """Return the label that each position of ``(B, L)`` predicts; -100 at the end."""
     return F.pad(labels, (0, 1), value=-100)[:, 1:]
 
 
 def supervised_positions(predicted: Tensor) -> Tensor:
-    """The positions at which some row of ``(B, L)`` predicts a label, ``(P,)``."""
+    """Return the positions at which some row of ``(B, L)`` predicts a label, ``(P,)``."""
     return (predicted != -100).any(0).nonzero()[:, 0]
 
 
-def load_encoders(folder_or_repo, video_encoder=None, image_encoder=None) -> MobileVideoGPTForConditionalGeneration:
-    """A model that can do nothing but `encode_video`: the language model's share is not kept in memory."""
-    model = MobileVideoGPTForConditionalGeneration.from_pretrained(
-        folder_or_repo, video_encoder=video_encoder, image_encoder=image_encoder
-    )
+def load_encoders(paths: ModelPaths) -> MobileVideoGPTForConditionalGeneration:
+    """Load a model for `encode_video` alone; the language model and the projectors are freed."""
+    model = MobileVideoGPTForConditionalGeneration.from_pretrained(paths.base, **paths.encoders)
     model.lm_head = model.model.embed_tokens = model.model.mm_projector = model.model.image_mm_projector = None
     model.model.layers = nn.ModuleList()
     return model.eval()
 
 
-def read_config(folder_or_repo, video_encoder=None, image_encoder=None) -> MobileVideoGPTConfig:
-    """The complete configuration of a checkpoint and its encoders, whose tensors are looked at but not kept."""
+def read_config(paths: ModelPaths) -> MobileVideoGPTConfig:
+    """Read the complete configuration of a model; the tensors are read to complete it, and freed."""
     return read_checkpoint(
-        MobileVideoGPTForConditionalGeneration, folder_or_repo, video_encoder, image_encoder, {}, {}
-    )[1]
+        MobileVideoGPTForConditionalGeneration, paths.base, **paths.encoders, config={}, hub={}
+    ).config
 
 
-def encoder_state_digest(model: nn.Module) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes of both encoders' tensors, also when an adapter wraps ``model``."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        _, found, key = name.rpartition("vision_tower.vision_")
-        if found:
-            digest.update(f"{found}{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-for auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText):  # the latter for videos, too
+for auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText):  # the latter covers videos
     auto_class.register(MobileVideoGPTConfig, MobileVideoGPTForConditionalGeneration)

@@ -30,6 +30,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, replacing_folder, write_json, write_text
 from mobilevideogpt.model.adapter import ADAPTER_FILES, WHOLE_FILES, add_lora, nf4, trained_tensors
 from mobilevideogpt.model.configuration import DTYPES
+from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, load_encoders
 from mobilevideogpt.training.arguments import (
     CONFIGURATION,
@@ -140,7 +141,7 @@ class _Run:
         settings = self.settings
         checkpoint = newest_checkpoint(self.run_folder, self.marker)
         uncached = isinstance(store, UncachedFeatures)
-        encoders = load_encoders(base, video_encoder, image_encoder) if uncached else None
+        encoders = load_encoders(ModelPaths(base, video_encoder, image_encoder)) if uncached else None
         set_seed(settings.seed)
         model = load_for_training(settings, base, video_encoder, image_encoder)
         first = int(os.environ.get("RANK", 0)) == 0

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mobilevideogpt.data.features import PIXELS, FeatureStore, UncachedFeatures
 from mobilevideogpt.files import write_json
+from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import read_config
 from mobilevideogpt.training.arguments import TrainingSettings
 from mobilevideogpt.training.finetune import finetune, peak_memory_bytes
@@ -50,7 +51,7 @@ def main() -> None:
     stop_with_who_waits()
     others = used_on_gpu()
     model = {name: request[name] for name in ("base", "video_encoder", "image_encoder")}
-    config = read_config(*model.values())
+    config = read_config(ModelPaths.from_mapping(model))
     if request["encode"]:
         frame = (config.num_frames, 3, config.image_size, config.image_size)
         store = RandomPixels(dict.fromkeys(PIXELS, frame))

@@ -10,8 +10,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from mobilevideogpt import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.model import checkpoint
-from mobilevideogpt.model.checkpoint import IMAGE_PREFIX, VIDEO_FILE, VIDEO_PREFIX
+from mobilevideogpt.model import checkpoint_files
+from mobilevideogpt.model.checkpoint_files import VIDEO_FILE
+from mobilevideogpt.model.geometry import IMAGE_PREFIX, VIDEO_PREFIX
 
 load = MobileVideoGPTForConditionalGeneration.from_pretrained
 
@@ -167,7 +168,7 @@ def test_a_damaged_file_is_named(folder, tmp_path):
             load(folder, video_encoder=file)
     for strange in ([1, 2], {"vision_encoder.cls_token": 3}):
         torch.save(strange, file)
-        with pytest.raises(InputError, match=r"mamba\.pth: .*(not a state dict|cls_token is no tensor)"):
+        with pytest.raises(InputError, match=r"mamba\.pth: .*(not a state dict|cls_token is not a tensor)"):
             load(folder, video_encoder=file)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-100])
@@ -250,7 +251,7 @@ def test_position_tables_of_another_size_are_named(folder):
 
 def test_an_encoder_file_that_would_run_code_is_refused(folder, tmp_path):
     torch.save({"model": {}, "arguments": Path("x")}, tmp_path / "mamba.pth")
-    with pytest.raises(InputError, match=r"mamba\.pth: holds no plain tensors.*state dict alone"):
+    with pytest.raises(InputError, match=r"mamba\.pth: contains more than plain tensors.*state dict alone"):
         load(folder, video_encoder=tmp_path / "mamba.pth")
 
 
@@ -274,8 +275,8 @@ def test_hub_ids_are_fetched_each_at_its_own_revision(folder, tiny, tmp_path, mo
         asked.append((repo, file, hub))
         return tmp_path / file
 
-    monkeypatch.setattr(checkpoint, "snapshot_download", snapshot_download)
-    monkeypatch.setattr(checkpoint, "hf_hub_download", hf_hub_download)
+    monkeypatch.setattr(checkpoint_files, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(checkpoint_files, "hf_hub_download", hf_hub_download)
     for video_encoder in ("OpenGVLab/VideoMamba", f"OpenGVLab/VideoMamba/{VIDEO_FILE}"):
         model = load("owner/name", video_encoder=video_encoder, revision="abc")
         assert equal(model, tiny)

@@ -5,7 +5,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.utils import is_flash_attn_2_available
 
 from mobilevideogpt import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.model.modeling import encoder_state_digest
 from mobilevideogpt.model.selection import frame_scores, select_frames
 
 
@@ -173,7 +172,9 @@ def test_half_a_video_is_refused(tiny, batch):
         tiny(ids, video_features=batch["video_features"])
     with pytest.raises(ValueError, match="pixel_values_context is missing"):
         tiny(ids, pixel_values_videos=video)
-    with pytest.raises(ValueError, match=r"pixel_values_videos is of shape \(2, 8, 3, 224, 224\); the model takes"):
+    with pytest.raises(
+        ValueError, match=r"pixel_values_videos is of shape \(2, 8, 3, 224, 224\); give pixels of shape"
+    ):
         tiny.encode_video(video[:, :8], context[:, :8])
 
 
@@ -260,15 +261,6 @@ def test_the_auto_classes_know_it(tiny, tmp_path):
         model = auto_class.from_pretrained(tmp_path, device_map="cpu")
         assert type(model) is type(tiny)
     assert model.config._attn_implementation == "sdpa"
-
-
-def test_the_digest_of_the_encoders_is_theirs_alone(tiny):
-    digest = encoder_state_digest(tiny)
-    with torch.no_grad():
-        tiny.model.norm.weight.add_(1)
-        assert encoder_state_digest(tiny) == digest
-        tiny.model.vision_tower.vision_encoder.layers[1].mixer.D_b.add_(1)
-        assert encoder_state_digest(tiny) != digest
 
 
 def test_scores_are_summed_in_float32_whatever_the_features_are():

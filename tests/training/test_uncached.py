@@ -6,7 +6,8 @@ import torch
 from mobilevideogpt.data.features import FeatureStore, UncachedFeatures, extract_features
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.files import file_digest, write_json
-from mobilevideogpt.model.modeling import encoder_state_digest, load_encoders
+from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.model.modeling import load_encoders
 from mobilevideogpt.sample.render import ClipSpec, write_clip
 from mobilevideogpt.training.finetune import finetune
 from mobilevideogpt.training.preflight import preflight
@@ -20,13 +21,13 @@ def clips(project, tmp_path_factory):
     for n, record in enumerate(project.train[:4]):
         write_clip(ClipSpec("squats", seed=(n,)), folder / f"{n}.mp4")
         records.append(record | {"video": str(folder / f"{n}.mp4")})
-    encoders = load_encoders(project.base)
+    encoders = load_encoders(ModelPaths(project.base))
     processor = MobileVideoGPTProcessor.from_pretrained(project.base)
     digests = {record["video"]: file_digest(record["video"]) for record in records}
     store = FeatureStore(folder / "features")
     settings = {"dtype": "float16"}
     reader = processor.frame_reader
-    keys = extract_features(encoders, reader, digests, store, encoder_state_digest(encoders), settings, 4)
+    keys = extract_features(encoders, reader, digests, store, "encoders", settings, 4)
     write_json({key: video for video, key in keys.items()}, store.folder / "clips.json")
     return records, keys, store
 
@@ -57,7 +58,7 @@ def test_without_kept_features_training_sees_the_same_losses(clips, project, tmp
 
 def test_without_kept_features_the_evaluation_reads_the_same(clips, project):
     _, keys, store = clips
-    encoders, processor = load_encoders(project.base), MobileVideoGPTProcessor.from_pretrained(project.base)
+    encoders, processor = load_encoders(ModelPaths(project.base)), MobileVideoGPTProcessor.from_pretrained(project.base)
     computed = UncachedFeatures(store.folder, processor, encoders, "float16")
     for key in keys.values():
         assert key in computed and "another" not in computed
