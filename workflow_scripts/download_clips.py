@@ -1,4 +1,4 @@
-"""Rule download_clips: a few clips of each exercise and their labels from the hub; the manifest is written last."""
+"""Rule download_clips: download a few clips of each exercise and their labels from the hub."""
 
 import logging
 from pathlib import Path
@@ -7,7 +7,7 @@ from mobilevideogpt.hub.clips import download_clips
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])
-logging.getLogger("huggingface_hub").handlers.clear()  # it would print its warnings once more
+logging.getLogger("huggingface_hub").handlers.clear()  # else its warnings appear twice
 params = snakemake.params
 download_clips(
     params.repo,

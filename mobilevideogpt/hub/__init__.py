@@ -1,1 +1,1 @@
-"""The Hugging Face hub: checkpoints and clips are downloaded here."""
+"""Download checkpoints and clips from the Hugging Face hub."""

@@ -71,7 +71,7 @@ def test_what_is_there_unchanged_is_not_fetched_again(hub, tmp_path):
     "error",
     [OfflineModeIsEnabled("offline"), HTTPError("no route"), ConnectionError("reset"), TimeoutError()],
 )
-def test_without_the_hub_the_message_says_what_to_copy_and_a_copied_folder_is_taken(hub, tmp_path, error, caplog):
+def test_without_the_hub_the_message_says_what_to_copy_and_a_copied_folder_is_used(hub, tmp_path, error, caplog):
     hub.error = error
     with pytest.raises(InputError) as raised:
         fetch("o/n", tmp_path / "n", "main", ["model.bin"])
@@ -107,12 +107,12 @@ def test_weights_that_arrive_damaged_are_fetched_again(hub, tmp_path, caplog):
 
 
 def test_a_file_that_the_repository_lacks_is_named(hub, tmp_path):
-    with pytest.raises(InputError, match=r"holds no other\.pth"):
+    with pytest.raises(InputError, match=r"contains no other\.pth"):
         fetch("o/n", tmp_path, "main", ["model.bin", "other.pth"])
 
 
 def test_a_folder_filled_by_hand_is_described(tmp_path):
-    with pytest.raises(InputError, match="holds no file"):
+    with pytest.raises(InputError, match="contains no file"):
         describe_folder(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/model.bin").write_bytes(b"weights")

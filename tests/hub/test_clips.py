@@ -29,8 +29,8 @@ class Hub:
     files: dict[str, bytes]
     asked: list[str] = field(default_factory=list)  # files, once for each GET
     refusals: dict[str, list[tuple[int, dict]]] = field(default_factory=dict)  # by "GET <end of path>": status, headers
-    breaks: dict[str, int] = field(default_factory=dict)  # how often a file breaks off in the middle
-    damage: dict[str, int] = field(default_factory=dict)  # how often a file arrives with wrong bytes
+    breaks: dict[str, int] = field(default_factory=dict)  # how many downloads of a file stop in the middle
+    damage: dict[str, int] = field(default_factory=dict)  # how many downloads of a file have wrong bytes
     waits: list[float] = field(default_factory=list)  # seconds that the client slept
 
     def tree(self) -> list[dict]:
@@ -91,9 +91,9 @@ def hub(monkeypatch):
         do_HEAD = do_GET
 
         def log_message(self, *args):
-            """Keep the test's output clean."""
+            """Print nothing."""
 
-    monkeypatch.setattr(ThreadingHTTPServer, "request_queue_size", 64)  # else some of many calls are lost for a second
+    monkeypatch.setattr(ThreadingHTTPServer, "request_queue_size", 64)  # otherwise some of many calls wait for a second
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
@@ -129,7 +129,7 @@ def test_the_choice_is_the_same_for_the_same_seed_whatever_the_order_of_the_file
     assert choose_clips(files, 9, seed=1).keys() == CLIPS.keys()
 
 
-def test_names_that_no_rule_can_carry_are_passed_over_and_other_containers_taken(caplog):
+def test_names_that_no_rule_can_use_are_skipped_and_other_containers_accepted(caplog):
     files = ["squats/{1}.mp4", "a/../b/1.mp4", "a\\b/1.mp4", ".cache/x/1.mp4", "part 1/squats/2.MOV", "squats/3.webm"]
     assert choose_clips(files, 9, seed=1) == {"part 1/squats/2.MOV": "squats", "squats/3.webm": "squats"}
     assert "'squats/{1}.mp4'" in caplog.text
@@ -146,7 +146,7 @@ def test_chosen_clips_and_labels_come_once_and_the_manifest_last(hub, download, 
     assert newest.name == "manifest.json"
 
 
-def test_an_interrupted_download_goes_on_where_it_stopped(hub, download, tmp_path):
+def test_an_interrupted_download_resumes_where_it_stopped(hub, download, tmp_path):
     first, *_, last = choose_clips(CLIPS, 2, seed=0)
     hub.refusals[f"GET {last}"] = [(404, {"X_Error_Code": "EntryNotFound"})]
     with pytest.raises(InputError, match="answers 404"):
@@ -162,21 +162,21 @@ def test_an_interrupted_download_goes_on_where_it_stopped(hub, download, tmp_pat
     "what", ["GET /revision/main", f"GET /tree/{COMMIT}", f"GET {LABELS}", "GET 00000001.mp4", "HEAD 00000001.mp4"]
 )
 @pytest.mark.parametrize(("headers", "seconds"), [({"Retry_After": "70"}, (70, 71)), ({}, (1, 8))])
-def test_a_rate_limit_is_waited_out(hub, download, what, headers, seconds):
+def test_the_download_waits_where_the_hub_limits_its_rate(hub, download, what, headers, seconds):
     hub.refusals[what] = [(429, headers)] * 3
     assert len(download(per_exercise=4)) == 8
     assert seconds[0] <= max(hub.waits) <= seconds[1]
     assert hub.refusals[what] == []
 
 
-def test_a_rate_limit_may_name_the_hour(hub, download):
+def test_a_rate_limit_may_contain_a_date(hub, download):
     until = datetime.now(UTC) + timedelta(hours=1)
     hub.refusals["GET /revision/main"] = [(429, {"Retry_After": format_datetime(until, usegmt=True)})]
     download()
     assert 3500 <= max(hub.waits) <= 3600
 
 
-def test_a_server_that_fails_for_a_moment_is_asked_again_and_one_that_goes_on_failing_is_said(hub, download):
+def test_a_transient_server_error_is_retried_and_a_lasting_one_is_reported(hub, download):
     hub.refusals[f"GET {LABELS}"] = [(503, {})] * 3
     download()
     hub.refusals["GET /revision/main"] = [(500, {})] * 99
@@ -184,7 +184,7 @@ def test_a_server_that_fails_for_a_moment_is_asked_again_and_one_that_goes_on_fa
         download()
 
 
-def test_a_file_that_breaks_off_goes_on_at_the_byte_where_it_stopped(hub, download):
+def test_an_interrupted_file_resumes_at_the_byte_where_it_stopped(hub, download):
     clip = next(iter(choose_clips(CLIPS, 2, seed=0)))
     hub.breaks[clip] = 3
     download()
@@ -202,12 +202,12 @@ def test_a_file_that_arrives_damaged_is_fetched_again(hub, download, tmp_path):
     hub.damage = {clip: 9}
     (tmp_path / clip).unlink()
     (tmp_path / "manifest.json").unlink()
-    with pytest.raises(InputError, match=r"arrived damaged twice.* type the same command"):
+    with pytest.raises(InputError, match=r"arrived damaged twice.* run the same command"):
         download()
     assert not (tmp_path / clip).exists() and not (tmp_path / "manifest.json").exists()
 
 
-def test_a_hub_that_cannot_be_reached_is_said_and_leaves_no_manifest(monkeypatch, tmp_path):
+def test_an_unreachable_hub_is_reported_and_leaves_no_manifest(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"lab/clips \(revision main\): cannot reach the hub .* the same command"):
         download_clips("lab/clips", "main", tmp_path, per_exercise=2, seed=0)
@@ -217,14 +217,14 @@ def test_a_hub_that_cannot_be_reached_is_said_and_leaves_no_manifest(monkeypatch
 @pytest.mark.parametrize(
     ("status", "remedy"), [(401, "hf auth login"), (403, "ask for access"), (404, "check the name")]
 )
-def test_a_refusal_is_said_at_once_with_the_remedy(hub, download, status, remedy):
+def test_a_refusal_is_reported_at_once_with_the_remedy(hub, download, status, remedy):
     hub.refusals["GET /revision/main"] = [(status, {})] * 9
     with pytest.raises(InputError, match=rf"the hub answers {status}; .*{remedy}"):
         download()
     assert hub.waits == []
 
 
-def test_answers_that_the_data_set_lacks_may_lie_there_already(hub, download, tmp_path):
+def test_answers_that_the_data_set_lacks_may_be_in_the_folder(hub, download, tmp_path):
     with pytest.raises(InputError, match=r"no feedbacks\.json or feedbacks_short_clips\.json; put one into"):
         download(source="feedbacks")
     (tmp_path / "feedbacks.json").write_text("[]")
@@ -236,5 +236,5 @@ def test_answers_that_the_data_set_lacks_may_lie_there_already(hub, download, tm
 
 def test_a_data_set_without_clips_is_refused(hub, download):
     hub.files = {LABELS: b"[]"}
-    with pytest.raises(InputError, match=r"holds no <exercise>/<clip>\.mp4"):
+    with pytest.raises(InputError, match=r"contains no <exercise>/<clip>\.mp4"):
         download()
