@@ -38,12 +38,12 @@ include: "rules/report.smk"
 
 
 onstart:
-    pass_on_signals()
+    forward_signals("workflow_scripts/finetune.py")  # Snakemake alone would wait for it, hours perhaps
 
 
 onsuccess:
-    say_what_is_next()
+    logger.info(next_steps(RUN, STARTED, HOLDS_OUT))
 
 
 onerror:
-    say_how_to_go_on()
+    logger.info("\nCompleted steps are kept. Fix the error above and run the same command again.")

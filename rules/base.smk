@@ -1,3 +1,9 @@
+# Needs: the setting model, and the hub where it names repositories.
+# Hands on: <results>/base.json, which says where base and encoders are and identifies them.
+MODEL = ModelPaths.from_mapping(config["model"])
+REPOSITORIES = {**repositories(CONFIGURATION.released_model), **repositories(config["model"])}
+
+
 wildcard_constraints:
     owner="[^/]+",
     repository="[^/]+",
@@ -6,11 +12,11 @@ wildcard_constraints:
 rule fetch:
     """Download the base checkpoint and both encoders, once, for machines that are offline later."""
     input:
-        [f"checkpoints/{name}/fetched.json" for name in repositories(RELEASED)],
+        [f"checkpoints/{name}/fetched.json" for name in repositories(CONFIGURATION.released_model)],
 
 
 rule fetch_repository:
-    """Download what is used of one repository, at its pinned revision, and record the commit and digests."""
+    """Download the files in use of one repository, at its pinned revision, and record the commit and digests."""
     output:
         record="checkpoints/{owner}/{repository}/fetched.json",
     log:
@@ -19,7 +25,7 @@ rule fetch_repository:
     conda:
         "../environment.yml"
     params:
-        wanted=repository_wanted,
+        wanted=lambda wildcards: REPOSITORIES[f"{wildcards.owner}/{wildcards.repository}"],
     message:
         "Downloading {wildcards.owner}/{wildcards.repository}"
     script:
@@ -29,7 +35,7 @@ rule fetch_repository:
 rule describe_base:
     """Record which base and encoders are used, by the digests of their files."""
     input:
-        files=base_files,
+        files=MODEL.files(),
     output:
         record="<results>/base.json",
     log:
@@ -37,8 +43,8 @@ rule describe_base:
     conda:
         "../environment.yml"
     params:
-        model=model_places(),
-        bytes=sizes_of(base_files),
+        model=MODEL.local().named,
+        bytes=sizes_of(lambda wildcards: MODEL.files()),
         code=source_hash("workflow_scripts/describe_base.py"),
     message:
         "Recording the base checkpoint and the encoders"

@@ -1,5 +1,9 @@
+# Needs: clips and labels below dataset/, or a data set on the hub.
+# Hands on: the manifest of the user's clips, or clips, labels and manifest of the hub's, dataset/hub/.
+
+
 rule manifest:
-    """Write dataset/manifest.json from dataset/<exercise>/*.mp4 and the labels, for who has only those."""
+    """Write dataset/manifest.json from dataset/<exercise>/*.mp4 and the labels."""
     log:
         "results/logs/manifest.log",
     conda:
@@ -13,6 +17,7 @@ rule manifest:
         "../workflow_scripts/manifest.py"
 
 
+# A checkpoint: which clips there are is known after the download.
 checkpoint download_clips:
     """Download a few clips of each exercise and their labels from a data set on the hub."""
     output:
@@ -22,11 +27,11 @@ checkpoint download_clips:
     conda:
         "../environment.yml"
     params:
-        repo=lookup(within=config, dpath="dataset/hub_repo"),
-        revision=lookup(within=config, dpath="dataset/hub_revision"),
-        per_exercise=lookup(within=config, dpath="dataset/hub_clips_per_exercise"),
-        seed=lookup(within=config, dpath="annotations/seed"),
-        source=lookup(within=config, dpath="annotations/source"),
+        repo=setting("dataset/hub_repo"),
+        revision=setting("dataset/hub_revision"),
+        per_exercise=setting("dataset/hub_clips_per_exercise"),
+        seed=setting("annotations/seed"),
+        source=setting("annotations/source"),
     message:
         "Downloading clips from {params.repo}"
     script:

@@ -1,29 +1,35 @@
+# Needs: a run's train.json and adapter, the samples of test and their features, the base.
+# Hands on: <run>/metrics.json and predictions.jsonl; the answer for a clip; <run>/export/.
+
+
 rule evaluate:
     """Answer the test clips with the base, with the fine-tuned model, and with another exercise's clip shown."""
     input:
         train="<run>/train.json",
-        test=annotations_of("test"),
-        features=features_of("test"),
+        test=dataset_of("test"),
         base="<results>/base.json",
-        preflight=passed_preflight,  # else Snakemake keeps an early reason to run after a checkpoint not right above
     output:
         metrics="<run>/metrics.json",
         predictions="<run>/predictions.jsonl",
     log:
         "<run>/logs/evaluate.log",
+    benchmark:
+        "<run>/benchmarks/evaluate.tsv"
     conda:
         "../environment.yml"
     threads: workflow.cores
     resources:
         gpu=1,
+        mem_mb=16000,
+        runtime=240,
     params:
-        store=f"{RESULTS}/features",
+        store=FEATURES,
         uncached=None if config["features"]["cache"] else config["features"]["dtype"],
-        batch_size=lookup(within=config, dpath="evaluate/batch_size"),
-        max_new_tokens=lookup(within=config, dpath="evaluate/max_new_tokens"),
-        seed=lookup(within=config, dpath="evaluate/seed"),
-        prompt=literal(config["annotations"]["prompt"]),
-        answers=lookup(within=config, dpath="annotations/source"),
+        batch_size=setting("evaluate/batch_size"),
+        max_new_tokens=setting("evaluate/max_new_tokens"),
+        seed=setting("evaluate/seed"),
+        prompt=setting("annotations/prompt"),
+        answers=setting("annotations/source"),
         code=source_hash("workflow_scripts/evaluate.py"),
     message:
         "Evaluating base, fine-tuned model and grounding control on the test clips"
@@ -32,9 +38,9 @@ rule evaluate:
 
 
 rule infer:
-    """Print what the fine-tuned model says of one clip: `snakemake infer --config video=clip.mp4`."""
+    """Print the fine-tuned model's answer for one clip: `snakemake infer --config video=clip.mp4`."""
     input:
-        clip_to_look_at,
+        clip_to_answer,
         train="<run>/train.json",
         base="<results>/base.json",
     log:
@@ -44,14 +50,16 @@ rule infer:
     threads: workflow.cores
     resources:
         gpu=1,
+        mem_mb=16000,
+        runtime=30,
     params:
         data_root=DATA,
-        video=literal(config.get("video")),
-        exercise=literal(config.get("exercise")),
-        prompt=literal(config.get("prompt", config["annotations"]["prompt"])),
-        max_new_tokens=lookup(within=config, dpath="evaluate/max_new_tokens"),
+        video=lambda wildcards: config.get("video"),
+        exercise=lambda wildcards: config.get("exercise"),
+        prompt=lambda wildcards: config.get("prompt", config["annotations"]["prompt"]),
+        max_new_tokens=setting("evaluate/max_new_tokens"),
     message:
-        "Looking at {params.video}"
+        "Answering {params.video}"
     script:
         "../workflow_scripts/infer.py"
 
@@ -66,10 +74,15 @@ rule export:
         config="<run>/export/config.json",
     log:
         "<run>/logs/export.log",
+    benchmark:
+        "<run>/benchmarks/export.tsv"
     conda:
         "../environment.yml"
+    resources:
+        mem_mb=16000,
+        runtime=30,
     params:
-        folder=folder_of(1),
+        folder=f"{RUN}/export",
         code=source_hash("workflow_scripts/export.py"),
     message:
         "Exporting to {params.folder}"

@@ -1,34 +1,51 @@
+# Needs: the clips' checks, the samples, the base, and a preflight that passed.
+# Hands on: <results>/features/{train,val,test}.json, each sample with the key of its clip's features, and summary.json.
+
+
+# The one checkpoint of the workflow: rules below read its lists through `dataset_of`, and run again only if these changed.
 checkpoint features:
-    """Run the frozen encoders over the clips that have no features yet."""
+    """Run the frozen encoders over the clips that have no features yet, and complete the samples."""
     input:
         report="<results>/verify/report.json",
         hashes="<results>/verify/hashes.json",
-        train=annotations_of("train"),
-        val=annotations_of("val"),
-        test=annotations_of("test"),
+        train="<results>/annotations/qved_train.json",
+        val="<results>/annotations/qved_val.json",
+        test="<results>/annotations/qved_test.json",
+        summary="<results>/annotations/summary.json",
+        published="<results>/annotations/published.txt",
         base="<results>/base.json",
+        preflight="<results>/preflight.passed",
     output:
         train="<results>/features/train.json",
         val="<results>/features/val.json",
         test="<results>/features/test.json",
+        summary="<results>/features/summary.json",
+        made_by="<results>/features/made_by.txt",
     log:
         "<results>/logs/features.log",
+    benchmark:
+        "<results>/benchmarks/features.tsv"
     conda:
         "../environment.yml"
     threads: workflow.cores
     resources:
         gpu=1,
+        mem_mb=16000,
+        runtime=480,
     params:
-        store=folder_of(1),
-        cache=lookup(within=config, dpath="features/cache"),
-        dtype=lookup(within=config, dpath="features/dtype"),
-        batch_size=lookup(within=config, dpath="features/batch_size"),
-        extractor=source_hash("mobilevideogpt/model/modeling.py", "mobilevideogpt/video/pixels.py"),
+        store=FEATURES,
+        cache=setting("features/cache"),
+        dtype=setting("features/dtype"),
+        batch_size=setting("features/batch_size"),
+        made_by=made_by(
+            f"{FEATURES}/made_by.txt",
+            all(Path(FEATURES, f"{name}.json").exists() for name in (*SPLITS, "summary", "clips")),
+        ),
+        extractor=source_hash(
+            "mobilevideogpt/model/modeling.py", "mobilevideogpt/video/pixels.py", "mobilevideogpt/data/encoding.py"
+        ),
         code=source_hash("workflow_scripts/features.py"),
     message:
         "Computing the features of clips that have none yet"
     script:
         "../workflow_scripts/features.py"
-
-
-say_what_is_lost(checkpoints.features)

@@ -1,33 +1,42 @@
+# Needs: the samples of train and val, their features, the base, and a machine that passed the preflight.
+# Hands on: <run>/train.json; beside it <run>/adapter/, checkpoints, log and plots.
+
+
 rule finetune:
-    """Fine-tune language model and projectors, or go on where a run was stopped; the adapter lies beside train.json."""
+    """Fine-tune language model and projectors, or resume an interrupted run."""
     input:
-        train=annotations_of("train"),
-        val=annotations_of("val"),
-        train_features=features_of("train"),
-        val_features=features_of("val"),
+        train=dataset_of("train"),
+        val=dataset_of("val"),
         base="<results>/base.json",
-        preflight=passed_preflight,
     output:
         record="<run>/train.json",
+        made_by="<run>/made_by.txt",
     log:
         "<run>/logs/finetune.log",
+    benchmark:
+        "<run>/benchmarks/finetune.tsv"
     conda:
         "../environment.yml"
     threads: workflow.cores
     resources:
         gpu=1,
+        mem_mb=16000,
+        runtime=1440,
     params:
-        settings=json.dumps(config["finetune"]),
-        run_folder=folder_of(1),
+        settings=lambda wildcards: json.dumps(config["finetune"]),
+        # To be recorded with the run. A function of `output` is a parameter that Snakemake does not compare.
+        configuration=lambda wildcards, output: json.dumps(config),
+        run_folder=RUN,
         preflight=f"{RESULTS}/preflight.json",  # no input: it differs from machine to machine
-        store=f"{RESULTS}/features",
+        store=FEATURES,
         uncached="" if config["features"]["cache"] else f"--uncached {config['features']['dtype']}",
+        made_by=made_by(f"{RUN}/made_by.txt", adapter_is_intact(RUN)),
         code=source_hash("mobilevideogpt/training/finetune.py"),
         script=source_hash("workflow_scripts/finetune.py"),  # draws the plots, too; no part of the training's digest
     message:
         "Fine-tuning; log and plots in {params.run_folder}"
     shell:
-        "python workflow_scripts/finetune.py --settings {params.settings:q} --code-hash {params.code}"
-        " --train {input.train} --val {input.val} --features-index {input.train_features} {input.val_features}"
-        " --features {params.store} {params.uncached} --base {input.base} --run-folder {params.run_folder}"
-        " --preflight {params.preflight} --output {output.record} --log {log}"
+        "python workflow_scripts/finetune.py --settings {params.settings:q} --configuration {params.configuration:q}"
+        " --code-hash {params.code} --train {input.train} --val {input.val} --features {params.store} {params.uncached}"
+        " --base {input.base} --run-folder {params.run_folder} --preflight {params.preflight}"
+        " --output {output.record} --log {log} && echo {params.made_by} > {output.made_by}"

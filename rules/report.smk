@@ -1,12 +1,15 @@
+# Needs: what a run and its evaluation wrote, the clips' checks, the summary of the data, the preflight.
+# Hands on: <run>/report.html.
+
+
 rule report:
-    """Show what was trained on what, and what it learned, on one page."""
+    """Show on one page what was trained on which data, and what the model learned."""
     input:
         train="<run>/train.json",
         metrics="<run>/metrics.json",
         predictions="<run>/predictions.jsonl",
         integrity="<results>/verify/report.json",
-        annotations=annotations_of("summary"),
-        duplicates="<results>/verify/duplicates.json",
+        summary=dataset_of("summary"),
         preflight="<results>/preflight.json",
     output:
         page="<run>/report.html",

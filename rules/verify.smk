@@ -1,7 +1,11 @@
+# Needs: the clips.
+# Hands on: <results>/verify/report.json, which file is used of each clip, and hashes.json, the hashes of their frames.
+
+
 rule probe_clip:
     """Decode one clip in full and record its length, its frame rate and any damage."""
     input:
-        clip=lambda wildcards: there([wildcards.clip]),
+        clip=lambda wildcards: existing([f"{DATA}/{wildcards.clip}"]),
     output:
         record="<results>/verify/clips/{clip}.json",
     log:
@@ -10,10 +14,10 @@ rule probe_clip:
         "../environment.yml"
     params:
         clip=lambda wildcards: f"{DATA}/{wildcards.clip}",
-        bytes=lambda wildcards: clip_sizes()[wildcards.clip],
+        bytes=lambda wildcards: size_of_clip(f"{DATA}/{wildcards.clip}"),
         data_root=DATA,
-        timeout_seconds=lookup(within=config, dpath="integrity/timeout_seconds"),
-        memory_gb=lookup(within=config, dpath="integrity/memory_gb"),
+        timeout_seconds=setting("integrity/timeout_seconds"),
+        memory_gb=setting("integrity/memory_gb"),
         code=source_hash("workflow_scripts/probe_clip.py"),
     message:
         "Checking {params.clip}"
@@ -22,21 +26,26 @@ rule probe_clip:
 
 
 rule probe_shard:
-    """Decode those clips of a shard that are new or changed: the work of `probe_clip` where clips are many."""
+    """Decode those clips of a shard that are new or changed: `probe_clip` where there are many clips."""
     input:
-        clips=lambda wildcards: there(shards()[wildcards.shard]),
+        clips=lambda wildcards: existing(shards()[wildcards.shard]),
     output:
         records="<results>/verify/shards/{shard}.json",
     log:
         "<results>/logs/probe_shard/{shard}.log",
+    benchmark:
+        "<results>/benchmarks/probe_shard/{shard}.tsv"
     conda:
         "../environment.yml"
+    resources:
+        mem_mb=5000,
+        runtime=240,
     params:
-        clips=lambda wildcards: {f"{DATA}/{clip}": clip_sizes()[clip] for clip in shards()[wildcards.shard]},
-        remembered=f"{RESULTS}/verify/remembered",
+        clips=lambda wildcards: {clip: size_of_clip(clip) for clip in shards()[wildcards.shard]},
+        cache=f"{RESULTS}/verify/cache",
         data_root=DATA,
-        timeout_seconds=lookup(within=config, dpath="integrity/timeout_seconds"),
-        memory_gb=lookup(within=config, dpath="integrity/memory_gb"),
+        timeout_seconds=setting("integrity/timeout_seconds"),
+        memory_gb=setting("integrity/memory_gb"),
         code=source_hash("workflow_scripts/probe_shard.py"),
     message:
         "Checking the clips of shard {wildcards.shard}"
@@ -44,36 +53,45 @@ rule probe_shard:
         "../workflow_scripts/probe_shard.py"
 
 
-rule normalise:
-    """Re-encode the clips that would be shown wrongly; the originals stay as they are."""
+rule reencode:
+    """Re-encode the clips that the model would see wrongly; the originals stay as they are."""
     input:
-        records=clip_records,
+        records=clip_checks,
     output:
-        index="<results>/normalised/index.json",
+        index="<results>/reencoded/index.json",
     log:
-        "<results>/logs/normalise.log",
+        "<results>/logs/reencode.log",
+    benchmark:
+        "<results>/benchmarks/reencode.tsv"
     conda:
         "../environment.yml"
     threads: workflow.cores
+    resources:
+        mem_mb=8000,
+        runtime=240,
     params:
         data_root=DATA,
-        folder=folder_of(1),
-        timeout_seconds=lookup(within=config, dpath="integrity/timeout_seconds"),
-        memory_gb=lookup(within=config, dpath="integrity/memory_gb"),
-        code=source_hash("workflow_scripts/normalise.py"),
+        folder=f"{RESULTS}/reencoded",
+        timeout_seconds=setting("integrity/timeout_seconds"),
+        memory_gb=setting("integrity/memory_gb"),
+        code=source_hash("workflow_scripts/reencode.py"),
     message:
-        "Re-encoding clips that would be shown wrongly to {params.folder}"
+        "Re-encoding clips that the model would see wrongly to {params.folder}"
     script:
-        "../workflow_scripts/normalise.py"
+        "../workflow_scripts/reencode.py"
+
+
+rule normalise:
+    """Do what `reencode` does; the name of releases before 0.2."""
+    input:
+        "<results>/reencoded/index.json",
 
 
 rule check_clips:
-    """Gather the records of all clips in one report."""
+    """Gather the checks of all clips in one report."""
     input:
-        records=clip_records,
-        normalised=branch(
-            lookup(within=config, dpath="integrity/use_normalised"), then="<results>/normalised/index.json"
-        ),
+        records=clip_checks,
+        reencoded=branch(config["integrity"]["use_normalised"], then="<results>/reencoded/index.json"),
     output:
         report="<results>/verify/report.json",
         hashes="<results>/verify/hashes.json",
@@ -83,16 +101,16 @@ rule check_clips:
         "../environment.yml"
     params:
         bounds=lambda wildcards: {name: config["integrity"][name] for name in ("brightness", "sharpness", "motion")},
-        on_error=lookup(within=config, dpath="integrity/on_error"),
+        on_error=setting("integrity/on_error"),
         code=source_hash("workflow_scripts/check_clips.py"),
     message:
-        "Gathering the records of all clips"
+        "Gathering the checks of all clips"
     script:
         "../workflow_scripts/check_clips.py"
 
 
 rule verify:
-    """Print the pre-flight checklist; always runs, and its exit status tells whether all is well."""
+    """Print the pre-flight checklist; always runs, and its exit status says whether every check passed."""
     input:
         report="<results>/verify/report.json",
     log:
@@ -101,15 +119,15 @@ rule verify:
         "../environment.yml"
     params:
         data_root=DATA,
-        results=folder_of(2, "input"),
+        results=RESULTS,
         source=SOURCE,
-        exclude=lookup(within=config, dpath="dataset/exclude"),
-        model=lambda wildcards: model_places(),
-        on_error=lookup(within=config, dpath="integrity/on_error"),
-        label_files=[str(path) for path in ANSWERS],
-        answers=lookup(within=config, dpath="annotations/source"),
-        min_free_disk_gb=lookup(within=config, dpath="preflight/min_free_disk_gb"),
-        allow_cpu=lookup(within=config, dpath="preflight/allow_cpu"),
+        exclude=setting("dataset/exclude"),
+        model=lambda wildcards: MODEL.local().named,
+        on_error=setting("integrity/on_error"),
+        label_files=ANSWERS,
+        answers=setting("annotations/source"),
+        min_free_disk_gb=setting("preflight/min_free_disk_gb"),
+        allow_cpu=setting("preflight/allow_cpu"),
     message:
         "Verifying data, environment and machine"
     script:

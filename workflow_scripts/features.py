@@ -1,66 +1,37 @@
-"""Rule features: run the frozen encoders over the clips that have no features yet, and list what there is.
-
-Where features are not kept, they are listed all the same, so that whoever uses them runs again for the same reasons.
-"""
+"""Rule features: compute the features that are missing, and complete each sample with the key of its clip's features."""
 
 import logging
 
-import torch
-
-from mobilevideogpt.annotations.samples import read_annotations, unusable
-from mobilevideogpt.data.features import FeatureStore, extract_features, feature_key
-from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import read_json, write_json
+from mobilevideogpt.annotations.clips import SPLITS
+from mobilevideogpt.annotations.samples import read_samples
+from mobilevideogpt.data.feature_stage import compute_features
+from mobilevideogpt.data.samples import files_in_use, with_features
+from mobilevideogpt.files import read_json, write_json, write_records, write_text
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.modeling import encoder_state_digest, load_encoders
+from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.verification.duplicates import describe, near_duplicates
 
-SPLITS = ("train", "val", "test")
-
 log_to(snakemake.log[0])
-params = snakemake.params
-report = read_json(snakemake.input.report)
-records = {clip["video"]: clip for clip in report["clips"]}
-splits = {split: [row["video"] for row in read_annotations(snakemake.input[split])] for split in SPLITS}
-clips = [clip for split in SPLITS for clip in splits[split]]
-if errors := {clip: problems for clip, problems in unusable(report).items() if clip in set(clips)}:
-    listed = "\n".join(f"  {clip}: {'; '.join(problems)}" for clip, problems in list(errors.items())[:10])
-    raise InputError(
-        f"{len(errors)} of {len(clips)} clips cannot be used (see {snakemake.input.report}); mend them, list them in "
-        f"dataset.exclude, or set integrity.on_error to leave_out:\n{listed}"
-    )
-
-if pairs := near_duplicates(read_json(snakemake.input.hashes), {clip: s for s in SPLITS for clip in splits[s]}):
+params, given, output = snakemake.params, snakemake.input, snakemake.output
+samples = {split: read_samples(given[split]) for split in SPLITS}
+split_of = {sample["video"]: split for split in SPLITS for sample in samples[split]}
+files = files_in_use(read_json(given.report), split_of, where=given.report)
+pairs = near_duplicates(read_json(given.hashes), split_of)
+if pairs:
     logging.warning("%s", describe(pairs))
-torch.set_num_threads(snakemake.threads)
-base = read_json(snakemake.input.base)
-encoders = load_encoders(base["base"], base["video_encoder"], base["image_encoder"])
-processor = MobileVideoGPTProcessor.from_pretrained(base["base"])
-config = encoders.config.to_dict()
-geometry = [name for name in config if name.startswith(("video_", "image_"))]
-settings = {
-    "dtype": params.dtype,
-    "code": params.extractor,
-    "frames": [processor.min_frames, processor.max_frames],
-    "encoders": {name: config[name] for name in (*geometry, "num_frames", "patch_size", "select_highest")},
-}
-digest = encoder_state_digest(encoders)
-digests = {records[clip]["file"]: records[clip]["digest"] for clip in clips}  # re-encoded ones stand elsewhere
-if params.cache:
-    keys = extract_features(
-        encoders,
-        processor.frame_reader,
-        digests,
-        FeatureStore(params.store),
-        digest,
-        settings,
-        batch_size=params.batch_size,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        workers=snakemake.threads,
-    )
-else:
-    keys = {file: feature_key(clip, digest, settings) for file, clip in digests.items()}
-write_json({key: file for file, key in keys.items()}, f"{params.store}/clips.json")
+base = read_json(given.base)
+keys = compute_features(
+    ModelPaths.from_mapping(base),
+    base["encoders_digest"],
+    {file.path: file.digest for file in files.values()},
+    params.store,
+    dtype=params.dtype,
+    batch_size=params.batch_size,
+    code=params.extractor,
+    cache=params.cache,
+    threads=snakemake.threads,
+)
 for split in SPLITS:
-    write_json({clip: keys[records[clip]["file"]] for clip in splits[split]}, snakemake.output[split])
+    write_records(with_features(samples[split], files, keys), output[split])
+write_json(read_json(given.summary) | {"near_duplicates": pairs}, output.summary)
+write_text(f"{params.made_by}\n", output.made_by)

@@ -86,19 +86,19 @@ CASES = {
     "record without path": (
         label_without_path,
         "annotations",
-        (f"{LABELS}, record 3", "no video_path", "expected"),
+        (f"{LABELS}, entry 3", "no video_path", "expected"),
         "results/annotations",
     ),
     "clip without label": (
         drop_label,
         "annotations",
-        ("dataset/squats/0001.mp4 (no record)", "label file", "dataset.exclude"),
+        ("dataset/squats/0001.mp4 (no entry)", "label file", "dataset.exclude"),
         "results/annotations",
     ),
     "label without text": (
         empty_label,
         "annotations",
-        ("dataset/squats/0001.mp4", f"{LABELS}, record 1 is empty", "dataset.exclude"),
+        ("dataset/squats/0001.mp4", f"{LABELS}, entry 1 is empty", "dataset.exclude"),
         "results/annotations",
     ),
     "truncated clip": (
@@ -116,13 +116,13 @@ CASES = {
     "line of splits.csv": (
         write("dataset/splits.csv", "clip,split\nsquats/0001.mp4,train\nsquats/0002.mp4,dev\n"),
         "annotations",
-        ("dataset/splits.csv:3", "'dev' is no split", "train, val or test"),
+        ("dataset/splits.csv:3", "'dev' is not a split", "train, val or test"),
         "results/annotations",
     ),
     "split of the labels that is none": (
         lambda project: project.configure(annotations={"split_source": "labels"}),
         "annotations",
-        ("annotations.split_source is labels", "8 clips: none", "auto or fractions"),
+        ("annotations.split_source is labels", "8 clips in the label file is: none", "auto or fractions"),
         "results/annotations",
     ),
     "excluded clip unknown": (
@@ -242,7 +242,7 @@ def test_questions_of_the_data_set_can_be_what_is_answered(fresh):
     assert len(rows) == 2 * (len(clips) - 1)
     assert {row["conversations"][0]["value"] for row in rows} == {"<video>\nDeep?", "<video>\nFast?"}
     [left_out] = fresh.json("results/annotations/summary.json")["findings"]
-    assert left_out["items"] == [f"{clips[0]} (no record)"]
+    assert left_out["items"] == [f"{clips[0]} (no entry)"]
 
 
 @pytest.mark.parametrize("damage", ["deleted", "cut"])

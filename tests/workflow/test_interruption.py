@@ -54,7 +54,7 @@ def test_after_ctrl_c_another_learning_rate_trains_from_the_start(project):
     record = project.json("results/tiny/train.json")
     assert record["resumed_from"] is None
     assert record["learning_rates"]["lora"]["peak"] == 5e-4
-    assert list((project / "results/tiny/superseded").glob("*/checkpoint-*"))
+    assert list((project / "results/tiny/stale").glob("*/checkpoint-*"))
     assert "not resumed" in (project / "results/tiny/logs/finetune.log").read_text()
 
 

@@ -21,7 +21,7 @@ def add_clip(project, path: str) -> None:
 
 def test_pinned_clips_stay_when_others_come(fresh):
     outcome = fresh.run("pin_splits")
-    assert outcome.finished == {"annotations", "pin_splits"} and "8 clips written" in outcome.text
+    assert outcome.finished == {"build_annotations", "pin_splits"} and "8 clips written" in outcome.text
     before = split_of(fresh)
     with open(fresh / "dataset/splits.csv", newline="") as file:
         assert {row["clip"]: row["split"] for row in csv.DictReader(file)} == before
@@ -34,7 +34,7 @@ def test_pinned_clips_stay_when_others_come(fresh):
     after = split_of(fresh)
     assert {clip: after[clip] for clip in before} == before and after[copy] == "test"
     assert "2 clips added, the 8 that were there" in outcome.text
-    assert fresh.run("annotations").finished == {"annotations"}  # obeys what it said itself
+    assert fresh.run("annotations").finished == {"build_annotations", "annotations"}  # obeys what it said itself
     assert split_of(fresh) == after and fresh.snakemake("-n", "annotations").is_settled
 
 

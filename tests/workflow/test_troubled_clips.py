@@ -32,9 +32,9 @@ def test_a_damaged_clip_is_left_out_and_an_oblong_one_is_used_re_encoded(fresh):
     before = file_digest(oblong)
     fresh.configure(integrity={"on_error": "leave_out", "use_normalised": True})
     outcome = fresh.run("features")
-    assert {"normalise", "annotations", "features"} <= outcome.finished
+    assert {"reencode", "build_annotations", "features"} <= outcome.finished
     report = {clip["video"]: clip for clip in fresh.json("results/verify/report.json")["clips"]}
-    new = "results/normalised/squats/0003.mp4"
+    new = "results/reencoded/squats/0003.mp4"
     assert report["dataset/squats/0003.mp4"]["file"] == new
     assert report["dataset/squats/0003.mp4"]["digest"] == file_digest(fresh / new) != before == file_digest(oblong)
     used = [

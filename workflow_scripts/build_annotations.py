@@ -1,0 +1,30 @@
+"""Rule build_annotations: join clips and labels, split them, and write the conversations."""
+
+import gc
+
+from mobilevideogpt.annotations.build import build
+from mobilevideogpt.files import write_json, write_records
+from mobilevideogpt.log import log_to
+
+log_to(snakemake.log[0])
+gc.disable()  # it would walk over 300,000 labels again and again, and free none
+params, given, output = snakemake.params, snakemake.input, snakemake.output
+built = build(
+    given.manifest,
+    given.labels,
+    data_root=params.data_root,
+    exclude=params.exclude,
+    source=params.source,
+    workers=given.workers or None,
+    pins=given.pins or None,
+    integrity=given.integrity or None,
+    prompt=params.prompt,
+    split=params.split,
+    split_source=params.split_source,
+    recording_pattern=params.recording_pattern,
+    seed=params.seed,
+)
+for split, samples in built.annotations.items():
+    write_records(samples, output[split])
+write_records(built.ground_truth, output.ground_truth)
+write_json(built.summary, output.summary)
