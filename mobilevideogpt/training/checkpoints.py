@@ -1,0 +1,178 @@
+"""The folders of a run: checkpoints, the adapter, their fingerprints, and the lock. Standard library and filelock only."""
+
+import json
+import logging
+import math
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import Enum, auto
+from pathlib import Path
+
+import filelock
+
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+FINGERPRINT = "digest.json"  # written last into a checkpoint or an adapter
+RUN_RECORD = "train.json"  # in the run's folder and in the adapter's
+ADAPTER = "adapter"
+STALE = "stale"  # folder of checkpoints that cannot be resumed
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Identifies what a checkpoint or an adapter was made from.
+
+    ``digest`` covers all that affects the result. The optimizer's state also depends on the number of processes and on
+    the DeepSpeed configuration, so a checkpoint is resumed only under the same.
+    """
+
+    digest: str
+    processes: int
+    deepspeed: str | None
+
+
+def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
+    """Write the fingerprint of a folder, with the size of each of its files."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != FINGERPRINT)
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    write_json(asdict(fingerprint) | {"bytes": sizes}, folder / FINGERPRINT)
+
+
+def read_fingerprint(folder: Path) -> Fingerprint | None:
+    """Return the fingerprint of a folder; None if the folder is incomplete."""
+    try:
+        content = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
+        sizes = content.pop("bytes")
+        complete = all((folder / name).stat().st_size == size for name, size in sizes.items())
+        return Fingerprint(**content) if complete else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return N of ``checkpoint-N``."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def numbered_checkpoints(run_folder: Path) -> list[Path]:
+    """Return the folders ``checkpoint-N``, sorted by N."""
+    found = [path for path in run_folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(found, key=step_of)
+
+
+def newest_checkpoint(run_folder: Path, fingerprint: Fingerprint, before: float = math.inf) -> Path | None:
+    """Return the newest checkpoint with this fingerprint whose step is below ``before``."""
+    candidates = (path for path in reversed(numbered_checkpoints(run_folder)) if step_of(path) < before)
+    return next((path for path in candidates if read_fingerprint(path) == fingerprint), None)
+
+
+def prune_checkpoints(run_folder: Path, newest: int, best_step: int | None) -> None:
+    """Delete all checkpoints but the newest ones and that of the best step."""
+    for checkpoint in numbered_checkpoints(run_folder)[:-newest]:
+        if step_of(checkpoint) != best_step:
+            (checkpoint / FINGERPRINT).unlink(missing_ok=True)  # first: a kill must leave it visibly incomplete
+            shutil.rmtree(checkpoint)
+
+
+class Mismatch(Enum):
+    """Why a checkpoint cannot be resumed."""
+
+    INCOMPLETE = auto()
+    INPUTS = auto()
+    PROCESSES = auto()
+
+
+_MISMATCHES = {
+    Mismatch.INCOMPLETE: "is incomplete",
+    Mismatch.INPUTS: "was made from other data, settings or code",
+    Mismatch.PROCESSES: "was made by another number of processes or another DeepSpeed stage",
+}
+
+
+def mismatch(found: Fingerprint | None, expected: Fingerprint) -> Mismatch | None:
+    """Return why a checkpoint of fingerprint ``found`` cannot be resumed; None if it can."""
+    if found is None:
+        return Mismatch.INCOMPLETE
+    if found.digest != expected.digest:
+        return Mismatch.INPUTS
+    return None if found == expected else Mismatch.PROCESSES
+
+
+def archive_stale_checkpoints(run_folder: Path, fingerprint: Fingerprint) -> None:
+    """Move checkpoints that cannot be resumed to ``stale/<digest>/``."""
+    for checkpoint in numbered_checkpoints(run_folder):
+        found = read_fingerprint(checkpoint)
+        if not (reason := mismatch(found, fingerprint)):
+            continue
+        archive = run_folder / STALE / (found.digest[:12] if found else "incomplete") / checkpoint.name
+        shutil.rmtree(archive, ignore_errors=True)
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.rename(archive)
+        logger.warning(
+            "%s %s; not resumed, moved to %s, which may be deleted", checkpoint, _MISMATCHES[reason], archive
+        )
+
+
+def delete_half_written(run_folder: Path) -> None:
+    """Delete the temporary folders of a run that was killed."""
+    for folder in [*run_folder.glob(".checkpoint-*"), *run_folder.glob(".adapter-*")]:
+        logger.warning("%s: a killed run left this half-written folder; deleted", folder)
+        shutil.rmtree(folder)
+
+
+def finished(run_folder: str | Path, digest: str, keep: str) -> dict | None:
+    """Return the run record of a finished training.
+
+    Args:
+        run_folder: The run's folder.
+        digest: That of the training.
+        keep: Which adapter should be there, ``best`` or ``last``.
+
+    Returns:
+        None if the adapter is missing, incomplete, of another digest or another ``keep``.
+    """
+    adapter = Path(run_folder) / ADAPTER
+    found = read_fingerprint(adapter)
+    if found is None or found.digest != digest:
+        return None
+    record = read_json(adapter / RUN_RECORD)
+    return record if isinstance(record, dict) and record["keep"] == keep else None
+
+
+def adapter_is_intact(run_folder: str | Path) -> bool:
+    """Whether the adapter's folder is complete and is the one that the run record describes; True without a record."""
+    record = Path(run_folder) / RUN_RECORD
+    if not record.exists():
+        return True
+    found = read_fingerprint(Path(run_folder) / ADAPTER)
+    try:
+        return found is not None and found.digest == json.loads(record.read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+@contextmanager
+def locked(run_folder: Path) -> Iterator[None]:
+    """Lock the run's folder; the operating system releases the lock however the process ends.
+
+    Raises:
+        InputError: If another process has the lock; the message names it.
+    """
+    run_folder.mkdir(parents=True, exist_ok=True)
+    holder = run_folder / ".lock-holder.json"
+    try:
+        with filelock.FileLock(run_folder / ".lock", timeout=0):
+            write_json({"pid": os.getpid(), "host": socket.gethostname()}, holder)
+            yield
+    except filelock.Timeout:
+        other = json.loads(holder.read_text()) if holder.exists() else {"pid": "?", "host": "?"}
+        raise InputError(
+            f"{run_folder}: process {other['pid']} on {other['host']} is training here; wait for it or stop it"
+        ) from None

@@ -1,0 +1,30 @@
+"""Digests of all that affects a run's result. Standard library only."""
+
+from collections.abc import Mapping, Sequence
+
+from mobilevideogpt.files import json_digest
+
+
+def run_digests(
+    settings: Mapping, train: Sequence[Mapping], val: Sequence[Mapping], base: Mapping, code: str
+) -> dict[str, str]:
+    """Digest each part of the inputs. Names and dates of files do not count.
+
+    Args:
+        settings: The result-affecting ones.
+        train: Samples with ``features``, the key of the clip's cached features.
+        val: Likewise, for the validation loss.
+        base: Content of base.json.
+        code: Digest of the code that trains.
+    """
+    return {
+        "settings": json_digest(dict(settings)),
+        "data": json_digest({"train": _without_features(train), "val": _without_features(val)}),
+        "features": json_digest({sample["video"]: sample.get("features") for sample in [*train, *val]}),
+        "base": json_digest(sorted(base["files"].values())),
+        "code": code,
+    }
+
+
+def _without_features(samples: Sequence[Mapping]) -> list[dict]:
+    return [{name: value for name, value in sample.items() if name != "features"} for sample in samples]
