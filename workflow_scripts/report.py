@@ -1,4 +1,4 @@
-"""Rule report: what was trained on what, and what it learned, on one page."""
+"""Rule report: show on one page what was trained, on which data, and what the model learned."""
 
 from mobilevideogpt.evaluation.report import write_report
 from mobilevideogpt.files import read_json, read_json_lines
@@ -7,18 +7,16 @@ from mobilevideogpt.verification.duplicates import describe
 
 log_to(snakemake.log[0])
 train = read_json(snakemake.input.train)
-annotations, pairs = read_json(snakemake.input.annotations), read_json(snakemake.input.duplicates)
-split = annotations["split"]
+summary = read_json(snakemake.input.summary)
 write_report(
     snakemake.output.page,
     train=train,
     metrics=read_json(snakemake.input.metrics),
-    predictions=read_json_lines(snakemake.input.predictions, "`snakemake --forcerun evaluate` writes it anew"),
-    log=read_json_lines(train["logs"]["steps"], "`snakemake --forcerun finetune` writes it anew"),
-    verify=read_json(snakemake.input.integrity),
+    predictions=read_json_lines(snakemake.input.predictions, "run `snakemake --forcerun evaluate`"),
+    log=read_json_lines(train["logs"]["steps"], "run `snakemake --forcerun finetune`"),
+    integrity=read_json(snakemake.input.integrity),
     preflight=read_json(snakemake.input.preflight),
-    splits=annotations["splits"],
-    findings=annotations["findings"],
-    notes=[*split["notices"], *(f"Parted: {leak}" for leak in split["leaks"]), describe(pairs)],
-    config=snakemake.config,  # to be read, only: what shapes a result reruns a rule above this one
+    summary=summary,
+    notes=[describe(summary["near_duplicates"])],
+    config=snakemake.config,  # shown only; a setting that changes a result reruns the rule that makes the result
 )

@@ -1,1 +1,1 @@
-"""Predictions, metrics, the grounding control and the report."""
+"""Predictions on the test split, metrics, the grounding control and the report."""

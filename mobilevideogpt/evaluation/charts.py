@@ -1,8 +1,8 @@
-"""Training curves as inline SVG that takes its colours from the page."""
+"""Training curves as inline SVG in the colours of the page."""
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -10,15 +10,19 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# matplotlib draws in these, and the page's own colours take their place, so that a dark page has light axes
-_COLOURS = {"#010101": "var(--text)", "#020202": "var(--muted)", "#030303": "var(--line)"} | {
-    "#040404": "var(--accent)",
-    "#050505": "var(--second)",
+# matplotlib draws in placeholder colours. The page's own replace them, so that a dark page has light axes.
+TEXT, MUTED, LINE, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
+_COLOURS = {
+    TEXT: "var(--text)",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    ACCENT: "var(--accent)",
+    SECOND: "var(--second)",
 }
-TEXT, MUTED, LINE, ACCENT, SECOND = _COLOURS
+SMOOTHED_ABOVE = 100  # logged steps; a longer curve is also drawn as a moving average
 _STYLE = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "mobilevideogpt",  # the same curves give the same bytes
+    "svg.fonttype": "none",  # text stays selectable
+    "svg.hashsalt": "mobilevideogpt",  # equal curves give equal bytes
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": TEXT,
@@ -40,80 +44,42 @@ _STYLE = {
 }
 
 
-def _axes() -> Axes:
-    figure = Figure(figsize=(4.9, 2.9), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.subplots()
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
-    axes.set_xlabel("optimiser step")
-    return axes
-
-
-def _svg(axes: Axes, title: str) -> str:
-    """The figure as an ``<svg>`` element that is read out as ``title`` (plain text without markup)."""
-    axes.figure.patch.set_visible(False)
-    axes.patch.set_visible(False)
-    buffer = io.StringIO()
-    axes.figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text[text.index("<svg") :])
-    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
-    text = re.sub(r"font(?:-family)?: [^;\"]*sans-serif[^;\"]*", lambda m: _font(m[0]), text)
-    for colour, variable in _COLOURS.items():
-        text = text.replace(colour, variable)
-    return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
-
-
-def _font(style: str) -> str:
-    size = re.search(r"[\d.]+px", style)
-    return f"font: {size[0]} system-ui, sans-serif" if size else "font-family: system-ui, sans-serif"
-
-
-def _smooth(values: Sequence[float], width: int) -> list[float]:
-    windows = [values[max(0, i - width // 2) : i + width // 2 + 1] for i in range(len(values))]
-    return [sum(window) / len(window) for window in windows]
-
-
-def loss_curve(log: Sequence[dict]) -> str | None:
-    """Training loss of each logged step and validation loss of each evaluation, as SVG.
+def loss_curve(log: Sequence[Mapping]) -> str | None:
+    """Draw the training loss of each logged step and the validation loss of each evaluation, as SVG.
 
     Args:
-        log: Trainer records in order: ``step`` with ``loss`` or ``eval_loss``.
+        log: The Trainer's log entries in order: ``step`` with ``loss`` or ``eval_loss``.
 
     Returns:
-        The element, or None if nothing was logged.
+        The element, or None if no loss was logged.
     """
     train = [(row["step"], row["loss"]) for row in log if "loss" in row]
     val = [(row["step"], row["eval_loss"]) for row in log if "eval_loss" in row]
     if not train and not val:
         return None
     with matplotlib.rc_context(_STYLE):
-        axes = _axes()
+        figure, axes = _subplots()
         if train:
-            steps, losses = zip(*train, strict=True)
-            if len(train) > 100:
-                width = len(train) // 50 * 2 + 1
-                axes.plot(steps, losses, color=ACCENT, linewidth=0.8, alpha=0.3)
-                axes.plot(steps, _smooth(losses, width), color=ACCENT, label=f"training (mean of {width} records)")
-            else:
-                axes.plot(steps, losses, color=ACCENT, linewidth=1.6, label="training")
+            _plot_training_loss(axes, train)
         if val:
-            style = {"color": SECOND, "linewidth": 1.6, "marker": "o", "markersize": 4}
-            axes.plot(*zip(*val, strict=True), label="validation", **style)
+            steps, losses = zip(*val, strict=True)
+            axes.plot(steps, losses, color=SECOND, linewidth=1.6, marker="o", markersize=4, label="validation")
         axes.set_ylabel("loss (nats a token)")
         axes.set_ylim(bottom=0)
         axes.legend()
-        last = f"training loss {train[0][1]:.2f} to {train[-1][1]:.2f}" if train else ""
-        held_out = f"validation loss {val[0][1]:.2f} to {val[-1][1]:.2f}" if val else ""
-        return _svg(axes, f"Loss by step: {'; '.join(filter(None, (last, held_out)))}")
+        curves = {"training": train, "validation": val}
+        ranges = [f"{name} loss {rows[0][1]:.2f} to {rows[-1][1]:.2f}" for name, rows in curves.items() if rows]
+        return _svg(figure, f"Loss by step: {'; '.join(ranges)}")
 
 
-def learning_rate_curve(log: Sequence[dict]) -> str | None:
-    """Learning rates by step, as SVG; None if none was logged.
+def learning_rate_curve(log: Sequence[Mapping]) -> str | None:
+    """Draw the learning rates by step, as SVG.
 
     Args:
-        log: Trainer records in order: ``step`` with ``learning_rate_lora`` and ``learning_rate_projectors``.
+        log: The Trainer's log entries in order: ``step`` with ``learning_rate_lora`` and ``learning_rate_projectors``.
+
+    Returns:
+        The element, or None if no learning rate was logged.
     """
     lines = {"LoRA": ("learning_rate_lora", ACCENT, "-"), "projectors": ("learning_rate_projectors", SECOND, "--")}
     curves = {
@@ -123,7 +89,7 @@ def learning_rate_curve(log: Sequence[dict]) -> str | None:
     if not any(points for points, *_ in curves.values()):
         return None
     with matplotlib.rc_context(_STYLE):
-        axes = _axes()
+        figure, axes = _subplots()
         for name, (points, colour, style) in curves.items():
             axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, linewidth=1.6, label=name)
         axes.set_ylabel("learning rate")
@@ -131,4 +97,51 @@ def learning_rate_curve(log: Sequence[dict]) -> str | None:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
         axes.legend()
         peaks = [f"{name} at most {max(rate for _, rate in points):.1e}" for name, (points, *_) in curves.items()]
-        return _svg(axes, f"Learning rate by step: {', '.join(peaks)}")
+        return _svg(figure, f"Learning rate by step: {', '.join(peaks)}")
+
+
+def _plot_training_loss(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
+    steps, losses = zip(*points, strict=True)
+    if len(points) <= SMOOTHED_ABOVE:
+        axes.plot(steps, losses, color=ACCENT, linewidth=1.6, label="training")
+        return
+    width = len(points) // 50 * 2 + 1
+    axes.plot(steps, losses, color=ACCENT, linewidth=0.8, alpha=0.3)
+    axes.plot(steps, _moving_average(losses, width), color=ACCENT, label=f"training (mean of {width} logged steps)")
+
+
+def _moving_average(values: Sequence[float], width: int) -> list[float]:
+    windows = [values[max(0, i - width // 2) : i + width // 2 + 1] for i in range(len(values))]
+    return [sum(window) / len(window) for window in windows]
+
+
+def _subplots() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.9, 2.9), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.subplots()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    axes.set_xlabel("optimiser step")
+    return figure, axes
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """The figure as an ``<svg>`` element that a screen reader reads as ``title`` (plain text without markup)."""
+    figure.patch.set_visible(False)
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text[text.index("<svg") :])
+    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
+    text = re.sub(r"font(?:-family)?: [^;\"]*sans-serif[^;\"]*", lambda match: _font(match[0]), text)
+    for placeholder, colour in _COLOURS.items():
+        text = text.replace(placeholder, colour)
+    return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+
+
+def _font(style: str) -> str:
+    """The same font size in the page's font family."""
+    size = re.search(r"[\d.]+px", style)
+    return f"font: {size[0]} system-ui, sans-serif" if size else "font-family: system-ui, sans-serif"

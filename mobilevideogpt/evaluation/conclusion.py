@@ -1,118 +1,167 @@
-"""What the scores mean, in plain words."""
+"""The conclusion from the scores, in plain words."""
 
 import math
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 
-SMALL = 30  # test clips below which a share says little
+from mobilevideogpt.evaluation.formatting import count, percent
+from mobilevideogpt.evaluation.metrics import feedback_decides, is_free_text
+
+SMALL = 30  # with fewer test clips, the page cautions against small differences
 
 
-def interval(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a share."""
+class Tone(StrEnum):
+    """How good the news is; names a style of the page."""
+
+    GOOD = "good"
+    MIXED = "mixed"
+    BAD = "bad"
+
+
+class Grounding(Enum):
+    """Whether the grounding control shows that the model looks at the video."""
+
+    LOOKS = "looks"
+    IGNORES = "ignores"
+    UNDECIDED = "undecided"
+
+
+GROUNDING_TEXTS = {
+    Grounding.LOOKS: "it looks at the video",
+    Grounding.IGNORES: "it hardly looks at the video",
+    Grounding.UNDECIDED: "it is not clear whether it looks at the video",
+}
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What the page says at its top; ``caution`` is None if the test split is large."""
+
+    tone: Tone
+    headline: str
+    sentences: list[str]
+    caution: str | None
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What the scores show, about ``accuracy``: the share of ``n`` test clips with a correct ``subject``."""
+
+    subject: str
+    accuracy: float
+    n: int
+    learned: bool
+    grounding: Grounding
+    sentences: list[str]
+
+
+def conclude(metrics: dict) -> Conclusion:
+    """Conclude what the model learned and whether it looks at the video.
+
+    Args:
+        metrics: As `mobilevideogpt.evaluation.evaluate.evaluate` returns them.
+    """
+    if not feedback_decides(metrics["settings"]):
+        evidence = _exercise_evidence(metrics)
+    elif metrics["finetuned"]["feedback_accuracy"] is not None:
+        evidence = _feedback_evidence(metrics)
+    else:
+        return Conclusion(
+            Tone.MIXED,
+            "The scores cannot show what the model learned: no reference contains feedback",
+            [_premise(metrics), "Without feedback in the references, only ROUGE-L compares the answers."],
+            None,
+        )
+    learned, looks = evidence.learned, evidence.grounding is Grounding.LOOKS
+    if learned and looks:
+        tone = Tone.GOOD
+    elif learned and evidence.grounding is Grounding.UNDECIDED:
+        tone = Tone.MIXED
+    else:
+        tone = Tone.BAD
+    achieved = f"{'The model' if learned else 'The test does not show that the model'} learned the {evidence.subject}"
+    headline = f"{achieved}, {'and' if learned == looks else 'but'} {GROUNDING_TEXTS[evidence.grounding]}"
+    return Conclusion(tone, headline, evidence.sentences, _caution(evidence))
+
+
+def wilson_interval(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a share, 95 % by default."""
     centre = (hits + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(hits * (n - hits) / n + z * z / 4)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def percent(share: float | None) -> str:
-    """``0.833`` as ``83 %`` (with a space that does not break), None as a dash."""
-    return "–" if share is None else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+def _feedback_evidence(metrics: dict) -> _Evidence:
+    """Compare the feedback, or the whole answer where it is free text."""
+    base, tuned, control = (metrics[name]["feedback_accuracy"] for name in ("base", "finetuned", "mismatched_video"))
+    kept, n = metrics["mismatched_video"]["kept_answer"], metrics["finetuned"]["n_feedback"]
+    subject = "answers" if is_free_text(metrics["settings"]["answers"]) else "feedback"
+    learned, change = _change(base, tuned, n, f"correct {subject}")
+    if kept is None or tuned < 0.2:
+        grounding = Grounding.UNDECIDED
+    elif kept >= 0.5:
+        grounding = Grounding.IGNORES
+    else:
+        grounding = Grounding.LOOKS if tuned - control >= 0.2 else Grounding.UNDECIDED
+    shown = (
+        "The control shows another exercise's clip under the same prompt. The model then gave the "
+        f"{subject} of the prompt's own clip in {count(control, n)} cases (with that clip: {count(tuned, n)})"
+    )
+    if kept is None:
+        shown += ". No shown clip calls for another answer"
+    else:
+        differing = count(kept, metrics["mismatched_video"]["n_differing"])
+        shown += f". It kept its whole answer in {differing} cases where the shown clip calls for another"
+    sentences = [_premise(metrics), change, f"{shown}: {GROUNDING_TEXTS[grounding]}."]
+    return _Evidence(subject, tuned, n, learned, grounding, sentences)
 
 
-def of(share: float, n: int) -> str:
-    """``0.833`` of 6 as ``5 of 6``."""
-    return f"{round(share * n)} of {n}"
+def _exercise_evidence(metrics: dict) -> _Evidence:
+    """Compare the exercises that the answers name."""
+    base, tuned, control = (metrics[name] for name in ("base", "finetuned", "mismatched_video"))
+    accuracy, n = tuned["exercise_accuracy"], tuned["n"]
+    learned, change = _change(base["exercise_accuracy"], accuracy, n, "correctly named exercises")
+    if tuned["feedback_accuracy"] is not None:
+        before, after = percent(base["feedback_accuracy"]), percent(tuned["feedback_accuracy"])
+        change += f" The correct feedback after the name changed from {before} to {after}."
+    kept, shown = control["kept_exercise"], control["shown_exercise_accuracy"]
+    if kept >= 0.5:
+        grounding = Grounding.IGNORES
+    else:
+        grounding = Grounding.LOOKS if shown >= 0.5 and kept <= 0.25 else Grounding.UNDECIDED
+    control_sentence = (
+        "The control shows another exercise's clip under the same prompt. The model then named the shown exercise in "
+        f"{count(shown, n)} cases and kept its answer in {count(kept, n)}: {GROUNDING_TEXTS[grounding]}."
+    )
+    return _Evidence("exercises", accuracy, n, learned, grounding, [change, control_sentence])
 
 
-def _learned(base: float, finetuned: float, n: int, what: str) -> tuple[bool, str]:
-    before, after = of(base, n), of(finetuned, n)
+def _premise(metrics: dict) -> str:
+    """Why the feedback decides."""
+    if is_free_text(metrics["settings"]["answers"]):
+        return "The answers are free text. An answer is correct if it matches the reference word for word."
+    return "The prompt names the exercise, so naming it proves nothing. The feedback after the name decides."
+
+
+def _change(base: float, finetuned: float, n: int, what: str) -> tuple[bool, str]:
+    """Whether fine-tuning raised a share of the test clips beyond chance, and a sentence about it."""
+    before, after = count(base, n), count(finetuned, n)
     if finetuned == base:
-        return False, f"Fine-tuning left {what} where it was, at {after} test clips."
+        return False, f"Fine-tuning left {what} unchanged at {after} test clips."
     if finetuned < base:
         return False, f"Fine-tuning lowered {what} from {before} to {after} test clips."
-    sure = interval(round(finetuned * n), n)[0] > base
+    beyond_chance = wilson_interval(round(finetuned * n), n)[0] > base
+    sentence = f"Fine-tuning raised {what} from {before} to {after} test clips"
+    return beyond_chance, f"{sentence}{'' if beyond_chance else ', possibly by chance'}."
+
+
+def _caution(evidence: _Evidence) -> str | None:
+    n, hits = evidence.n, round(evidence.accuracy * evidence.n)
+    if n >= SMALL:
+        return None
+    low, high = map(percent, wilson_interval(hits, n))
     return (
-        sure,
-        f"Fine-tuning raised {what} from {before} to {after} test clips{'' if sure else ', maybe by chance'}.",
+        f"There {'is only one test clip' if n == 1 else f'are only {n} test clips'}. {hits} of {n} correct is "
+        f"compatible with a true rate from {low} to {high} (95 % interval). Treat differences of one or two clips as "
+        "noise."
     )
-
-
-def verdict(metrics: dict) -> dict:
-    """Judge what was learned and whether the model looks at the video.
-
-    Args:
-        metrics: As `mobilevideogpt.evaluation.evaluate.evaluate` returns them.
-
-    Returns:
-        ``tone`` (good, mixed or bad), ``headline``, ``sentences`` and ``caution`` (None for a large test split).
-    """
-    base, tuned, control = metrics["base"], metrics["finetuned"], metrics["mismatched_video"]
-    free = metrics["settings"].get("answers", "labels") != "labels"
-    named = metrics["settings"]["prompt_names_exercise"] or free
-    subject = ("answers" if free else "feedback") if named else "exercises"
-    n = tuned["n_feedback" if named else "n"]
-    sentences = []
-    if named:
-        part = "feedback_accuracy"
-        sentences.append(
-            "The answers are free text, and one counts as correct if it is the reference word for word."
-            if free
-            else "The prompt names the exercise, so naming it proves nothing; what counts is the feedback after it."
-        )
-        if tuned[part] is None:
-            return {
-                "tone": "mixed",
-                "headline": "The scores cannot tell whether it learned: no reference holds feedback",
-                "sentences": [*sentences, "Without feedback in the references, only ROUGE-L compares the answers."],
-                "caution": None,
-            }
-        hits = round(tuned[part] * n)
-        learned, sentence = _learned(base[part], tuned[part], n, f"correct {subject}")
-        sentences.append(sentence)
-        kept, gap = control["kept_answer"], tuned[part] - control[part]
-        sentence = (
-            f"Shown another exercise's clip under the same prompt, the model gave the {subject} of its own clip in "
-            f"{of(control[part], n)} cases (with its own video: {of(tuned[part], n)})"
-        )
-        if kept is None:
-            sentences.append(f"{sentence}, but no clip that was shown calls for another answer")
-        else:
-            differing = of(kept, control["n_differing"])
-            sentences.append(f"{sentence} and kept its whole answer in {differing} whose shown clip calls for another")
-        looks = None if kept is None or tuned[part] < 0.2 else False if kept >= 0.5 else True if gap >= 0.2 else None
-    else:
-        part = "exercise_accuracy"
-        hits = round(tuned[part] * n)
-        learned, sentence = _learned(base[part], tuned[part], n, "exercises named right")
-        if tuned["feedback_accuracy"] is not None:
-            sentence += (
-                f" The feedback after the name went from {percent(base['feedback_accuracy'])} "
-                f"to {percent(tuned['feedback_accuracy'])} correct."
-            )
-        sentences.append(sentence)
-        kept, shown = control["kept_exercise"], control["shown_exercise_accuracy"]
-        sentences.append(
-            f"Shown another exercise's clip under the same prompt, the model named what was shown in {of(shown, n)} "
-            f"cases and kept its answer in {of(kept, n)}"
-        )
-        looks = False if kept >= 0.5 else True if shown >= 0.5 and kept <= 0.25 else None
-    said = {
-        True: "it looks at the video",
-        False: "it hardly looks at the video",
-        None: "whether it looks at the video stays open",
-    }[looks]
-    sentences[-1] += f": {said}."
-    achieved = f"{'The model' if learned else 'The test does not show that it'} learned the {subject}"
-    joint = "and" if learned == (looks is True) else "but"
-    low, high = interval(hits, n)
-    caution = None
-    if n < SMALL:
-        clips = "one test clip" if n == 1 else f"{n} test clips"
-        caution = (
-            f"There are only {clips}. {hits} of {n} right is compatible with a true rate anywhere from "
-            f"{percent(low)} to {percent(high)} (95 % interval), so take differences of one or two clips as noise."
-        )
-    return {
-        "tone": "good" if learned and looks else "bad" if looks is False or not learned else "mixed",
-        "headline": f"{achieved}, {joint} {said}",
-        "sentences": sentences,
-        "caution": caution,
-    }

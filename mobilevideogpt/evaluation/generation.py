@@ -1,47 +1,56 @@
-"""Greedy answers of a model, from cached features or from a clip's pixels."""
+"""Greedy answers of a model to prompts about clips."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from mobilevideogpt.annotations.samples import prompt_and_response
-from mobilevideogpt.data.features import FeatureStore, encode
+from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.configuration import DTYPES
+from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 
 
-def load_for_inference(
-    base: str | Path,
-    video_encoder: str | Path | None = None,
-    image_encoder: str | Path | None = None,
-    *,
-    precision: str = "fp32",
-) -> MobileVideoGPTForConditionalGeneration:
+def load_for_inference(paths: ModelPaths, *, precision: str = "fp32") -> MobileVideoGPTForConditionalGeneration:
     """Load the base onto the GPU in the precision of the training, or without a GPU onto the CPU in float32.
 
     Args:
-        base: Folder of the base checkpoint.
-        video_encoder: VideoMamba's ``.pth``, if the base does not hold it.
-        image_encoder: CLIP's folder, likewise.
+        paths: The base and its encoders.
         precision: ``bf16``, ``fp16`` or ``fp32``.
     """
     device, dtype = ("cuda", DTYPES[precision]) if torch.cuda.is_available() else ("cpu", torch.float32)
-    model = MobileVideoGPTForConditionalGeneration.from_pretrained(
-        base, video_encoder=video_encoder, image_encoder=image_encoder, dtype=dtype
-    )
+    model = MobileVideoGPTForConditionalGeneration.from_pretrained(paths.base, **paths.encoders, dtype=dtype)
     return model.to(device).eval()
 
 
 @torch.inference_mode()
-def _answer(model, processor, features: list[dict], max_new_tokens: int) -> list[str]:
-    inputs = {name: value.to(model.device) for name, value in processor.pad(features, padding_side="left").items()}
+def generate_answers(
+    model, processor, prompts: Sequence[str], features: Sequence[Mapping[str, Tensor]], max_new_tokens: int
+) -> list[str]:
+    """Answer a batch of prompts greedily.
+
+    Args:
+        model: With or without an adapter.
+        processor: Builds the prompt as in training.
+        prompts: One prompt for each clip.
+        features: ``video_features`` and ``context_features`` of each clip, as `FeatureStore.read` returns them.
+        max_new_tokens: Longest answer, in tokens.
+
+    Returns:
+        The answers, stripped of surrounding white space.
+    """
+    rows = [
+        {"input_ids": processor.encode_text(prompt)["input_ids"], **tensors}
+        for prompt, tensors in zip(prompts, features, strict=True)
+    ]
+    inputs = {name: value.to(model.device) for name, value in processor.pad(rows, padding_side="left").items()}
     dtype = model.get_input_embeddings().weight.dtype
-    # An answer ends with its turn, whatever the checkpoint's own settings say of ends and of sampling.
+    # An answer ends with its turn; the checkpoint's own settings for end tokens and sampling are overridden.
     ends = processor.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
-    # An adapter's weights are float32 beside a half-precision base, in training under autocast, too.
+    # The weights of an adapter stay float32 beside a half-precision base, in training under autocast too.
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
         ids = model.generate(  # (B, new tokens)
             **inputs,
@@ -60,66 +69,41 @@ def _answer(model, processor, features: list[dict], max_new_tokens: int) -> list
 def predict(
     model,
     processor,
-    records: Sequence[dict],
-    features: Mapping[str, str],
+    samples: Sequence[Mapping],
     store: FeatureStore,
     *,
     batch_size: int,
     max_new_tokens: int,
-    device: torch.device | str | None = None,
     progress: str | None = None,
 ) -> list[str]:
-    """Answer each record's prompt for its ``video``, greedily.
+    """Answer the prompt of each sample for its clip, greedily.
 
     Args:
         model: With or without an adapter.
         processor: Builds the prompt as in training.
-        records: Annotations; the answer turn is not looked at.
-        features: Key of the cached features of each clip path.
-        store: Where the features lie.
-        batch_size: Records answered at once; padded on the left.
+        samples: The response turn is not read; ``features`` is the key of the clip's features in ``store``.
+        store: The cached features.
+        batch_size: Samples in a batch; shorter ones are padded on the left.
         max_new_tokens: Longest answer, in tokens.
-        device: Moves the model there first.
-        progress: Name of the progress bar on stderr, shown on a terminal; none if left out.
+        progress: Name of a progress bar, shown on a terminal only; no bar by default.
 
     Returns:
-        The answers in the order of the records, without white space around them.
+        The answers in the order of the samples, stripped of surrounding white space.
 
     Raises:
-        InputError: If a clip has no features or a record is malformed.
+        InputError: If a sample is malformed or a clip has no features.
     """
-    if missing := sorted({record["video"] for record in records} - features.keys()):
+    if missing := sorted({sample["video"] for sample in samples if "features" not in sample}):
         raise InputError(
             f"{missing[0]}: no features were computed ({len(missing)} such clips); run `snakemake verify` to see why"
         )
-    if device is not None:
-        model.to(device)
     model.eval()
     answers = []
-    with tqdm(total=len(records), desc=progress, unit="clip", disable=None if progress else True) as bar:
-        for start in range(0, len(records), batch_size):
-            batch = [
-                _prompt(processor, prompt_and_response(record)[0]) | store.read(features[record["video"]])
-                for record in records[start : start + batch_size]
-            ]
-            answers += _answer(model, processor, batch, max_new_tokens)
+    with tqdm(total=len(samples), desc=progress, unit="clip", disable=None if progress else True) as bar:
+        for start in range(0, len(samples), batch_size):
+            batch = samples[start : start + batch_size]
+            prompts = [prompt_and_response(sample)[0] for sample in batch]
+            features = [store.read(sample["features"]) for sample in batch]
+            answers += generate_answers(model, processor, prompts, features, max_new_tokens)
             bar.update(len(batch))
     return answers
-
-
-def predict_clip(model, processor, path: str | Path, prompt: str, *, max_new_tokens: int) -> str:
-    """Answer ``prompt`` for one video file. Its features are computed as for training: in float32, without autocast.
-
-    Raises:
-        InputError: If there is no such file, or it cannot be decoded.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: there is no such clip; check the path given with `--config video=...`")
-    model.eval()
-    features = encode(model, [processor.encode_video(path)], model.device, torch.float32)
-    row = {name: tensor[0] for name, tensor in features.items()}
-    return _answer(model, processor, [_prompt(processor, prompt) | row], max_new_tokens)[0]
-
-
-def _prompt(processor, prompt: str) -> dict[str, list[int]]:
-    return {"input_ids": processor.encode_text(prompt)["input_ids"]}

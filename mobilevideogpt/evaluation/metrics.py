@@ -1,12 +1,12 @@
-"""Scores of generated feedback.
+"""Scores of generated answers.
 
-An answer reads ``"<exercise> - <feedback>"``, and names may hold hyphens themselves; or it is free text, of which no
-part is an exercise.
+An answer reads ``"<exercise> - <feedback>"``, where the exercise may contain hyphens; or it is free text without an
+exercise.
 """
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from rouge_score.rouge_scorer import RougeScorer
@@ -14,86 +14,106 @@ from sklearn.metrics import f1_score
 
 from mobilevideogpt.errors import InputError
 
+LABELS = "labels"  # the value of annotations.source under which an answer names exercise and feedback
 
-def normalise(text: str) -> str:
-    """Fold case, underscores and runs of white space, and drop punctuation at the end: what a comparison ignores.
 
-    So is the composition of an accented letter, as the tokenizer composes them all (Unicode's NFC).
+def is_free_text(answers: str) -> bool:
+    """Whether the answers of this ``annotations.source`` are free text."""
+    return answers != LABELS
+
+
+def feedback_decides(settings: Mapping) -> bool:
+    """Whether only the feedback tells models apart: the prompt names the exercise, or the answers are free text.
+
+    Args:
+        settings: The ``settings`` of `mobilevideogpt.evaluation.evaluate.evaluate`'s metrics.
+    """
+    return settings["prompt_names_exercise"] or is_free_text(settings["answers"])
+
+
+def fold(text: str) -> str:
+    """Fold a text for comparison: case, underscores, runs of white space and final punctuation.
+
+    Accented letters are composed (Unicode's NFC), as the tokenizer composes them.
     """
     return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", text)).strip().rstrip(".!?,;:").rstrip().casefold()
 
 
-class Words:
-    """The words of a text of any script, for ROUGE; `rouge_score` by itself sees those in a to z alone."""
+class WordTokenizer:
+    """Splits a text of any script into words, for ROUGE; the default of `rouge_score` finds only a to z."""
 
     def tokenize(self, text: str) -> list[str]:
         return re.findall(r"[^\W_]+", unicodedata.normalize("NFC", text).lower())
 
 
-def split_answer(text: str, free: bool = False) -> tuple[str, str]:
-    """The exercise and the feedback of an answer, both normalised; without ``" - "`` all of it is the exercise.
+def split_answer(text: str, free_text: bool = False) -> tuple[str, str]:
+    """Split an answer at its first ``" - "`` into exercise and feedback, both folded.
 
-    Of ``free`` text, all is the feedback.
+    An answer without ``" - "`` is all exercise. Free text is all feedback.
     """
-    if free:
-        return "", normalise(text)
+    if free_text:
+        return "", fold(text)
     exercise, _, feedback = text.partition(" - ")
-    return normalise(exercise), normalise(feedback)
+    return fold(exercise), fold(feedback)
 
 
 def score(
-    references: Sequence[str], predictions: Sequence[str], shown: Sequence[str] | None = None, free: bool = False
+    references: Sequence[str], predictions: Sequence[str], shown: Sequence[str] | None = None, free_text: bool = False
 ) -> dict:
     """Compare predictions with references.
 
     Args:
         references: The right answers.
-        predictions: What the model answered, in the same order.
-        shown: References of the clips that the model was shown, where those are not its own.
-        free: The references are free text: there are no scores of the exercise (None), and the feedback is all of it.
+        predictions: The model's answers, in the same order.
+        shown: References of the clips that the model was shown, if they are not the prompts' own clips.
+        free_text: Whether the references are free text. Scores of the exercise are then None.
 
     Returns:
-        ``n``; ``exercise_accuracy`` (before the first ``" - "``); ``feedback_accuracy`` (after it, over the
-        ``n_feedback`` references that have such a part, None if none has); ``rougeL`` (mean F-measure);
-        ``exercise_macro_f1`` over the exercises of the references; with ``shown`` also ``shown_exercise_accuracy``, how
-        often the answer names the exercise that was shown; ``per_exercise`` with n and both accuracies of each.
+        ``n``; ``exercise_accuracy`` (the part before ``" - "``); ``feedback_accuracy`` (the part after it, over the
+        ``n_feedback`` references with such a part; None if there are none); ``rougeL`` (mean F-measure);
+        ``exercise_macro_f1`` over the exercises of the references; ``shown_exercise_accuracy`` (with ``shown``: how
+        often the answer names the shown exercise); ``per_exercise``: n and both accuracies of each exercise.
 
     Raises:
         InputError: If there is nothing to score.
         ValueError: If the lists differ in length.
     """
     if not references:
-        raise InputError("there is no answer to score; give the test split at least one clip (annotations.split.test)")
-    right = [split_answer(text, free) for text in references]
-    given = [split_answer(text, free) for text in predictions]
+        raise InputError("the test split is empty: there is no answer to score; raise annotations.split.test")
+    right = [split_answer(text, free_text) for text in references]
+    given = [split_answer(text, free_text) for text in predictions]
     table = pd.DataFrame(
         {
             "exercise": [r[0] for r in right],
-            "named": [r[0] == g[0] for r, g in zip(right, given, strict=True)],
-            # missing where the reference says nothing after the exercise, so that silence is not counted as right
-            "advised": [float(r[1] == g[1]) if r[1] else None for r, g in zip(right, given, strict=True)],
+            "exercise_right": [r[0] == g[0] for r, g in zip(right, given, strict=True)],
+            # Missing where the reference has no feedback, so that an empty feedback does not count as right.
+            "feedback_right": [float(r[1] == g[1]) if r[1] else None for r, g in zip(right, given, strict=True)],
         }
-    ).astype({"advised": float})
-
-    def accuracies(rows: pd.DataFrame) -> dict:
-        feedback = rows["advised"].dropna()
-        return {
-            "n": len(rows),
-            "exercise_accuracy": float(rows["named"].mean()),
-            "n_feedback": len(feedback),
-            "feedback_accuracy": float(feedback.mean()) if len(feedback) else None,
-        }
-
-    scorer = RougeScorer(["rougeL"], tokenizer=Words())
-    rouge = [scorer.score(r, p)["rougeL"].fmeasure for r, p in zip(references, predictions, strict=True)]
-    scores = accuracies(table) | {"rougeL": sum(rouge) / len(rouge)}
-    if free:
+    ).astype({"feedback_right": float})
+    scores = _accuracies(table) | {"rougeL": _rouge_l(references, predictions)}
+    if free_text:
         return scores | {"exercise_accuracy": None, "exercise_macro_f1": None, "per_exercise": {}}
-    per_exercise = {str(exercise): accuracies(rows) for exercise, rows in table.groupby("exercise")}
-    names = [[pair[0] for pair in pairs] for pairs in (right, given)]
-    f1 = float(f1_score(*names, labels=list(per_exercise), average="macro", zero_division=0))
-    scores["exercise_macro_f1"] = f1
+    per_exercise = {str(exercise): _accuracies(rows) for exercise, rows in table.groupby("exercise")}
+    names = [[exercise for exercise, _ in pairs] for pairs in (right, given)]
+    f1 = f1_score(names[0], names[1], labels=list(per_exercise), average="macro", zero_division=0)  # type: ignore
+    scores["exercise_macro_f1"] = float(f1)
     if shown is not None:
-        hits = [split_answer(text)[0] == g[0] for text, g in zip(shown, given, strict=True)]
+        hits = [split_answer(text)[0] == exercise for text, (exercise, _) in zip(shown, given, strict=True)]
         scores["shown_exercise_accuracy"] = sum(hits) / len(hits)
     return scores | {"per_exercise": per_exercise}
+
+
+def _accuracies(rows: pd.DataFrame) -> dict:
+    feedback = rows["feedback_right"].dropna()
+    return {
+        "n": len(rows),
+        "exercise_accuracy": float(rows["exercise_right"].mean()),
+        "n_feedback": len(feedback),
+        "feedback_accuracy": float(feedback.mean()) if len(feedback) else None,
+    }
+
+
+def _rouge_l(references: Sequence[str], predictions: Sequence[str]) -> float:
+    scorer = RougeScorer(["rougeL"], tokenizer=WordTokenizer())
+    measures = [scorer.score(r, p)["rougeL"].fmeasure for r, p in zip(references, predictions, strict=True)]
+    return sum(measures) / len(measures)

@@ -1,8 +1,8 @@
-"""What the page says of scores."""
+"""The conclusion that the page draws from scores."""
 
 import pytest
 
-from mobilevideogpt.evaluation.conclusion import interval, verdict
+from mobilevideogpt.evaluation.conclusion import Tone, conclude, wilson_interval
 
 
 def metrics(base, tuned, own, shown, kept, n=60, named=False, kept_answer=None):
@@ -15,46 +15,48 @@ def metrics(base, tuned, own, shown, kept, n=60, named=False, kept_answer=None):
         "base": scores(base, base),
         "finetuned": scores(tuned, tuned),
         "mismatched_video": scores(own, own) | control,
-        "settings": {"prompt_names_exercise": named},
+        "settings": {"prompt_names_exercise": named, "answers": "labels"},
     }
 
 
-def test_a_model_that_names_what_it_is_shown_looks_at_the_video():
-    said = verdict(metrics(0, 5 / 6, 0, 5 / 6, 0, n=6))
-    assert said["headline"] == "The model learned the exercises, and it looks at the video"
-    assert said["sentences"][-1] == (
-        "Shown another exercise's clip under the same prompt, the model named what was shown in 5 of 6 cases and kept "
-        "its answer in 0 of 6: it looks at the video."
+def test_a_model_that_names_the_shown_exercise_looks_at_the_video():
+    conclusion = conclude(metrics(0, 5 / 6, 0, 5 / 6, 0, n=6))
+    assert conclusion.headline == "The model learned the exercises, and it looks at the video"
+    assert conclusion.sentences[-1] == (
+        "The control shows another exercise's clip under the same prompt. The model then named the shown exercise in "
+        "5 of 6 cases and kept its answer in 0 of 6: it looks at the video."
     )
-    assert "only 6 test clips" in said["caution"]
+    assert "only 6 test clips" in conclusion.caution
 
 
 def test_a_model_that_keeps_its_answer_is_found_out():
-    said = verdict(metrics(0.1, 0.9, 0.9, 0, 1.0))
-    assert (said["tone"], said["headline"]) == (
-        "bad",
+    conclusion = conclude(metrics(0.1, 0.9, 0.9, 0, 1.0))
+    assert (conclusion.tone, conclusion.headline) == (
+        Tone.BAD,
         "The model learned the exercises, but it hardly looks at the video",
     )
-    assert said["caution"] is None
+    assert conclusion.caution is None
 
 
 @pytest.mark.parametrize("tuned", [1 / 6, 0.2])
 def test_a_rise_within_chance_is_not_called_learning(tuned):
-    assert verdict(metrics(1 / 6, tuned, 0, 0.2, 0.2))["headline"].startswith("The test does not show that it learned")
+    assert conclude(metrics(1 / 6, tuned, 0, 0.2, 0.2)).headline.startswith(
+        "The test does not show that the model learned"
+    )
 
 
 def test_where_the_prompt_names_the_exercise_the_feedback_is_compared():
-    said = verdict(metrics(0, 0.7, 0.1, 0.2, 1.0, named=True, kept_answer=0.1))
-    assert "naming it proves nothing" in said["sentences"][0]
-    assert said["headline"] == "The model learned the feedback, and it looks at the video"
+    conclusion = conclude(metrics(0, 0.7, 0.1, 0.2, 1.0, named=True, kept_answer=0.1))
+    assert "naming it proves nothing" in conclusion.sentences[0]
+    assert conclusion.headline == "The model learned the feedback, and it looks at the video"
 
 
-def test_where_no_shown_clip_calls_for_another_answer_the_control_tells_nothing():
+def test_where_no_shown_clip_calls_for_another_answer_the_control_is_undecided():
     scores = metrics(0, 0.9, 0.9, 0.2, 1.0, named=True)
     scores["mismatched_video"] |= {"n_differing": 0, "kept_answer": None}
-    said = verdict(scores)
-    assert said["headline"] == "The model learned the feedback, but whether it looks at the video stays open"
-    assert "no clip that was shown calls for another answer" in said["sentences"][-1]
+    conclusion = conclude(scores)
+    assert conclusion.headline == "The model learned the feedback, but it is not clear whether it looks at the video"
+    assert "No shown clip calls for another answer" in conclusion.sentences[-1]
 
 
 def test_of_free_text_the_whole_answers_are_compared():
@@ -62,11 +64,11 @@ def test_of_free_text_the_whole_answers_are_compared():
     scores["settings"]["answers"] = "questions"
     for name in ("base", "finetuned", "mismatched_video"):
         scores[name]["exercise_accuracy"] = None
-    said = verdict(scores)
-    assert "word for word" in said["sentences"][0] and "names the exercise" not in " ".join(said["sentences"])
-    assert said["headline"] == "The model learned the answers, and it looks at the video"
+    conclusion = conclude(scores)
+    assert "word for word" in conclusion.sentences[0] and "names the exercise" not in " ".join(conclusion.sentences)
+    assert conclusion.headline == "The model learned the answers, and it looks at the video"
 
 
 def test_the_interval_is_wilsons():
-    assert interval(5, 6) == pytest.approx((0.4365, 0.9699), abs=1e-4)
-    assert interval(0, 6)[0] == 0
+    assert wilson_interval(5, 6) == pytest.approx((0.4365, 0.9699), abs=1e-4)
+    assert wilson_interval(0, 6)[0] == 0

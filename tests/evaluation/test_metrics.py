@@ -8,7 +8,7 @@ from mobilevideogpt.evaluation.metrics import score, split_answer
 SQUAT, STRETCH = "squats - not going deep enough", "tricep stretch - elbow pointing forward"
 
 
-def test_exercise_and_feedback_are_judged_apart():
+def test_exercise_and_feedback_are_scored_separately():
     scores = score([SQUAT, STRETCH, SQUAT, STRETCH], [SQUAT, "tricep stretch - good form", STRETCH, ""])
     assert (scores["n"], scores["exercise_accuracy"], scores["feedback_accuracy"]) == (4, 0.5, 0.25)
 
@@ -32,7 +32,7 @@ def test_accents_may_be_composed_or_not_as_the_tokenizer_composes_them():
         ("", ("", "")),
     ],
 )
-def test_an_answer_is_parted_at_the_spaced_hyphen_only(answer, parts):
+def test_an_answer_is_split_at_the_spaced_hyphen_only(answer, parts):
     assert split_answer(answer) == parts
 
 
@@ -40,7 +40,7 @@ def test_a_hyphenated_exercise_is_not_right_by_its_first_word():
     assert score(["cat-cow pose - good"], ["cat-dog pose - good"])["exercise_accuracy"] == 0
 
 
-def test_feedback_is_scored_over_the_references_that_hold_some():
+def test_feedback_is_scored_over_the_references_that_contain_some():
     scores = score([SQUAT, "squats"], [SQUAT, "squats"])
     assert (scores["n_feedback"], scores["feedback_accuracy"]) == (1, 1.0)
     assert score(["squats"], ["squats"])["feedback_accuracy"] is None
@@ -64,17 +64,21 @@ def test_macro_f1_counts_each_exercise_of_the_references_alike():
     assert scores["per_exercise"]["tricep stretch"]["exercise_accuracy"] == 0
 
 
-def test_the_control_is_also_held_against_what_was_shown():
+def test_the_control_is_also_compared_with_the_shown_clip():
     scores = score([SQUAT, SQUAT], [STRETCH, SQUAT], shown=[STRETCH, STRETCH])
     assert (scores["exercise_accuracy"], scores["shown_exercise_accuracy"]) == (0.5, 0.5)
 
 
-def test_of_free_text_the_whole_answer_is_judged_and_no_exercise():
-    scores = score(["Go deeper - slowly.", "Good!"], ["go deeper - slowly", "Squats - good"], shown=None, free=True)
+def test_the_whole_answer_of_free_text_is_scored_and_no_exercise():
+    scores = score(
+        ["Go deeper - slowly.", "Good!"], ["go deeper - slowly", "Squats - good"], shown=None, free_text=True
+    )
     assert (scores["n_feedback"], scores["feedback_accuracy"]) == (2, 0.5)
     assert scores["rougeL"] == pytest.approx((1 + 2 / 3) / 2)
     assert scores["exercise_accuracy"] is scores["exercise_macro_f1"] is None
-    assert scores["per_exercise"] == {} and "shown_exercise_accuracy" not in score(["a"], ["a"], shown=["a"], free=True)
+    assert scores["per_exercise"] == {} and "shown_exercise_accuracy" not in score(
+        ["a"], ["a"], shown=["a"], free_text=True
+    )
 
 
 def test_nothing_to_score_is_an_error_and_not_zero():
@@ -82,6 +86,6 @@ def test_nothing_to_score_is_an_error_and_not_zero():
         score([], [])
 
 
-def test_answers_and_references_must_be_as_many():
+def test_answers_and_references_must_be_equally_many():
     with pytest.raises(ValueError):
         score([SQUAT], [])

@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 import pytest
 
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.evaluation.formatting import duration, facts
 from mobilevideogpt.evaluation.metrics import score
-from mobilevideogpt.evaluation.report import duration, facts, write_report
+from mobilevideogpt.evaluation.report import write_report
 
 REFERENCES = ["squats - not going <script>alert(1)</script> deep", "lunges - good form", "squat jump - good form"]
 TUNED = [REFERENCES[0], REFERENCES[1], "squats - good form"]
@@ -79,13 +80,13 @@ def results(tmp_path, draw_clip):
             "base": score(REFERENCES, ["", "", ""]),
             "finetuned": score(REFERENCES, TUNED),
             "mismatched_video": control | {"kept_exercise": 1 / 3, "n_differing": 3, "kept_answer": 1 / 3},
-            "settings": {"prompt_names_exercise": False},
+            "settings": {"prompt_names_exercise": False, "answers": "labels"},
         },
         "predictions": [
             dict(zip(names, row, strict=True)) | {"base": "", "prompt": "<video>\nWhat is it?"} for row in rows
         ],
         "log": [*losses, {"step": 2, "eval_loss": 2.5}, {"step": 4, "eval_loss": 2.25}],
-        "verify": {
+        "integrity": {
             "ok": True,
             "checks": [{"name": "clips decode in full", "ok": True, "detail": "3 clips", "remedy": ""}],
             "clips": [
@@ -101,8 +102,12 @@ def results(tmp_path, draw_clip):
             "checks": [{"name": "memory", "ok": True, "detail": "predicted 1.25 GB", "remedy": ""}],
         },
         "config": {"run": "my_run", "finetune": settings},
-        "splits": {"train": 9, "val": 3, "test": 3},
-        "notes": ["the split is the label file's <own>"],
+        "summary": {
+            "splits": {"train": 9, "val": 3, "test": 3},
+            "split": {"notices": ["the split is the label file's <own>"], "leaks": ["a is train and b is test"]},
+            "findings": [],
+        },
+        "notes": ["no take is in two splits"],
         "project": tmp_path,
     }
 
@@ -113,7 +118,7 @@ def page(results, tmp_path):
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_page_is_whole_html_with_title_language_and_described_pictures(page):
+def test_the_page_is_complete_html_with_title_language_and_described_pictures(page):
     parsed = Page(page)
     assert ("lang", "en") in parsed.attributes
     assert {"title", "h1", "h2", "table", "svg"} <= set(parsed.tags)
@@ -122,8 +127,10 @@ def test_the_page_is_whole_html_with_title_language_and_described_pictures(page)
     assert sum(name == "aria-label" and value.startswith("Loss by step") for name, value in parsed.attributes) == 1
 
 
-def test_the_page_says_what_is_known_of_the_splits(page):
+def test_the_page_lists_the_notes_about_the_splits(page):
     assert "<li>The split is the label file&#39;s &lt;own&gt;</li>" in page
+    assert "<li>Leakage across splits: a is train and b is test</li>" in page
+    assert "<li>No take is in two splits</li>" in page
 
 
 def test_the_page_loads_nothing(page):
@@ -138,14 +145,18 @@ def test_text_from_the_data_stays_text(page):
     assert "not going <script>alert(1)</script> deep" in Page(page).text
 
 
-def test_the_page_holds_the_numbers_and_says_what_they_mean(page):
+def test_the_page_contains_the_numbers_and_their_meaning(page):
     text = re.sub(r"\s+", " ", Page(page).text)
-    for expected in ("from 0 of 3 to 2 of 3 test clips", "named what was shown in 2 of 3 cases", "only 3 test clips"):
+    for expected in (
+        "from 0 of 3 to 2 of 3 test clips",
+        "named the shown exercise in 2 of 3 cases",
+        "only 3 test clips",
+    ):
         assert expected in text
     for expected in (
         "9 / 3 / 3",
         "2 / 4",
-        "Clips a step / at a time4 / 2",
+        "Batch size: effective / micro4 / 2",
         "64 / 128 / 0.05",
         "1,234",
         "1 h 7 min",
@@ -154,23 +165,23 @@ def test_the_page_holds_the_numbers_and_says_what_they_mean(page):
         "name H100, memory 80.00 GB",
     ):
         assert expected in text
-    assert "2 clips were decoded in full: 1 without findings, 1 with warnings, 0 with errors" in text
+    assert "2 clips were decoded in full. Their status: 1 ok, 1 warning, 0 error." in text
 
 
-def test_right_and_wrong_are_told_by_words_as_well_as_colour(page):
+def test_right_and_wrong_are_shown_by_words_as_well_as_colour(page):
     text = re.sub(r"\s+", " ", Page(page).text)
     assert "✓ exercise right" in text
     assert "✗ exercise wrong" in text
 
 
-def test_a_clip_that_is_gone_costs_its_frames_and_not_the_page(page):
+def test_a_clip_that_is_gone_has_no_frames_on_the_page(page):
     assert "3.mp4: there is no such file" in Page(page).text
 
 
-def test_of_many_clips_those_with_a_wrong_answer_are_shown(results, tmp_path):
+def test_of_many_clips_those_with_wrong_answers_are_shown(results, tmp_path):
     write_report(tmp_path / "report.html", **results, max_clips=1)
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "1 of 3 clips, those with a wrong answer first" in text
+    assert "1 of 3 clips, wrong answers first" in text
     assert "squat_jump/3.mp4" in text
 
 
@@ -178,27 +189,33 @@ def test_where_the_prompt_names_the_exercise_the_page_says_so(results, tmp_path)
     results["metrics"]["settings"]["prompt_names_exercise"] = True
     write_report(tmp_path / "report.html", **results)
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "“exercise right” says nothing here" in text
+    assert "The prompt names the exercise, so its accuracy shows nothing" in text
 
 
 def test_free_text_is_shown_without_scores_of_the_exercise(results, tmp_path):
     references = [row["reference"] for row in results["predictions"]]
     for name in ("base", "finetuned", "mismatched_video"):
         answers = [row[name] for row in results["predictions"]]
-        results["metrics"][name] = score(references, answers, free=True) | {"n_differing": 3, "kept_answer": 0.0}
+        results["metrics"][name] = score(references, answers, free_text=True) | {"n_differing": 3, "kept_answer": 0.0}
     results["metrics"]["settings"]["answers"] = "feedbacks"
     write_report(tmp_path / "report.html", **results)
     text = re.sub(r"\s+", " ", Page((tmp_path / "report.html").read_text(encoding="utf-8")).text)
     assert "The answers are free text" in text and "✓ word for word right" in text
-    assert "xercise right" not in text and "Macro F1" not in text
+    assert "xercise right" not in text and "xercise accuracy" not in text and "acro F1" not in text
 
 
-def test_what_was_passed_over_is_counted_and_listed(results, tmp_path):
-    finding = {"reason": "clips joined by name", "count": 1234, "items": [f"dataset/squats/{i}.mp4" for i in range(30)]}
-    write_report(tmp_path / "report.html", **results, findings=[finding])
+def test_findings_are_counted_and_listed(results, tmp_path):
+    finding = {
+        "code": "matched_by_name",
+        "reason": "clips joined by name",
+        "count": 1234,
+        "items": [f"dataset/squats/{i}.mp4" for i in range(30)],
+    }
+    results["summary"]["findings"] = [finding]
+    write_report(tmp_path / "report.html", **results)
     text = re.sub(r"\s+", " ", Page((tmp_path / "report.html").read_text(encoding="utf-8")).text)
     assert "1,234 clips joined by name" in text and "squats/19.mp4" in text and "squats/20.mp4" not in text
-    assert "and 1,214 more; the summary of the annotations lists 30" in text
+    assert "and 1,214 more; the annotations summary lists 30" in text
 
 
 def test_equal_results_give_an_equal_page(results, page, tmp_path):
