@@ -18,12 +18,12 @@ from mobilevideogpt.sample.exercises import EXERCISES
 
 PLAIN = "import json; json.load(open('dataset/labels.json', encoding='utf-8'))"
 FILTER = """
-from mobilevideogpt.annotations.conversations import ground_truth
-from mobilevideogpt.annotations.labels import join_records, read_records
+from mobilevideogpt.annotations.join import ground_truth, join_labels
+from mobilevideogpt.annotations.labels import read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.files import write_records
 import gc; gc.disable()
-matched = join_records(read_manifest({manifest!r}, "dataset"), read_records("dataset/labels.json", "dataset"))
+matched = join_labels(read_manifest({manifest!r}, "dataset"), read_labels("dataset/labels.json", "dataset"))
 write_records(ground_truth(matched), "ground_truth.json")
 """
 MEASURE = """

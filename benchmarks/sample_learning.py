@@ -17,9 +17,10 @@ import torch
 import yaml
 
 from mobilevideogpt.annotations.conversations import build_annotations
-from mobilevideogpt.annotations.labels import join_records, read_records
+from mobilevideogpt.annotations.join import join_labels
+from mobilevideogpt.annotations.labels import read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
-from mobilevideogpt.annotations.samples import read_annotations
+from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.annotations.splits import assign_splits
 from mobilevideogpt.data.features import FeatureStore, extract_features
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
@@ -40,7 +41,7 @@ def annotate(folder: Path, seed: int, clips_per_exercise: int, config: dict, spl
     if not (folder / "manifest.json").exists():
         write_sample(folder, seed=seed, clips_per_exercise=clips_per_exercise)
     clips = read_manifest(folder / "manifest.json", str(folder))
-    matched = join_records(clips, read_records(folder / "fine_grained_labels.json", str(folder)))
+    matched = join_labels(clips, read_labels(folder / "fine_grained_labels.json", str(folder)))
     settings = config["annotations"]
     splits = assign_splits(clips, matched.by_clip, split, settings["seed"]).by_clip
     return build_annotations(clips, matched, splits, prompt_template=settings["prompt"])
@@ -64,7 +65,7 @@ def main() -> None:
 
     os.chdir(ROOT)
     splits = {split: Path(f"results/sample/annotations/qved_{split}.json") for split in ("train", "val", "test")}
-    own = {split: read_annotations(path) for split, path in splits.items()}
+    own = {split: read_samples(path) for split, path in splits.items()}
     whole = {"train": 1, "val": 0, "test": 0}
     other = annotate(options.work / "held_out", options.held_out_seed, options.clips_per_exercise, config, whole)
     sets = {"held-out": other["train"], "test split": own["test"]}

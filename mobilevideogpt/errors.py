@@ -1,8 +1,8 @@
-"""The one kind of error that is the input's fault, not the program's."""
+"""The error that the input causes, not the program."""
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong; the message names the file, the record and the remedy.
+    """A file or a setting of the user is wrong; the message says what, where, and how to fix it.
 
     Scripts print it without a traceback and exit with status 1.
     """

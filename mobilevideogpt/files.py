@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and digests of what is in them. Standard library only."""
+"""Write files whole or not at all, read JSON, compute digests. Standard library only."""
 
 import errno
 import hashlib
@@ -10,15 +10,20 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mobilevideogpt.errors import InputError
 
-_REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space") | {errno.ENAMETOOLONG: "shorten the name"}
+_REMEDIES: dict[int | None, str] = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.ENAMETOOLONG: "shorten the name",
+}
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; the file written there takes its place if the block succeeds.
+    """Yield the name of a temporary file beside ``path``; it replaces ``path`` if the block succeeds.
 
     Raises:
         InputError: If the folder cannot be written to, or the disk is full.
@@ -26,7 +31,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{path.stem[:32]}-"  # a name of full length has no room for more
+        prefix = f".{path.stem[:32]}-"  # the name may be as long as the file system allows
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise _cannot_be_written(path, error) from error
@@ -45,17 +50,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def _cannot_be_written(path: Path, error: OSError) -> InputError:
-    remedy = _REMEDIES.get(error.errno, f"see to it that you may write to {path.parent}/")
-    return InputError(f"{path}: cannot be written ({error.strerror}); {remedy}, and type the same command again")
+    remedy = _REMEDIES.get(error.errno, f"make {path.parent}/ writable")
+    return InputError(f"{path}: cannot be written ({error.strerror}); {remedy}, and run the same command again")
 
 
 @contextmanager
 def replacing_folder(path: str | Path, previous: str | Path | None = None) -> Iterator[Path]:
-    """Yield a new folder beside ``path``; it takes that place if the block succeeds.
+    """Yield a new folder beside ``path``; it replaces ``path`` if the block succeeds.
 
     Args:
         path: The folder to replace.
-        previous: Where the folder that was there goes; deleted if None.
+        previous: New place of the old folder; None deletes it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +82,7 @@ def replacing_folder(path: str | Path, previous: str | Path | None = None) -> It
 
 
 def _publish(path: Path) -> None:
-    """Give a file or folder the usual mode, as temporary ones are private, and bring a file's content to the disk."""
+    """Give a temporary file or folder, which is private, the usual mode; flush a file to the disk."""
     umask = os.umask(0)
     os.umask(umask)
     path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
@@ -98,13 +103,13 @@ def write_json(value: object, path: str | Path) -> None:
 
 
 def write_records(records: Iterable[object], path: str | Path) -> None:
-    """Write a JSON list, a record on each line, whole or not at all."""
+    """Write a JSON list, one item a line, whole or not at all."""
     lines = ",\n".join(map(_json, records))
     write_text(f"[\n{lines}\n]\n" if lines else "[]\n", path)
 
 
 def _json(value: object, indent: int | None = None) -> str:
-    """JSON in readable characters; half of one (a lone surrogate, which UTF-8 lacks) stays the escape that it was."""
+    """JSON in readable characters; a lone surrogate, which UTF-8 cannot encode, stays an escape."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     return text if text.isascii() else re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
 
@@ -112,13 +117,13 @@ def _json(value: object, indent: int | None = None) -> str:
 def read_json(
     path: str | Path,
     remedy: str = "correct it by hand or write it anew",
-    object_pairs_hook: Callable[[list[tuple[str, object]]], object] | None = None,
-) -> object:
+    object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
     """Read a JSON file, with or without a byte-order mark.
 
     Args:
         path: The file.
-        remedy: What to do about one that cannot be read; ends the message.
+        remedy: How to fix a missing or malformed file; ends the message.
         object_pairs_hook: As that of `json.loads`.
 
     Raises:
@@ -137,7 +142,7 @@ def read_json(
 
 
 def read_json_lines(path: str | Path, remedy: str) -> list:
-    """Read a JSON value a line; a line ends at a line feed alone, as texts hold what else Unicode takes for an end.
+    """Read one JSON value a line. Only a line feed ends a line: texts contain other line ends of Unicode.
 
     Raises:
         InputError: If the file is missing or a line is not JSON.

@@ -1,4 +1,4 @@
-"""Where a script's records and tracebacks go, and how far it is."""
+"""Logging of the scripts: log file, terminal and progress."""
 
 import io
 import logging
@@ -14,17 +14,17 @@ SECONDS_A_LINE = 30
 
 
 def log_to(path: str | Path) -> None:
-    """Send records of INFO and above to ``path``, warnings to the terminal too, and end on errors in plain words.
+    """Log INFO and above to ``path``, and warnings to the terminal, too.
 
-    What libraries say through Python's `warnings`, of one another mostly, goes to the log alone.
-    An `InputError` that nobody catches is printed without its traceback; both go to the log.
+    Warnings of libraries through Python's `warnings` go to the file alone; most concern other libraries. An uncaught
+    `InputError` is logged as its message, without a traceback; any other exception with its traceback.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, mode="w", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
     def not_written(record):
-        if not isinstance(sys.exception(), OSError):  # a full disk; what stopped the run is on the terminal
+        if not isinstance(sys.exception(), OSError):  # a full disk: the terminal shows what stopped the run
             logging.FileHandler.handleError(file, record)
 
     file.handleError = not_written
@@ -47,7 +47,7 @@ def log_to(path: str | Path) -> None:
 
 
 class Progress(tqdm):
-    """A bar on a terminal; elsewhere, and in the log, a line every 30 seconds: what is done, and the time left."""
+    """A progress bar on a terminal; elsewhere, and in the log, a line every `SECONDS_A_LINE` seconds."""
 
     def __init__(self, *args, **kwargs):
         self.on_terminal = sys.stderr.isatty()
@@ -58,7 +58,7 @@ class Progress(tqdm):
         super().__init__(*args, mininterval=0.1 if self.on_terminal else 1, **kwargs)
 
     def display(self, msg=None, pos=None):
-        """Show the bar; log and, where no bar can be seen, print a line if one is due."""
+        """Show the bar; every `SECONDS_A_LINE` seconds log a line, and print it where there is no terminal."""
         if self.on_terminal:
             super().display(msg, pos)
         if msg is None and time.monotonic() >= self.next_line:

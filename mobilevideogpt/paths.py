@@ -1,32 +1,35 @@
-"""The spellings of a clip's path that occur in manifests and label files, brought to one. Standard library only."""
+"""Paths of clips: one spelling for those in manifests and label files, copies, shards. Standard library only."""
 
 import hashlib
 import os
 import posixpath
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from mobilevideogpt.errors import InputError
 
-# Braces are Snakemake's wildcards, angle brackets its path variables, a double quote breaks the graph that it draws;
-# control characters and lone surrogates cannot be shown.
+# Braces are Snakemake's wildcards and angle brackets its path variables; a double quote breaks the graph that it draws.
+# Control characters and lone surrogates cannot be printed.
 UNUSABLE = re.compile(r"[{}<>\"\x00-\x1f\x7f\ud800-\udfff]")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")  # containers that the decoder reads
+ONE_DIGIT_UP_TO = 4000  # clips whose shards are named by one hexadecimal digit
 _IRREGULAR = re.compile(r"\\|//|(?:^|/)\.{1,2}(?:/|$)|^/|^[A-Za-z]:")
-# How a copy is named after its clip: 0001_3, 0001_mirrored, 0001-trimmed.
+# Names of the copies of a clip 0001: 0001_3, 0001_mirrored, 0001-trimmed.
 _COPY = re.compile(r"(.+)[_-](?:\d{1,2}|(?:mirror|h?flip|trim|crop|augment|re-?encod|resiz|normalis)\w*)$", re.I)
 
 
 def relative_path(text: str, data_root: str, where: str) -> str:
-    """Bring a path to POSIX form, relative to ``data_root``.
+    """Return a path in POSIX form, relative to ``data_root``.
 
     Args:
-        text: As written: with ``./``, the data root or ``dataset/`` in front, or none; slashes or backslashes.
+        text: The path as the user spelled it: with ``./``, the data root or ``dataset/`` in front or none of them, with
+            slashes or backslashes.
         data_root: The data set's folder, relative to the project.
-        where: File and record, for the message.
+        where: File and entry, for the message.
 
     Raises:
-        InputError: If the path leaves the data set's folder or holds a character that no rule can carry.
+        InputError: If the path leaves the data set's folder or contains a character that the workflow cannot use.
     """
     path = text
     if _IRREGULAR.search(path):
@@ -43,21 +46,21 @@ def relative_path(text: str, data_root: str, where: str) -> str:
             break
     if UNUSABLE.search(path):
         raise InputError(
-            f'{where}: {text!r} holds one of {{ }} < > " or a control character, which the workflow cannot carry; '
+            f'{where}: {text!r} contains one of {{ }} < > " or a control character, which the workflow cannot use; '
             "rename the clip"
         )
     if path in ("", ".") or path != path.strip():
-        raise InputError(f"{where}: {text!r} is no usable path; write one such as {data_root}/squats/0001.mp4")
+        raise InputError(f"{where}: {text!r} is not a usable path; write one such as {data_root}/squats/0001.mp4")
     return path
 
 
 def join_key(path: str) -> str:
-    """One form for names that look the same (macOS decomposes accents)."""
+    """Return the path in one Unicode form: macOS decomposes accents."""
     return path if path.isascii() else unicodedata.normalize("NFC", path)
 
 
 def source_of(path: str, paths: set[str]) -> str:
-    """The clip that a copy was made of, by its name, if ``paths`` has it; else the clip itself."""
+    """Return the clip whose copy this is, going by the names in ``paths``; the path itself if it is not a copy."""
     stem, suffix = posixpath.splitext(path)
     while (match := _COPY.match(stem)) and match[1] + suffix in paths:
         stem = match[1]
@@ -65,11 +68,25 @@ def source_of(path: str, paths: set[str]) -> str:
 
 
 def leaves(path: str, folder: str) -> bool:
-    """Whether ``path``, its symbolic links followed, lies outside ``folder``."""
+    """Whether ``path`` is outside ``folder`` once its symbolic links are followed."""
     root = os.path.realpath(folder)
     return os.path.commonpath([root, os.path.realpath(path)]) != root
 
 
 def shard_of(path: str, digits: int) -> str:
-    """Hexadecimal digits that spread clips evenly and stay the same whatever other clips there are."""
+    """Return the shard of a clip: hexadecimal digits that do not depend on the other clips."""
     return hashlib.sha256(path.encode()).hexdigest()[:digits]
+
+
+def shards_of(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Divide clips into 16 shards, or 256 where there are more than `ONE_DIGIT_UP_TO`: a job takes a second to start.
+
+    Returns:
+        Clips by the name of their shard; a shard without a clip is left out.
+    """
+    paths = list(paths)
+    digits = 1 if len(paths) <= ONE_DIGIT_UP_TO else 2
+    shards: dict[str, list[str]] = {}
+    for path in paths:
+        shards.setdefault(shard_of(path, digits), []).append(path)
+    return shards

@@ -1,4 +1,4 @@
-"""What the tests of the data share: a folder to stand in, and files written from values."""
+"""Fixtures that several test folders share: an empty project, and files written from values."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def write(project):
-    """Write a value as JSON (a text as it is) and return the path."""
+    """Write a value as JSON (a text unchanged) and return the path."""
 
     def to(path: str, value: object) -> str:
         Path(path).parent.mkdir(parents=True, exist_ok=True)

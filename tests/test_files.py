@@ -7,9 +7,9 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json_lines, replacing, replacing_folder, write_text
 
 
-def test_what_cannot_be_written_is_named_with_a_remedy(tmp_path):
+def test_a_file_that_cannot_be_written_is_named_with_a_remedy(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"file/a\.json: cannot be written .*see to it that you may write to .*file/"):
+    with pytest.raises(InputError, match=r"file/a\.json: cannot be written .*make .*file/ writable"):
         write_text("", tmp_path / "file/a.json")
     full = r"b\.json: cannot be written \(No space left on device\); free some space"
     with pytest.raises(InputError, match=full), replacing(tmp_path / "b.json"):
@@ -21,7 +21,7 @@ def test_what_cannot_be_written_is_named_with_a_remedy(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_what_is_written_has_the_usual_modes_however_private_it_was_made(tmp_path):
+def test_written_files_and_folders_have_the_usual_modes(tmp_path):
     with replacing_folder(tmp_path / "adapter") as folder:
         (folder / "inner").mkdir(mode=0o700)
         (folder / "inner/tensors").touch(mode=0o600)
@@ -34,9 +34,9 @@ def test_what_is_written_has_the_usual_modes_however_private_it_was_made(tmp_pat
     assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
 
 
-def test_a_line_of_json_may_hold_what_unicode_takes_for_a_line_end(tmp_path):
+def test_a_line_of_json_may_contain_other_line_ends_of_unicode(tmp_path):
     write_text('{"answer": "a\u2028b\u0085c"}\n{}\n', tmp_path / "rows.jsonl")
-    assert read_json_lines(tmp_path / "rows.jsonl", "mend it") == [{"answer": "a\u2028b\u0085c"}, {}]
+    assert read_json_lines(tmp_path / "rows.jsonl", "fix it") == [{"answer": "a\u2028b\u0085c"}, {}]
     write_text('{"answer": ', tmp_path / "rows.jsonl")
-    with pytest.raises(InputError, match=r"rows\.jsonl: not valid JSON lines.*; mend it"):
-        read_json_lines(tmp_path / "rows.jsonl", "mend it")
+    with pytest.raises(InputError, match=r"rows\.jsonl: not valid JSON lines.*; fix it"):
+        read_json_lines(tmp_path / "rows.jsonl", "fix it")

@@ -1,6 +1,6 @@
-"""Rule manifest: write dataset/manifest.json from the clips and labels that are there."""
+"""Rule manifest: write dataset/manifest.json from the clips on the disk and their labels."""
 
-from mobilevideogpt.annotations.manifest import write_manifest
+from mobilevideogpt.annotations.new_manifest import write_manifest
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])

@@ -1,1 +1,1 @@
-"""Clips, labels and splits: what is trained on, as plain records. Standard library only."""
+"""The annotations: clips, their labels, their splits, and the samples made of them. Standard library only."""

@@ -1,7 +1,4 @@
-"""Which clips must not be parted by a split: those of one recording, and those that show one person.
-
-Standard library only.
-"""
+"""Groups of clips that stay in one split: those of one recording, and those of one person. Standard library only."""
 
 import posixpath
 import re
@@ -9,14 +6,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mobilevideogpt.annotations.labels import LabelRecord, match_records
-from mobilevideogpt.annotations.manifest import Clip
+from mobilevideogpt.annotations.clips import Clip
+from mobilevideogpt.annotations.join import match_labels
+from mobilevideogpt.annotations.labels import Label
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
 from mobilevideogpt.paths import relative_path, source_of
 
-# QEVD names a recording by eight digits, unique in the whole data set; what follows them tells copies apart. Three
-# digits or more are no such mark, so that 20260101_093000, a phone's date and time, is a recording of its own.
+# QEVD names a recording with eight digits, unique in the whole data set; a suffix tells its copies apart. A suffix of
+# three digits or more is no copy's: 20260101_093000, a phone's date and time, is a recording of its own.
 RECORDING = r".*/(\d{8})(?:[_-](?!\d{3}).*)?"
 
 
@@ -24,7 +22,7 @@ def recording_rule(pattern: str) -> re.Pattern:
     """Compile ``annotations.recording_pattern``.
 
     Raises:
-        InputError: If it is no regular expression with a group.
+        InputError: If it is not a regular expression with a group.
     """
     try:
         rule = re.compile(pattern)
@@ -42,7 +40,7 @@ def recordings_of(paths: Iterable[str], pattern: str = RECORDING) -> dict[str, s
     """Name the recording of each clip.
 
     Clips whose paths, without suffix, match ``pattern`` belong to one recording if its first group is the same. A copy
-    beside the clip it was made of (``squat_1_2`` or ``squat_1_mirrored`` beside ``squat_1``) belongs to that clip's.
+    beside its clip (``squat_1_2`` or ``squat_1_mirrored`` beside ``squat_1``) belongs to the recording of that clip.
     Any other clip is a recording of its own, so ``squat_1`` and ``squat_2`` are two.
 
     Raises:
@@ -58,7 +56,7 @@ def recordings_of(paths: Iterable[str], pattern: str = RECORDING) -> dict[str, s
 
 
 def groups_of(recordings: Mapping[str, str], workers: Mapping[str, str]) -> list[list[str]]:
-    """Join clips of one recording, and clips of one worker where that is known, into groups.
+    """Join clips of one recording, and clips of one worker where the worker is known, into groups (union-find).
 
     Returns:
         The clips of each group, sorted; groups in order of their first clip.
@@ -83,29 +81,28 @@ def groups_of(recordings: Mapping[str, str], workers: Mapping[str, str]) -> list
 def read_workers(path: str | Path, clips: Iterable[Clip], data_root: str) -> dict[str, str]:
     """Read who is seen in which clip, as in QEVD's ``fine_grained_labels_with_worker_ids.json``.
 
-    Records, ``{"video_path": ..., "worker_id": ...}``, are joined to clips as labels are; one without a worker says
-    nothing.
+    The entries, ``{"video_path": ..., "worker_id": ...}``, are matched to clips as labels are. An entry without a
+    worker is skipped.
 
     Returns:
-        Clip path to the worker, for the clips of which it is known.
+        Clip path to the worker, for the clips with a known worker.
 
     Raises:
         InputError: If the file is malformed, or a clip has two workers.
     """
     expected = 'expected a list of {"video_path": "./0001.mp4", "worker_id": 17}'
-    content = read_json(path, "write it anew as JSON, or take it away")
+    content = read_json(path, "write it anew as JSON, or delete it")
     if not isinstance(content, list):
-        raise InputError(f"{path}: holds a {type(content).__name__}; {expected}")
-    records = []
+        raise InputError(f"{path}: contains a {type(content).__name__}; {expected}")
+    entries = []
     for i, value in enumerate(content, 1):
-        where = f"{path}, record {i}"
+        where = f"{path}, entry {i}"
         if not isinstance(value, dict) or not isinstance(value.get("video_path"), str):
             raise InputError(f"{where}: has no video_path; {expected}")
         worker = value.get("worker_id")
         if isinstance(worker, dict | list):
             raise InputError(f"{where}: the worker_id is a {type(worker).__name__}; {expected}")
         if worker not in (None, ""):
-            records.append(
-                LabelRecord(relative_path(value["video_path"], data_root, where), (str(worker),), origin=where)
-            )
-    return {clip: record.text for clip, record in match_records(clips, records).by_clip.items()}
+            clip = relative_path(value["video_path"], data_root, where)
+            entries.append(Label(clip, labels=(str(worker),), origin=where))  # a label, so that it is matched as one
+    return {clip: entry.text for clip, entry in match_labels(clips, entries).by_clip.items()}

@@ -1,21 +1,17 @@
-"""What the data set says of each clip: labels, free feedback, or questions with answers. Standard library only."""
+"""Read label files: labels, free feedback, or questions with answers. Standard library only."""
 
-import logging
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mobilevideogpt.annotations.manifest import Clip, Findings
+from mobilevideogpt.annotations.findings import Code, Findings
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
-from mobilevideogpt.paths import VIDEO_SUFFIXES, join_key, relative_path, source_of
+from mobilevideogpt.paths import relative_path
 
-log = logging.getLogger(__name__)
-
-# Where the answers of each `annotations.source` may stand; the first that is there counts. QEVD's names, and those of
-# selections from them.
+# The files that may contain the answers of each `annotations.source`; the first that exists is used. The names are
+# QEVD's, and those of selections from it.
 ANSWER_FILES = {
     "labels": ("ground_truth.json", "fine_grained_labels.json"),
     "feedbacks": ("feedbacks.json", "feedbacks_short_clips.json"),
@@ -26,32 +22,24 @@ _EXPECTED = {
     "feedbacks": '{"video_path": "./0001.mp4", "feedbacks": ["Go deeper."], ...}',
     "questions": '{"video_path": "./0001.mp4", "high_level": {"query": ["..."], "response": ["..."]}, ...}',
 }
-_SUFFIX = re.compile(f"({'|'.join(map(re.escape, VIDEO_SUFFIXES))})$", re.IGNORECASE)
+_QUESTION_LEVELS = ("high_level", "fine_grain")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LEVELS = ("high_level", "fine_grain")  # of the questions
 
-WITHOUT_CLIP = "records that speak of no clip of the manifest"
-BY_NAME = "clips joined to their record by name, not by path"
-FROM_RECORDING = "augmented clips that take the record of their recording"
-DUPLICATES = "records that say the same as another"
-WITHOUT_ANSWER = "clips left out, for which there is no answer"
-OTHER_EXERCISE = "clips whose label begins with another exercise than the manifest's"
-FROM_LABELS = "clips whose answer is the bare label, without a description"
-HALF_QUESTIONS = "questions left out, without a question or without an answer"
+Turns = tuple[tuple[str | None, str], ...]  # question (None: that of `annotations.prompt`) and answer
 
 
 @dataclass(frozen=True, slots=True)
-class LabelRecord:
-    """What a file says of one clip.
+class Label:
+    """The label of one clip: one entry of a label file.
 
     Attributes:
-        path: Relative to the data set's folder; may lack the exercise's folder, or the suffix.
-        labels: ``<exercise> - <variation>`` each; of source ``labels``.
+        path: Relative to the data set's folder; the exercise's folder or the suffix may be missing.
+        labels: ``<exercise> - <variation>`` each; empty for feedbacks and questions.
         labels_descriptive: The same in sentences; may be empty.
-        split: The data set's own ``train`` or ``test``, if it says; whatever it says, in lower case.
-        origin: File and record, for messages.
-        dialogue: Questions, None for that of `annotations.prompt`, and answers; of the other sources.
-        raw: The record as it stands in the file.
+        split: The data set's own split, in lower case; usually ``train`` or ``test``.
+        origin: File and entry, for messages.
+        dialogue: Questions and answers, of feedbacks and questions.
+        raw: The entry as it is in the file.
     """
 
     path: str
@@ -59,7 +47,7 @@ class LabelRecord:
     labels_descriptive: tuple[str, ...] = ()
     split: str | None = None
     origin: str = ""
-    dialogue: tuple[tuple[str | None, str], ...] = ()
+    dialogue: Turns = ()
     raw: Mapping = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -68,41 +56,36 @@ class LabelRecord:
         return "; ".join(self.labels or self.labels_descriptive)
 
     @property
-    def turns(self) -> tuple[tuple[str | None, str], ...]:
-        """Questions and answers; of labels the descriptive ones, else the bare ones, several joined with ``"; "``."""
+    def turns(self) -> Turns:
+        """Questions and answers. The answer of labels is the descriptive ones, else the bare ones, joined with "; "."""
         answer = "; ".join(self.labels_descriptive or self.labels)
         return self.dialogue or (((None, answer),) if answer else ())
 
 
-def read_records(
+class _Malformed(ValueError):
+    """What is wrong with an entry, without its place."""
+
+
+def read_labels(
     path: str | Path, data_root: str, source: str = "labels", findings: Findings | None = None
-) -> list[LabelRecord]:
-    """Read a file of QEVD: a list of records, or an object keyed by clip.
+) -> list[Label]:
+    """Read a label file of QEVD: a list of entries, or an object keyed by clip.
 
     Args:
         path: The file.
         data_root: The data set's folder, relative to the project.
-        source: Its kind. ``labels``: as ``fine_grained_labels.json``. ``feedbacks``: as
-            ``feedbacks_short_clips.json``; several feedbacks of a clip make one answer. ``questions``: as
-            ``questions.json``; each question with its answer is a conversation of its own.
-        findings: Gets what was left out.
+        source: Kind of the file. ``labels``: as ``fine_grained_labels.json``. ``feedbacks``: as
+            ``feedbacks_short_clips.json``; the feedbacks of a clip are joined to one answer. ``questions``: as
+            ``questions.json``; each question and its answer become one sample.
+        findings: Collects questions that were left out.
 
     Raises:
-        InputError: If the file is missing or malformed; the message names the record.
+        InputError: If the file is missing or malformed; the message names the entry.
     """
+    findings = Findings() if findings is None else findings
     expected = f"expected {_EXPECTED[source]}"
-    findings = Findings(list) if findings is None else findings
-    content = read_json(path, "put the file there, or write it anew as JSON", object_pairs_hook=_unambiguous)
-    if isinstance(content, dict):
-        entries = [(f"{path}, record {key!r}", key, value) for key, value in content.items()]
-    elif isinstance(content, list):
-        entries = [(f"{path}, record {i}", None, value) for i, value in enumerate(content, 1)]
-    else:
-        raise InputError(f"{path}: holds a {type(content).__name__}; {expected} in a list")
-    if not entries:
-        raise InputError(f"{path}: holds no record; {expected} in a list")
-    records = []
-    for where, key, value in entries:
+    labels = []
+    for where, key, value in _entries(path, expected):
         if key is not None and not isinstance(value, dict):
             value = {source: value}
         if not isinstance(value, dict):
@@ -112,30 +95,39 @@ def read_records(
             raise InputError(f"{where}: has no video_path; {expected}")
         split = value.get("split")
         try:
-            records.append(
-                LabelRecord(
+            labels.append(
+                Label(
                     relative_path(name, data_root, where),
                     split=None if split is None else str(split).strip().lower() or None,
                     origin=where,
                     raw=value,
-                    **_SAID[source](value, where, findings),
+                    **_ANSWERS[source](value, where, findings),
                 )
             )
-        except _Unexpected as error:
+        except _Malformed as error:
             raise InputError(f"{where}: {error}; {expected}") from None
-    return records
+    return labels
+
+
+def _entries(path: str | Path, expected: str) -> Iterator[tuple[str, str | None, object]]:
+    """Yield place, key (None in a list) and value of each entry."""
+    content = read_json(path, "put the file there, or write it anew as JSON", object_pairs_hook=_unambiguous)
+    if not isinstance(content, dict | list):
+        raise InputError(f"{path}: contains a {type(content).__name__}; {expected} in a list")
+    if not content:
+        raise InputError(f"{path}: has no entry; {expected} in a list")
+    if isinstance(content, dict):
+        yield from ((f"{path}, entry {key!r}", key, value) for key, value in content.items())
+    else:
+        yield from ((f"{path}, entry {i}", None, value) for i, value in enumerate(content, 1))
 
 
 def _unambiguous(pairs: list[tuple[str, object]]) -> dict:
-    record = dict(pairs)
-    if len(record) < len(pairs) and any(record[key] != value for key, value in pairs):
-        twice = next(key for key, value in pairs if record[key] != value)
-        raise ValueError(f"{twice!r} stands twice in one object, with values that differ")
-    return record
-
-
-class _Unexpected(ValueError):
-    """What is wrong about a record."""
+    entry = dict(pairs)
+    if len(entry) < len(pairs) and any(entry[key] != value for key, value in pairs):
+        twice = next(key for key, value in pairs if entry[key] != value)
+        raise ValueError(f"{twice!r} occurs twice in one object, with different values")
+    return entry
 
 
 def _labels(value: dict, where: str, findings: Findings) -> dict:
@@ -149,193 +141,44 @@ def _feedbacks(value: dict, where: str, findings: Findings) -> dict:
 
 
 def _questions(value: dict, where: str, findings: Findings) -> dict:
-    dialogue = {}
-    for level in _LEVELS:
+    dialogue = {}  # an ordered set: both levels may ask the same
+    for level in _QUESTION_LEVELS:
         group = value.get(level)
         if group is None:
             continue
         if not isinstance(group, dict):
-            raise _Unexpected(f"{level} is a {type(group).__name__}")
+            raise _Malformed(f"{level} is a {type(group).__name__}")
         asked, answered = (_texts(group.get(name), f"{level}.{name}", True) for name in ("query", "response"))
         if len(asked) != len(answered):
-            raise _Unexpected(f"{level} holds {len(asked)} queries and {len(answered)} responses")
+            raise _Malformed(f"{level} has {len(asked)} queries, but {len(answered)} responses")
         for question, answer in zip(asked, answered, strict=True):
             if question and answer:
-                dialogue[question, answer] = None  # once, where both levels ask the same
+                dialogue[question, answer] = None
             else:
-                findings[HALF_QUESTIONS].append(f"{where}, {level}")
+                findings.add(Code.INCOMPLETE_QUESTION, f"{where}, {level}")
     return {"dialogue": tuple(dialogue)}
 
 
-_SAID = {"labels": _labels, "feedbacks": _feedbacks, "questions": _questions}
+# How the answers of each source are read: fields of `Label`.
+_ANSWERS: dict[str, Callable[[dict, str, Findings], dict]] = {
+    "labels": _labels,
+    "feedbacks": _feedbacks,
+    "questions": _questions,
+}
 
 
 def _texts(value: object, name: str, keep_empty: bool = False) -> tuple[str, ...]:
     values = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(values, list):
-        raise _Unexpected(f"{name} is neither a text nor a list of texts")
+        raise _Malformed(f"{name} is neither a text nor a list of texts")
     texts = []
     for text in values:
         if not isinstance(text, str):
-            raise _Unexpected(f"{name} is neither a text nor a list of texts")
+            raise _Malformed(f"{name} is neither a text nor a list of texts")
         if not text.isascii() and _SURROGATE.search(text):
-            raise _Unexpected(f"{name} holds half a character ({text!r})")
+            raise _Malformed(f"{name} contains half a character ({text!r})")
         if "<video>" in text:
-            raise _Unexpected(f"{name} holds <video>, which stands for the clip")
+            raise _Malformed(f"{name} contains <video>, the placeholder of the clip")
         if (stripped := text.strip()) or keep_empty:
             texts.append(stripped)
     return tuple(texts)
-
-
-@dataclass
-class Matched:
-    """Clips with their records.
-
-    Attributes:
-        by_clip: Clip path (relative to the project) to its record.
-        missing: Paths of clips that no record speaks of.
-        by_path: How many clips were matched by path.
-        findings: What was passed over or guessed: clips or records, by reason.
-    """
-
-    by_clip: dict[str, LabelRecord] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    by_path: int = 0
-    findings: Findings = field(default_factory=lambda: Findings(list))
-
-
-def match_records(clips: Iterable[Clip], records: Iterable[LabelRecord]) -> Matched:
-    """Match by relative path, else by a name that is unique, else an augmented clip to its recording's record.
-
-    A record whose folder is that of other clips is never taken by name.
-
-    Raises:
-        InputError: If a name fits several clips or several records that differ, or equal paths have unequal records.
-    """
-    stems: dict[str, list[tuple[str, str]]] = defaultdict(list)  # name -> key and path of each clip of that name
-    for clip in clips:
-        key = _key(clip.path)
-        stems[key.rpartition("/")[2]].append((key, clip.path))
-    folders = {key.rpartition("/")[0] for named in stems.values() for key, _ in named}
-    matched = Matched()
-    speaking: dict[str, list[tuple[str, LabelRecord]]] = defaultdict(list)  # name -> key and record of each
-    for record in records:
-        key = _key(record.path)
-        stem = key.rpartition("/")[2]
-        if stem in stems:
-            speaking[stem].append((key, record))
-        else:
-            matched.findings[WITHOUT_CLIP].append(f"{record.path} ({record.origin})")
-    for stem, said in speaking.items():
-        rest, used = [], set()
-        for key, path in stems[stem]:
-            exact = [record for name, record in said if "/" in name and key.endswith("/" + name)]
-            if exact:
-                matched.by_clip[path] = _only(exact, path, matched.findings)
-                matched.by_path += 1
-                used.update(map(id, exact))
-            else:
-                rest.append(path)
-        fits = [record for name, record in said if id(record) not in used and not _in_folder_of_clips(name, folders)]
-        if rest and fits:
-            if len(stems[stem]) > 1:
-                both = " and ".join(sorted(path for _, path in stems[stem]))
-                raise InputError(
-                    f"{fits[0].origin}: {fits[0].path!r} fits {both}; write the exercise's folder in front"
-                )
-            matched.by_clip[rest[0]] = _only(fits, rest[0], matched.findings)
-            matched.findings[BY_NAME] += rest
-            used.update(map(id, fits))
-        unused = (record for _, record in said if id(record) not in used)
-        matched.findings[WITHOUT_CLIP] += [f"{record.path} ({record.origin})" for record in unused]
-    paths = {path for named in stems.values() for _, path in named}
-    for path in sorted(paths - matched.by_clip.keys()):
-        source = source_of(path, paths)
-        if source in matched.by_clip:
-            matched.by_clip[path] = matched.by_clip[source]
-            matched.findings[FROM_RECORDING].append(path)
-        else:
-            matched.missing.append(path)
-    return matched
-
-
-def _key(path: str) -> str:
-    """The path without its suffix, in one Unicode form."""
-    return _SUFFIX.sub("", join_key(path))
-
-
-def _in_folder_of_clips(name: str, folders: set[str]) -> bool:
-    folder = name.rpartition("/")[0]
-    return bool(folder) and any(known.endswith("/" + folder) for known in folders)
-
-
-def _only(records: list[LabelRecord], path: str, findings: Findings) -> LabelRecord:
-    first = records[0]
-    for other in records[1:]:
-        differ = "label it differently" if (other.labels, other.turns) != (first.labels, first.turns) else None
-        if differ is None and other.split != first.split:
-            differ = f"put it into different splits, {first.split} and {other.split}"
-        if differ:
-            raise InputError(
-                f"{path}: {first.origin} ({first.path!r}) and {other.origin} ({other.path!r}) {differ}; delete one"
-            )
-        findings[DUPLICATES].append(f"{other.path} ({other.origin})")
-    return first
-
-
-def join_records(clips: Iterable[Clip], records: Iterable[LabelRecord], source: str = "labels") -> Matched:
-    """Match every clip with a record that says something, and log how.
-
-    Labels are there for every clip, or something is wrong. Free feedback is not (most clips of QEVD have none): with
-    the other sources, a clip without an answer is left out and listed.
-
-    Raises:
-        InputError: If a clip has no label, the message lists the first ten; or if no clip has an answer.
-    """
-    clips = list(clips)
-    matched = match_records(clips, records)
-    silent = {path: f"{record.origin} is empty" for path, record in matched.by_clip.items() if not record.turns}
-    lacking = [f"{path} (no record)" for path in matched.missing] + [f"{p} ({why})" for p, why in silent.items()]
-    if lacking and (source == "labels" or len(lacking) == len(clips)):
-        listed = ", ".join(lacking[:10]) + (", ..." if len(lacking) > 10 else "")
-        named = ("label", "label file"), ("answer", f"file of annotations.source {source}")
-        what, file = named[source != "labels"]
-        spare = matched.findings[WITHOUT_CLIP]
-        also = f", and there is no clip for {', '.join(spare)}" if 0 < len(spare) <= 10 else ""  # a name mistyped?
-        raise InputError(
-            f"{len(lacking)} of {len(clips)} clips have no {what}: {listed}{also}; "
-            f"add a record for each to the {file}, or list the clip in dataset.exclude"
-        )
-    if lacking:
-        log.warning("%d of %d clips are left out, for which there is no answer", len(lacking), len(clips))
-    for path in silent:
-        del matched.by_clip[path]
-    findings = matched.findings
-    findings[WITHOUT_ANSWER] = lacking
-    for clip in clips:
-        record = matched.by_clip.get(clip.path)
-        if record and record.labels:
-            if not record.labels_descriptive:
-                findings[FROM_LABELS].append(clip.path)
-            if not any(_same_name(label.partition(" - ")[0], clip.exercise) for label in record.labels):
-                findings[OTHER_EXERCISE].append(f"{clip.path} ({record.labels[0]})")
-    if findings[FROM_RECORDING]:
-        log.warning(
-            "%d augmented clips take the label of their recording; a mirrored one may name the wrong side",
-            len(findings[FROM_RECORDING]),
-        )
-    if findings[OTHER_EXERCISE]:
-        others = findings[OTHER_EXERCISE]
-        log.warning("%d %s: %s%s", len(others), OTHER_EXERCISE, others[0], ", ..." * (len(others) > 1))
-    log.info("%d clips, %d joined by path", len(clips), matched.by_path)
-    for reason, items in findings.items():
-        if items:
-            log.info("%d %s: %s%s", len(items), reason, ", ".join(items[:10]), ", ..." * (len(items) > 10))
-    return matched
-
-
-def _same_name(a: str, b: str) -> bool:
-    if a.replace(" ", "_") == b:  # most are
-        return True
-    a, b = ("".join(filter(str.isalnum, name)).casefold() for name in (a, b))
-    return a == b

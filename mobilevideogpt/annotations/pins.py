@@ -1,4 +1,4 @@
-"""``splits.csv``: clips whose split the user has settled. Standard library only."""
+"""Pins: the clips whose split the user fixed in ``splits.csv``. Standard library only."""
 
 import csv
 import io
@@ -6,22 +6,22 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from mobilevideogpt.annotations.clips import SPLITS
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import write_text
 from mobilevideogpt.paths import join_key, relative_path
 
 HEADER = ["clip", "split"]
-SPLITS = ("train", "val", "test")
 
 
 def read_pins(path: str | Path, data_root: str) -> dict[str, str]:
-    """Read ``clip,split`` lines; the clip is written as in the manifest.
+    """Read the lines ``clip,split``; a clip is spelled as in the manifest.
 
     Returns:
         Clip path, with ``data_root`` in front, to its split.
 
     Raises:
-        InputError: If the file cannot be read, has no header or a line is not a clip and a split; it names the line.
+        InputError: If the file cannot be read, has no header, or a line is not a clip and a split. It names the line.
     """
     expected = f"expected {','.join(HEADER)}, as in squats/0001.mp4,train"
     try:
@@ -45,7 +45,9 @@ def read_pins(path: str | Path, data_root: str) -> dict[str, str]:
             if len(cells) != 2 or not cells[0]:
                 raise InputError(f"{where}: {','.join(cells)!r} is not a clip and its split; {expected}")
             if cells[1] not in SPLITS:
-                raise InputError(f"{where}: {cells[1]!r} is no split; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}")
+                raise InputError(
+                    f"{where}: {cells[1]!r} is not a split; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}"
+                )
             clip = f"{data_root}/{join_key(relative_path(cells[0], data_root, where))}"
             if pins.setdefault(clip, cells[1]) != cells[1]:
                 raise InputError(f"{where}: {cells[0]!r} is {pins[clip]} in line {lines[clip]}; delete one of the two")
@@ -58,31 +60,31 @@ def read_pins(path: str | Path, data_root: str) -> dict[str, str]:
 
 
 def add_pins(path: str | Path, splits: Mapping[str, str], data_root: str) -> str:
-    """Write the split of each clip that ``splits.csv`` does not hold yet; the lines that are there stay as they are.
+    """Add the clips that ``splits.csv`` does not list yet; its lines are kept as they are.
 
     Args:
-        path: The file; made if there is none.
+        path: The file; created if it is missing.
         splits: Clip path to its split.
         data_root: The data set's folder.
 
     Returns:
-        What was done, in a sentence.
+        One sentence for the user: how many clips were added.
 
     Raises:
         InputError: See `read_pins`.
     """
-    there = os.path.exists(path)
-    known = read_pins(path, data_root) if there else {}
+    exists = os.path.exists(path)
+    known = read_pins(path, data_root) if exists else {}
     missing = {clip: split for clip, split in sorted(splits.items()) if join_key(clip) not in known}
-    if there and not missing:
-        return f"{path}: holds all {len(splits)} clips already; nothing was written"
-    with open(path, encoding="utf-8", newline="") if there else io.StringIO(",".join(HEADER) + "\n") as file:
+    if exists and not missing:
+        return f"{path}: lists all {len(splits)} clips already; nothing was written"
+    with open(path, encoding="utf-8", newline="") if exists else io.StringIO(",".join(HEADER) + "\n") as file:
         text = file.read()
     end = "\r\n" if "\r\n" in text else "\n"
     lines = io.StringIO(newline="")
     rows = csv.writer(lines, lineterminator=end)
     rows.writerows([clip.removeprefix(f"{data_root}/"), split] for clip, split in missing.items())
     write_text(text + (end if text and not text.endswith("\n") else "") + lines.getvalue(), path)
-    if there:
-        return f"{path}: {len(missing)} clips added, the {len(known)} that were there are as they were"
-    return f"{path}: {len(missing)} clips written; their split stays, whatever is added"
+    if exists:
+        return f"{path}: {len(missing)} clips added, the {len(known)} that were there are unchanged"
+    return f"{path}: {len(missing)} clips written; their splits stay the same when clips are added"

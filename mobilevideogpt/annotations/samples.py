@@ -1,4 +1,7 @@
-"""Annotation records as training, evaluation and inference read them. Standard library only."""
+"""Samples as training, evaluation and inference read them. Standard library only.
+
+A sample is ``{"video", "exercise", "conversations": [human turn, gpt turn], "split"}``.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,43 +9,56 @@ from pathlib import Path
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
 
+REMEDY = "run `snakemake annotations`"
 
-def prompt_and_response(record: Mapping, where: str = "annotations") -> tuple[str, str]:
-    """The two turns of a record.
+
+def prompt_and_response(sample: Mapping, where: str = "annotations") -> tuple[str, str]:
+    """Return the two turns of a sample.
+
+    Args:
+        sample: The sample; only its ``conversations`` are read.
+        where: File and position, for the message.
 
     Raises:
-        InputError: If it is not one human turn with one ``<video>``, then one answer that is not empty.
+        InputError: Unless it has one human turn with one ``<video>``, then one gpt turn with an answer.
     """
-    where = f"{where}, {record.get('video', 'a record without video')}" if isinstance(record, Mapping) else where
     try:
-        (human, prompt), (gpt, response) = ((turn["from"], turn["value"]) for turn in record["conversations"])
-        if (human, gpt) != ("human", "gpt") or not response.strip():
-            raise ValueError
-        if (prompt.count("<video>"), response.count("<video>")) != (1, 0):
-            raise ValueError
-        record["video"].strip()
+        (human, prompt), (gpt, response) = ((turn["from"], turn["value"]) for turn in sample["conversations"])
+        well_formed = (human, gpt) == ("human", "gpt") and bool(response.strip())
+        well_formed = well_formed and (prompt.count("<video>"), response.count("<video>")) == (1, 0)
     except (AttributeError, KeyError, TypeError, ValueError):
+        well_formed, prompt, response = False, "", ""
+    if not well_formed:
         raise InputError(
-            f"{where}: is not a clip with one human turn that holds one <video> and one gpt turn with an answer; "
-            "`snakemake annotations` makes such records"
-        ) from None
+            f"{_named(where, sample)}: expected one human turn with one <video>, then one gpt turn with an answer; "
+            f"{REMEDY}"
+        )
     return prompt, response
 
 
-def read_annotations(path: str | Path) -> list[dict]:
-    """Read an annotation file and check every record.
+def _named(where: str, sample: object) -> str:
+    video = sample.get("video") if isinstance(sample, Mapping) else None
+    return f"{where}, {video}" if isinstance(video, str) else where
+
+
+def read_samples(path: str | Path) -> list[dict]:
+    """Read a list of samples and check each.
 
     Raises:
-        InputError: If the file is missing or a record is malformed.
+        InputError: If the file is missing or a sample is malformed.
     """
-    records = read_json(path, remedy="`snakemake annotations` makes it")
-    if not isinstance(records, list):
-        raise InputError(f"{path}: holds a {type(records).__name__}, not a list; `snakemake annotations` makes it anew")
-    for i, record in enumerate(records, 1):
-        prompt_and_response(record, f"{path}, record {i}")
-    return records
+    samples = read_json(path, remedy=REMEDY)
+    if not isinstance(samples, list):
+        raise InputError(f"{path}: contains a {type(samples).__name__}, not a list; {REMEDY}")
+    for i, sample in enumerate(samples, 1):
+        where = f"{path}, sample {i}"
+        prompt_and_response(sample, where)
+        for name in ("video", "exercise"):
+            if not isinstance(sample.get(name), str) or not sample[name]:
+                raise InputError(f'{_named(where, sample)}: has no "{name}"; {REMEDY}')
+    return samples
 
 
 def unusable(report: Mapping) -> dict[str, list[str]]:
-    """Problems of the clips that cannot be used, by path, as `verification.summarise` reports them."""
+    """Return the problems of the clips that cannot be used, by path, from ``verify/report.json``."""
     return {clip["video"]: clip["problems"] for clip in report["clips"] if clip["verdict"] == "error"}

@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mobilevideogpt.annotations.clips import Clip
 from mobilevideogpt.annotations.groups import RECORDING, groups_of, read_workers, recordings_of
-from mobilevideogpt.annotations.manifest import Clip
 from mobilevideogpt.errors import InputError
 
 
 def together(names, **options):
-    """Names that are of one recording, as sets of two or more."""
+    """The names of each recording that has two or more."""
     found = {}
     for path, recording in recordings_of([f"dataset/{name}.mp4" for name in names], **options).items():
         found.setdefault(recording, set()).add(path.removeprefix("dataset/").removesuffix(".mp4"))
@@ -35,22 +35,22 @@ def together(names, **options):
         (["a/0001", "b/0001"], []),
     ],
 )
-def test_a_recording_is_told_from_the_name(names, expected):
+def test_the_recording_of_a_clip_follows_from_its_name(names, expected):
     assert together(names) == expected
 
 
-def test_the_schema_holds_the_same_rule():
+def test_the_schema_has_the_same_default_pattern():
     schema = yaml.safe_load((Path(__file__).parents[2] / "config/schema.yaml").read_text())
     assert schema["properties"]["annotations"]["properties"]["recording_pattern"]["default"] == RECORDING
 
 
-def test_another_rule_can_tell_the_recording():
+def test_another_pattern_can_name_the_recording():
     names = ["a/p01_deep", "b/p01_arms", "a/p02_deep", "a/other"]
     assert together(names, pattern=r".*/(p\d+)_.*") == [["a/p01_deep", "b/p01_arms"]]
 
 
 @pytest.mark.parametrize(("pattern", "part"), [("(", "annotations.recording_pattern '('"), (r".*/\d+", "has no group")])
-def test_a_rule_that_tells_nothing_is_refused(pattern, part):
+def test_a_pattern_without_a_group_is_refused(pattern, part):
     with pytest.raises(InputError) as error:
         recordings_of(["dataset/a/1.mp4"], pattern)
     assert part in str(error.value)
@@ -67,13 +67,13 @@ CLIPS = [Clip(f"dataset/{exercise}/{i}.mp4", exercise) for exercise, i in (("a",
 
 
 def test_workers_are_read_for_the_clips_that_have_one(write):
-    records = [
+    entries = [
         {"video_path": "./1.mp4", "worker_id": 7},
         {"video_path": "a/2.mp4", "worker_id": None},
         {"video_path": "short_clips/3.mp4", "worker_id": "7"},
         {"video_path": "./99.mp4", "worker_id": 8},
     ]
-    path = write("dataset/workers.json", records)
+    path = write("dataset/workers.json", entries)
     workers = read_workers(path, CLIPS, "dataset")
     assert workers == {"dataset/a/1.mp4": "7", "dataset/b/3.mp4": "7", "dataset/b/3_1.mp4": "7"}
 
@@ -81,13 +81,13 @@ def test_workers_are_read_for_the_clips_that_have_one(write):
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        ({"1.mp4": 3}, "holds a dict"),
-        ([{"worker_id": 3}], "record 1: has no video_path"),
-        ([{"video_path": "1.mp4", "worker_id": [3]}], "record 1: the worker_id is a list"),
-        ([{"video_path": "1.mp4", "worker_id": n} for n in (3, 4)], "record 2"),
+        ({"1.mp4": 3}, "contains a dict"),
+        ([{"worker_id": 3}], "entry 1: has no video_path"),
+        ([{"video_path": "1.mp4", "worker_id": [3]}], "entry 1: the worker_id is a list"),
+        ([{"video_path": "1.mp4", "worker_id": n} for n in (3, 4)], "entry 2"),
     ],
 )
-def test_malformed_workers_are_refused_with_the_record(write, content, part):
+def test_malformed_workers_are_refused_with_the_entry(write, content, part):
     path = write("dataset/workers.json", content)
     with pytest.raises(InputError) as error:
         read_workers(path, CLIPS, "dataset")

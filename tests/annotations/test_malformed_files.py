@@ -1,4 +1,4 @@
-"""Whatever a file holds, it is taken or refused in words that name it."""
+"""Any content of a file is either used or refused with an error that names the file."""
 
 import json
 import random
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mobilevideogpt.annotations.conversations import build_annotations, ground_truth
-from mobilevideogpt.annotations.labels import ANSWER_FILES, join_records, read_records
+from mobilevideogpt.annotations.conversations import build_annotations
+from mobilevideogpt.annotations.join import ground_truth, join_labels
+from mobilevideogpt.annotations.labels import ANSWER_FILES, read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
-from mobilevideogpt.annotations.samples import read_annotations
+from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import write_records
 
@@ -44,12 +45,12 @@ class Draw(random.Random):
             return [self.value(depth + 1) for _ in range(self.randrange(3))]
         return {self.text(): self.value(depth + 1) for _ in range(self.randrange(3))}
 
-    def record(self) -> object:
+    def entry(self) -> object:
         if self.random() < 0.1:
             return self.value()
-        record = {key: self.text() if self.random() < 0.8 else self.value() for key in KEYS if self.random() < 0.5}
+        entry = {key: self.text() if self.random() < 0.8 else self.value() for key in KEYS if self.random() < 0.5}
         questions = [self.text() for _ in range(self.randrange(3))]
-        return record | {"fine_grain": {"query": questions, "response": questions[::-1]}, "video_path": self.text()}
+        return entry | {"fine_grain": {"query": questions, "response": questions[::-1]}, "video_path": self.text()}
 
     def bytes(self, value: object) -> bytes:
         data = bytearray(json.dumps(value, ensure_ascii=self.random() < 0.5).encode("utf-8", "surrogatepass"))
@@ -60,15 +61,15 @@ class Draw(random.Random):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_whatever_the_files_hold_is_taken_or_refused_by_name(project, seed):
+def test_any_content_is_used_or_refused_with_the_files_name(project, seed):
     draw = Draw(seed)
-    taken = 0
+    used = 0
     for _ in range(120):
         entries = {draw.choice(GOOD[:5]): draw.text() if draw.random() < 0.8 else draw.value() for _ in range(2)}
-        records = [draw.record() for _ in range(draw.randrange(4))]
-        records += [{"video_path": clip, "labels": "squats - good", "feedbacks": ["Go."]} for clip in entries]
+        labels = [draw.entry() for _ in range(draw.randrange(4))]
+        labels += [{"video_path": clip, "labels": "squats - good", "feedbacks": ["Go."]} for clip in entries]
         Path(MANIFEST).write_bytes(draw.bytes(entries))
-        Path(LABELS).write_bytes(draw.bytes(records))
+        Path(LABELS).write_bytes(draw.bytes(labels))
         source = draw.choice(list(ANSWER_FILES))
         try:
             clips = read_manifest(MANIFEST, "dataset")
@@ -76,21 +77,22 @@ def test_whatever_the_files_hold_is_taken_or_refused_by_name(project, seed):
             assert MANIFEST in str(error) and str(error).encode()
             continue
         try:
-            matched = join_records(clips, read_records(LABELS, "dataset", source), source)
+            matched = join_labels(clips, read_labels(LABELS, "dataset", source), source)
         except InputError as error:
             assert (LABELS in str(error) or "annotations.source" in str(error)) and str(error).encode()
             continue
-        taken += 1
-        rows = build_annotations(clips, matched, {clip.path: "train" for clip in clips}, prompt_template="{exercise}?")
-        write_records(rows["train"], "train.json")
-        assert read_annotations("train.json") == rows["train"]
+        used += 1
+        splits = {clip.path: "train" for clip in clips}
+        samples = build_annotations(clips, matched, splits, prompt_template="{exercise}?")["train"]
+        write_records(samples, "train.json")
+        assert read_samples("train.json") == samples
         write_records(ground_truth(matched), "ground_truth.json")
-        again = join_records(
+        again = join_labels(
             [clip for clip in clips if clip.path in matched.by_clip],
-            read_records("ground_truth.json", "dataset", source),
+            read_labels("ground_truth.json", "dataset", source),
             source,
         )
-        assert {path: record.turns for path, record in again.by_clip.items()} == {
-            path: record.turns for path, record in matched.by_clip.items()
+        assert {path: label.turns for path, label in again.by_clip.items()} == {
+            path: label.turns for path, label in matched.by_clip.items()
         }
-    assert taken > 5
+    assert used > 5

@@ -20,7 +20,7 @@ def published():
     return is_published(("train", "val", "test"), "dataset", MEMORY)
 
 
-def test_published_files_are_ours_to_replace(project):
+def test_published_files_are_replaced(project):
     assert not published()
     publish(made(1), "dataset", MEMORY)
     assert published()
@@ -43,7 +43,7 @@ def test_a_users_file_is_set_aside_and_never_overwritten(write, caplog):
     assert "qved_train.json was not written by" in caplog.text
 
 
-def test_a_users_file_of_another_name_is_set_aside_too_whenever_it_comes(write, caplog):
+def test_a_users_file_of_another_name_is_set_aside_too(write, caplog):
     publish(made(1), "dataset", MEMORY)
     write("dataset/qved_feedbacks_train.json", "another's")
     assert not published()
@@ -53,16 +53,16 @@ def test_a_users_file_of_another_name_is_set_aside_too_whenever_it_comes(write, 
     assert published()
 
 
-def test_a_folder_that_cannot_be_written_to_is_left_alone(write, caplog, monkeypatch):
+def test_a_read_only_folder_gets_no_copies(write, caplog, monkeypatch):
     write("dataset/qved_train.json", "mine")
     monkeypatch.setattr("os.access", lambda path, mode: False)  # permissions do not stop root
     assert publish(made(1), "dataset", MEMORY) == [] and published()
     assert [path.name for path in Path("dataset").iterdir()] == ["qved_train.json"]
-    assert "dataset cannot be written to; the annotations are in results only" in caplog.text
+    assert "dataset is read-only: it gets no copies of the annotations; results/ has those in use" in caplog.text
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("edited")])
-def test_a_copy_that_is_gone_or_edited_is_noticed_and_made_anew(project, change):
+def test_a_missing_or_edited_copy_is_written_again(project, change):
     publish(made(1), "dataset", MEMORY)
     change(Path("dataset/qved_val.json"))
     assert not published()
@@ -70,7 +70,7 @@ def test_a_copy_that_is_gone_or_edited_is_noticed_and_made_anew(project, change)
     assert published()
 
 
-def test_a_link_in_the_place_of_a_copy_is_set_aside_and_what_it_points_to_stays(write):
+def test_a_link_in_the_place_of_a_copy_is_set_aside_and_its_target_stays(write):
     write("elsewhere.json", "mine")
     Path("dataset/qved_test.json").symlink_to(Path("elsewhere.json").resolve())
     assert publish(made(1), "dataset", MEMORY) == ["dataset/qved_test.json.set-aside-1"]
@@ -78,7 +78,7 @@ def test_a_link_in_the_place_of_a_copy_is_set_aside_and_what_it_points_to_stays(
     assert not Path("dataset/qved_test.json").is_symlink()
 
 
-def test_a_kill_between_remembering_and_writing_disowns_nothing(project, monkeypatch):
+def test_after_a_kill_between_digest_and_copy_the_old_copy_is_still_ours(project, monkeypatch):
     publish(made(1), "dataset", MEMORY)
 
     def killed(*_):
@@ -93,7 +93,7 @@ def test_a_kill_between_remembering_and_writing_disowns_nothing(project, monkeyp
     assert published()
 
 
-def test_a_lost_memory_sets_aside_only_what_differs(project):
+def test_without_the_digests_only_copies_that_differ_are_set_aside(project):
     publish(made(1), "dataset", MEMORY)
     Path(MEMORY).unlink()
     assert not published()

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from mobilevideogpt.annotations.labels import LabelRecord
-from mobilevideogpt.annotations.manifest import Clip
-from mobilevideogpt.annotations.splits import SPLITS
+from mobilevideogpt.annotations.clips import SPLITS, Clip
+from mobilevideogpt.annotations.findings import Code, Findings
+from mobilevideogpt.annotations.labels import Label
 from mobilevideogpt.annotations.splits import assign_splits as assign
 from mobilevideogpt.errors import InputError
 
@@ -19,14 +19,14 @@ def clips(**sizes):
     return [Clip(f"dataset/{exercise}/{i}.mp4", exercise) for exercise, size in sizes.items() for i in range(size)]
 
 
-def said(clips, labels=(), own=()):
-    """What the data set says of each clip: its label, and its split."""
+def labelled(clips, labels=(), own=()):
+    """The labels of the clips, with the data set's own split."""
     labels, own = dict(labels), dict(own)
-    return {c.path: LabelRecord(c.path, (labels.get(c.path, ""),), split=own.get(c.path)) for c in clips}
+    return {c.path: Label(c.path, (labels.get(c.path, ""),), split=own.get(c.path)) for c in clips}
 
 
 def assign_splits(clips, labels, fractions, seed):
-    return assign(clips, said(clips, labels), fractions, seed).by_clip
+    return assign(clips, labelled(clips, labels), fractions, seed).by_clip
 
 
 def table(splits):
@@ -106,11 +106,11 @@ def test_the_split_depends_on_the_seed_and_not_on_order_or_hashing():
     assert assign_splits(every, {}, DEFAULT, 5) == first
     assert any(assign_splits(every, {}, DEFAULT, seed) != first for seed in range(3))
     code = (
-        "from mobilevideogpt.annotations.labels import LabelRecord;"
-        "from mobilevideogpt.annotations.manifest import Clip;"
+        "from mobilevideogpt.annotations.labels import Label;"
+        "from mobilevideogpt.annotations.clips import Clip;"
         "from mobilevideogpt.annotations.splits import assign_splits;"
         "c = [Clip(f'dataset/{e}/{i}.mp4', e) for e, n in (('a', 9), ('b', 7)) for i in range(n)];"
-        "r = {x.path: LabelRecord(x.path) for x in c};"
+        "r = {x.path: Label(x.path) for x in c};"
         f"print(sorted(assign_splits(c, r, {DEFAULT}, 5).by_clip.items()))"
     )
     for hash_seed in ("1", "2"):
@@ -136,41 +136,48 @@ def test_fractions_that_cannot_be_met_are_refused_with_a_remedy(fractions, parts
         assert part in str(error.value)
 
 
-def test_the_data_sets_own_split_is_obeyed_and_validation_carved_out_of_train():
+def test_the_data_sets_own_split_is_used_and_validation_carved_out_of_train():
     every = clips(a=20, b=20)
     own = {clip.path: "test" if int(clip.path[-5]) < 3 else "train" for clip in every}
     for source in ("auto", "labels"):
-        splits = assign(every, said(every, own=own), DEFAULT, 1, source=source)
+        findings = Findings()
+        splits = assign(every, labelled(every, own=own), DEFAULT, 1, source=source, findings=findings)
         assert splits.source == "labels"
         assert {path for path, split in splits.by_clip.items() if split == "test"} == {
             path for path, split in own.items() if split == "test"
         }
         # 14 recordings of each exercise are left for train and val, 3 to 1
         assert Counter(splits.by_clip.values()) == {"train": 21, "val": 7, "test": 12}
-        assert any("is obeyed (test 12, train 28)" in notice for notice in splits.notices)
-    free = assign(every, said(every, own=own), DEFAULT, 1, source="fractions")
+        assert findings.notices == [(Code.OWN_SPLIT_USED, "the label file's own split is used (test 12, train 28)")]
+    findings = Findings()
+    free = assign(every, labelled(every, own=own), DEFAULT, 1, source="fractions", findings=findings)
     assert free.source == "fractions" and table(free.by_clip) == {"a": (12, 4, 4), "b": (12, 4, 4)}
-    assert any("is not used" in notice for notice in free.notices)
+    assert [code for code, _ in findings.notices] == [Code.OWN_SPLIT_NOT_ASKED_FOR]
 
 
 @pytest.mark.parametrize("own", ["train", "test", None])
 def test_a_split_of_one_value_or_none_gives_way_to_the_fractions_with_a_notice(own):
     every = clips(a=10)
-    records = said(every, own={clip.path: own for clip in every})
-    splits = assign(every, records, DEFAULT, 1)
+    labels = labelled(every, own={clip.path: own for clip in every})
+    findings = Findings()
+    splits = assign(every, labels, DEFAULT, 1, findings=findings)
     assert splits.source == "fractions" and table(splits.by_clip) == {"a": (6, 2, 2)}
-    assert [f"({own} 10) is not used" in notice for notice in splits.notices] == ([True] if own else [])
+    assert [code for code, _ in findings.notices] == [Code.OWN_SPLIT_INCOMPLETE] * bool(own)
+    assert all(f"({own} 10) is not used" in sentence for _, sentence in findings.notices)
     with pytest.raises(InputError, match=r"annotations.split_source is labels.*set annotations.split_source to auto"):
-        assign(every, records, DEFAULT, 1, source="labels")
+        assign(every, labels, DEFAULT, 1, source="labels")
 
 
-def test_a_split_in_other_words_is_obeyed_and_one_that_is_not_is_said_aloud(caplog):
+def test_a_split_with_other_names_is_used_and_one_that_is_not_used_is_a_warning(caplog):
     every = clips(a=10)
     own = {clip.path: "testing" if clip.path[-5] in "07" else "training" for clip in every}
-    splits = assign(every, said(every, own=own), DEFAULT, 1)
+    findings = Findings()
+    splits = assign(every, labelled(every, own=own), DEFAULT, 1, findings=findings)
     assert [path for path, split in splits.by_clip.items() if split == "test"] == ["dataset/a/0.mp4", "dataset/a/7.mp4"]
+    findings.log()
     assert not caplog.records
-    assign(every, said(every, own=dict.fromkeys(own, "fold 3")), DEFAULT, 1)
+    assign(every, labelled(every, own=dict.fromkeys(own, "fold 3")), DEFAULT, 1, findings=findings)
+    findings.log()
     assert "(fold 3 10) is not used" in caplog.text
 
 
@@ -178,23 +185,25 @@ def test_validation_clips_of_the_data_set_are_kept_and_clips_without_a_split_are
     every = clips(a=12)
     names = ["train"] * 4 + ["test"] * 3 + ["validation"] * 2 + [None] * 3
     own = dict(zip((clip.path for clip in every), names, strict=True))
-    splits = assign(every, said(every, own=own), DEFAULT, 1)
+    findings = Findings()
+    splits = assign(every, labelled(every, own=own), DEFAULT, 1, findings=findings)
     assert splits.source == "labels" and table(splits.by_clip) == {"a": (7, 2, 3)}
-    assert any(notice.startswith("3 clips that the label file gives no split") for notice in splits.notices)
+    assert dict(findings.notices)[Code.WITHOUT_OWN_SPLIT].startswith("3 clips have no split in the label file")
     own[every[-1].path] = "holdout"
     with pytest.raises(InputError, match=r"'holdout' beside train and test.*annotations.split_source to fractions"):
-        assign(every, said(every, own=own), DEFAULT, 1)
+        assign(every, labelled(every, own=own), DEFAULT, 1)
 
 
-def test_all_is_trained_on_where_that_is_asked_for():
+def test_all_clips_are_trained_on_if_train_is_1():
     every = clips(a=4, b=1)
     own = {clip.path: ("train", "test")[number % 2] for number, clip in enumerate(every)}
-    splits = assign(every, said(every, own=own), {"train": 1.0, "val": 0, "test": 0}, 1)
+    findings = Findings()
+    splits = assign(every, labelled(every, own=own), {"train": 1.0, "val": 0, "test": 0}, 1, findings=findings)
     assert set(splits.by_clip.values()) == {"train"} and len(splits.by_clip) == 5
-    assert any("annotations.split.train is 1" in notice for notice in splits.notices)
+    assert [code for code, _ in findings.notices] == [Code.OWN_SPLIT_ALL_TRAIN]
 
 
-def test_pins_are_obeyed_before_all_else_and_their_group_follows(caplog):
+def test_pins_come_first_and_their_group_follows(caplog):
     every = clips(a=12, b=12)
     own = {clip.path: "test" if clip.path.endswith("/0.mp4") else "train" for clip in every}
     workers = {"dataset/a/1.mp4": "w", "dataset/b/1.mp4": "w", "dataset/a/2.mp4": "v", "dataset/b/2.mp4": "v"}
@@ -205,33 +214,37 @@ def test_pins_are_obeyed_before_all_else_and_their_group_follows(caplog):
         "dataset/a/2.mp4": "test",
     }
     every.append(Clip("dataset/b/0_1.mp4", "b"))
-    records = said(every, own=own)
-    splits = assign(every, records, DEFAULT, 3, workers=workers, pins=pins)
+    findings = Findings()
+    splits = assign(every, labelled(every, own=own), DEFAULT, 3, workers=workers, pins=pins, findings=findings)
     got = splits.by_clip
     assert [got[path] for path in ("dataset/a/1.mp4", "dataset/b/1.mp4")] == ["val", "val"]
     assert [got[path] for path in ("dataset/a/2.mp4", "dataset/b/2.mp4")] == ["test", "test"]
     assert [got[path] for path in ("dataset/b/0.mp4", "dataset/b/0_1.mp4")] == ["train", "train"]
     assert got["dataset/a/0.mp4"] == "test"
     assert not splits.leaks
-    [notice] = [notice for notice in splits.notices if "splits.csv" in notice]
-    assert "settles 3 of 25 clips, 1 of its lines speak of no clip here (dataset/gone/9.mp4)" in notice
-    assert notice in caplog.text, "a mistyped clip is to be seen"
+    notices = dict(findings.notices)
+    assert notices[Code.PINNED] == "splits.csv settles 3 of 25 clips"
+    assert notices[Code.PINS_WITHOUT_CLIP].endswith("name a clip that is not in the manifest (dataset/gone/9.mp4)")
+    findings.log()
+    assert notices[Code.PINS_WITHOUT_CLIP] in caplog.text, "a mistyped clip is a warning"
 
 
-def test_pins_that_part_a_group_are_obeyed_and_reported_as_a_leak(caplog):
+def test_pins_that_divide_a_group_are_kept_and_reported_as_a_leak(caplog):
     every = [*clips(a=9), Clip("dataset/a/0_1.mp4", "a"), Clip("dataset/a/0_2.mp4", "a")]
     pins = {"dataset/a/0.mp4": "train", "dataset/a/0_1.mp4": "test"}
-    splits = assign(every, said(every), DEFAULT, 0, pins=pins)
+    findings = Findings()
+    splits = assign(every, labelled(every), DEFAULT, 0, pins=pins, findings=findings)
     assert {path: splits.by_clip[path] for path in pins} == pins
     assert splits.leaks == ["dataset/a/0_1.mp4 is test and dataset/a/0.mp4 is train"]
-    assert "in several splits, 1:" in caplog.text and "dataset/a/0_1.mp4" in caplog.text
+    findings.log()
+    assert "1 recordings or persons in several splits" in caplog.text and "dataset/a/0_1.mp4" in caplog.text
 
 
-def test_a_recording_that_was_pinned_and_is_gone_still_holds_its_copies():
+def test_copies_follow_the_pin_of_a_recording_that_no_longer_exists():
     every = [*clips(a=9), Clip("dataset/a/00000007_1.mp4", "a")]
     pins = {"dataset/a/00000007.mp4": "test"}
     for seed in range(5):
-        assert assign(every, said(every), DEFAULT, seed, pins=pins).by_clip["dataset/a/00000007_1.mp4"] == "test"
+        assert assign(every, labelled(every), DEFAULT, seed, pins=pins).by_clip["dataset/a/00000007_1.mp4"] == "test"
 
 
 def test_an_exercise_that_cannot_be_in_each_split_is_named():
@@ -239,9 +252,10 @@ def test_an_exercise_that_cannot_be_in_each_split_is_named():
     every = clips(a=9, b=4, c=3)
     workers = {f"dataset/b/{i}.mp4": "w" for i in range(3)} | {"dataset/a/0.mp4": "w"}
     pins = {f"dataset/c/{i}.mp4": "train" for i in range(3)}
-    splits = assign(every, said(every), DEFAULT, 0, workers=workers, pins=pins)
-    [notice] = [notice for notice in splits.notices if "no clip in" in notice]
-    assert notice.startswith("c has 3 groups, but no clip in val and test")
+    findings = Findings()
+    assign(every, labelled(every), DEFAULT, 0, workers=workers, pins=pins, findings=findings)
+    [sentence] = [sentence for code, sentence in findings.notices if code is Code.EXERCISE_LACKS_SPLIT]
+    assert sentence.startswith("c has 3 groups, but no clip in val and test")
 
 
 def random_set(rng):
@@ -275,11 +289,11 @@ def units(every, workers):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_of_any_data_set_no_group_is_parted_and_shares_are_kept(seed):
+def test_no_group_of_any_data_set_is_divided_and_shares_are_kept(seed):
     rng = random.Random(seed)
     every, labels, workers = random_set(rng)
-    records = said(every, labels)
-    splits = assign(every, records, DEFAULT, seed, workers=workers)
+    findings = Findings()
+    splits = assign(every, labelled(every, labels), DEFAULT, seed, workers=workers, findings=findings)
     got = splits.by_clip
     assert set(got) == set(labels) and not splits.leaks
     group = units(every, workers)
@@ -296,10 +310,10 @@ def test_of_any_data_set_no_group_is_parted_and_shares_are_kept(seed):
             share = sum(got[path] == split for path in paths)
             assert abs(share - fraction * len(paths)) <= 2 + 1.5 * max(size.values()), (exercise, split)
             if len(size) >= 3 and not share:
-                assert any(notice.startswith(f"{exercise} has") for notice in splits.notices)
+                assert any(sentence.startswith(f"{exercise} has") for _, sentence in findings.notices)
 
     shuffled = rng.sample(every, len(every))
-    assert assign(shuffled, said(shuffled, labels), DEFAULT, seed, workers=workers).by_clip == got
+    assert assign(shuffled, labelled(shuffled, labels), DEFAULT, seed, workers=workers).by_clip == got
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -308,8 +322,8 @@ def test_pinned_clips_stay_whatever_is_added_and_new_ones_follow_their_group(see
     every, labels, workers = random_set(rng)
     group = units(every, workers)
     old = [clip for clip in every if rng.random() < 0.8]
-    pins = assign(old, said(old, labels), DEFAULT, seed, workers=workers).by_clip
-    after = assign(every, said(every, labels), DEFAULT, seed + 1, workers=workers, pins=pins)
+    pins = assign(old, labelled(old, labels), DEFAULT, seed, workers=workers).by_clip
+    after = assign(every, labelled(every, labels), DEFAULT, seed + 1, workers=workers, pins=pins)
     assert {path: after.by_clip[path] for path in pins} == pins
     bridged = {id(members) for members in group.values() if len({pins[path] for path in members if path in pins}) > 1}
     assert len(after.leaks) == len(bridged)  # a new clip can show that two old ones are of one group
@@ -332,10 +346,10 @@ def test_one_more_clip_moves_few_of_the_others():
 
 def test_the_time_grows_with_the_clips_and_not_with_their_square():
     every = clips(**{f"e{i:03d}": 200 for i in range(100)})
-    records = said(every, {clip.path: f"{clip.exercise} - {clip.path[-5]}" for clip in every})
+    labels = labelled(every, {clip.path: f"{clip.exercise} - {clip.path[-5]}" for clip in every})
     workers = {clip.path: f"w{number % 997}" for number, clip in enumerate(every) if number % 2}
     started = time.process_time()
-    splits = assign(every, records, DEFAULT, 0, workers=workers).by_clip
+    splits = assign(every, labels, DEFAULT, 0, workers=workers).by_clip
     assert time.process_time() - started < 5  # 20,000 clips; takes half a second
     counted = Counter(splits.values())
     assert all(abs(counted[split] / len(every) - fraction) < 0.005 for split, fraction in DEFAULT.items())

@@ -1,0 +1,34 @@
+import logging
+
+from mobilevideogpt.annotations.findings import LISTED, NOTICES, REASONS, Code, Findings
+
+
+def test_every_code_has_one_message():
+    assert REASONS.keys() | NOTICES.keys() == set(Code) and not REASONS.keys() & NOTICES.keys()
+
+
+def test_the_summary_counts_all_items_of_a_code_and_lists_the_first():
+    findings = Findings()
+    findings.add(Code.EXCLUDED, *["x.mp4"] * (LISTED + 1))
+    findings.add(Code.WITHOUT_ANSWER)  # no item
+    [row] = findings.summary()
+    assert (row["code"], row["reason"], row["count"]) == (
+        "excluded",
+        "clips left out by dataset.exclude",
+        LISTED + 1,
+    )
+    assert len(row["items"]) == LISTED and findings.codes() == [Code.EXCLUDED]
+
+
+def test_a_finding_is_one_line_of_the_log_and_the_doubtful_ones_are_warnings(caplog):
+    findings = Findings()
+    findings.add(Code.EXCLUDED, "a.mp4")
+    findings.add(Code.OTHER_EXERCISE, *"abcd")
+    findings.notice(Code.PINNED, count=3, clips=25)
+    with caplog.at_level(logging.INFO):
+        findings.log()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "1 clips left out by dataset.exclude: a.mp4"),
+        ("WARNING", "4 clips whose label begins with another exercise than the manifest's: a, b, c, ..."),
+        ("INFO", "splits.csv settles 3 of 25 clips"),
+    ]

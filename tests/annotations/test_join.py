@@ -1,0 +1,185 @@
+import json
+import logging
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from mobilevideogpt.annotations.clips import Clip
+from mobilevideogpt.annotations.findings import Code, Findings
+from mobilevideogpt.annotations.join import ground_truth, join_labels
+from mobilevideogpt.annotations.labels import read_labels
+from mobilevideogpt.errors import InputError
+
+FILE = "dataset/fine_grained_labels.json"
+FEEDBACKS = "dataset/feedbacks_short_clips.json"
+
+
+def clips(*names):
+    return [Clip(f"dataset/{name}", name.split("/")[0]) for name in names]
+
+
+def answers(matched):
+    return {path.removeprefix("dataset/"): label.turns[0][1] for path, label in matched.by_clip.items()}
+
+
+@pytest.mark.parametrize(
+    ("entry", "answer"),
+    [
+        ({"labels": ["squats - a"]}, "squats - a"),
+        ({"labels": "squats - a"}, "squats - a"),
+        ({"labels": ["squats - a", "squats - b"]}, "squats - a; squats - b"),
+        ({"labels": ["squats - a"], "labels_descriptive": ["squats - User does a"]}, "squats - User does a"),
+        ({"labels": ["squats - a"], "labels_descriptive": "Sentence."}, "Sentence."),
+        ({"labels": ["squats - a"], "labels_descriptive": []}, "squats - a"),
+        ({"labels": ["squats - a"], "labels_descriptive": [" "]}, "squats - a"),
+        ({"labels": ["squats - a"], "labels_descriptive": None}, "squats - a"),
+        ({"labels_descriptive": "Sentence."}, "Sentence."),
+    ],
+)
+@pytest.mark.parametrize(
+    "path",
+    ["./1.mp4", "1.mp4", "./short_clips/1.mp4", "dataset/squats/1.mp4", "squats\\1.mp4", "1", "1.MP4", "squats/1.mov"],
+)
+def test_the_answer_is_the_description_if_there_is_one_however_the_path_is_spelled(write, entry, answer, path):
+    write(FILE, [{"video_path": path, "split": "train", **entry}])
+    assert answers(join_labels(clips("squats/1.mp4"), read_labels(FILE, "dataset"))) == {"squats/1.mp4": answer}
+
+
+def test_a_path_goes_before_a_name_and_the_findings_list_the_rest(write):
+    write(
+        FILE,
+        [
+            {"video_path": "squats/1.mp4", "labels": "squats - a"},
+            {"video_path": "lunges/1.mp4", "labels": "lunges - a"},
+            {"video_path": "./2.mp4", "labels": "squats - b"},
+            {"video_path": "./2.mp4", "labels": "squats - b"},
+            {"video_path": "./3.mp4", "labels": "squats - c"},
+        ],
+    )
+    findings = Findings()
+    every = clips("lunges/1.mp4", "squats/1.mp4", "squats/2.mp4")
+    matched = join_labels(every, read_labels(FILE, "dataset"), findings=findings)
+    assert answers(matched) == {
+        "lunges/1.mp4": "lunges - a",
+        "squats/1.mp4": "squats - a",
+        "squats/2.mp4": "squats - b",
+    }
+    assert matched.by_path == 2
+    assert {code: findings.items(code) for code in findings.codes()} == {
+        Code.MATCHED_BY_NAME: ["dataset/squats/2.mp4"],
+        Code.DUPLICATE_LABEL: [f"2.mp4 ({FILE}, entry 4)"],
+        Code.LABEL_WITHOUT_CLIP: [f"3.mp4 ({FILE}, entry 5)"],
+        Code.BARE_LABEL: ["dataset/lunges/1.mp4", "dataset/squats/1.mp4", "dataset/squats/2.mp4"],
+    }
+
+
+def test_an_augmented_clip_uses_the_label_of_its_recording_with_a_warning(write, caplog):
+    write(FILE, [{"video_path": "./1.mp4", "labels": "squats - a"}])
+    findings = Findings()
+    every = clips("squats/1.mp4", "squats/1_1.mp4", "squats/1_14.mp4")
+    matched = join_labels(every, read_labels(FILE, "dataset"), findings=findings)
+    assert answers(matched)["squats/1_14.mp4"] == "squats - a"
+    assert findings.items(Code.LABEL_OF_RECORDING) == ["dataset/squats/1_1.mp4", "dataset/squats/1_14.mp4"]
+    with caplog.at_level(logging.WARNING):
+        findings.log()
+    assert "2 augmented clips" in caplog.text
+
+
+def test_names_are_compared_in_one_unicode_form(write):
+    write(FILE, [{"video_path": unicodedata.normalize("NFD", "größe.mp4"), "labels": "squats - a"}])
+    findings = Findings()
+    every = clips(unicodedata.normalize("NFC", "squats/größe.mp4"))
+    join_labels(every, read_labels(FILE, "dataset"), findings=findings)
+    assert len(findings.items(Code.MATCHED_BY_NAME)) == 1
+
+
+@pytest.mark.parametrize(
+    ("entries", "parts"),
+    [
+        (
+            [{"video_path": "1.mp4", "labels": "a"}],
+            ["entry 1", "dataset/lunges/1.mp4 and dataset/squats/1.mp4", "folder in front"],
+        ),
+        ([{"video_path": "lunges/1.mp4", "labels": "a"}], ["1 of 2 clips", "dataset/squats/1.mp4", "dataset.exclude"]),
+        (
+            [
+                {"video_path": "lunges/1.mp4", "labels": "a"},
+                {"video_path": "squats/1.mp4", "labels": "a"},
+                {"video_path": "dataset/squats/1.mp4", "labels": "b"},
+            ],
+            ["dataset/squats/1.mp4", "entry 2", "entry 3", "delete one"],
+        ),
+        (
+            [
+                {"video_path": "lunges/1.mp4", "labels": "a"},
+                {"video_path": "squats/1.mp4", "labels": "a", "split": "train"},
+                {"video_path": "dataset/squats/1.mp4", "labels": "a", "split": "test"},
+            ],
+            ["dataset/squats/1.mp4", "entry 2", "entry 3", "different splits, train and test", "delete one"],
+        ),
+        (
+            [{"video_path": "lunges/1.mp4", "labels": "a"}, {"video_path": "squats/1.mp4", "labels": []}],
+            ["dataset/squats/1.mp4", "entry 2 is empty", "dataset.exclude"],
+        ),
+    ],
+)
+def test_labels_that_leave_a_clip_without_one_or_with_two_are_refused(write, entries, parts):
+    write(FILE, entries)
+    with pytest.raises(InputError) as error:
+        join_labels(clips("lunges/1.mp4", "squats/1.mp4"), read_labels(FILE, "dataset"))
+    for part in parts:
+        assert part in str(error.value)
+
+
+def test_only_the_first_ten_clips_without_label_are_listed(write):
+    write(FILE, [{"video_path": "x.mp4", "labels": "a"}])
+    with pytest.raises(InputError, match=r"12 of 12 clips have no label: .*\.\.\.") as error:
+        join_labels(clips(*(f"squats/{i}.mp4" for i in range(12))), read_labels(FILE, "dataset"))
+    assert str(error.value).count("squats/") == 10
+    assert "there is no clip for x.mp4 (dataset/" in str(error.value), "what may be a mistyped name"
+
+
+def test_a_label_of_another_exercise_is_a_warning(write, caplog):
+    labels = {"1": "Cat-Cow  Pose - fine", "2": "squats - a", "3": "holding still"}
+    write(FILE, labels)
+    findings = Findings()
+    every = clips("cat-cow_pose/1.mp4", "lunges/2.mp4", "lunges/3.mp4")
+    join_labels(every, read_labels(FILE, "dataset"), findings=findings)
+    assert findings.items(Code.OTHER_EXERCISE) == [
+        "dataset/lunges/2.mp4 (squats - a)",
+        "dataset/lunges/3.mp4 (holding still)",
+    ]
+    findings.log()
+    assert "2 clips whose label begins with another exercise" in caplog.text
+
+
+def test_a_clip_without_feedback_is_left_out_and_listed(write, caplog):
+    write(FEEDBACKS, [{"video_path": "1.mp4", "feedbacks": []}, {"video_path": "2.mp4", "feedbacks": ["Go."]}])
+    labels, findings = read_labels(FEEDBACKS, "dataset", "feedbacks"), Findings()
+    matched = join_labels(clips("squats/1.mp4", "squats/2.mp4", "squats/3.mp4"), labels, "feedbacks", findings)
+    assert answers(matched) == {"squats/2.mp4": "Go."}
+    assert findings.items(Code.WITHOUT_ANSWER) == [
+        "dataset/squats/3.mp4 (no entry)",
+        f"dataset/squats/1.mp4 ({FEEDBACKS}, entry 1 is empty)",
+    ]
+    with pytest.raises(InputError, match=r"2 of 2 clips have no answer: .*annotations\.source feedbacks"):
+        join_labels(clips("squats/1.mp4", "squats/3.mp4"), labels, "feedbacks")
+    findings.log()
+    assert "2 clips left out because they have no answer" in caplog.text
+
+
+def test_the_ground_truth_has_the_entries_of_the_clips_and_reads_back_the_same(write):
+    every = clips(*(f"tricep_stretch/{i}.mp4" for i in range(5)))
+    raw = [
+        {"video_path": f"./{i}.mp4", "labels": [f"tricep stretch - {i}"], "labels_descriptive": [], "split": "train"}
+        for i in range(9)
+    ]
+    matched = join_labels(every, read_labels(write("dataset/all.json", raw), "dataset"))
+    path = write("results/ground_truth.json", ground_truth(matched))
+    assert json.loads(Path(path).read_text()) == [
+        {**entry, "video_path": clip.path} for entry, clip in zip(raw, every, strict=False)
+    ]
+    again = join_labels(every, read_labels(path, "dataset"))
+    assert again.by_path == len(every)
+    assert {p: r.turns for p, r in again.by_clip.items()} == {p: r.turns for p, r in matched.by_clip.items()}
