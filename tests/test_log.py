@@ -10,7 +10,7 @@ log_to(sys.argv[1])
 logging.getLogger("ours").info("a record")
 logging.getLogger("ours").warning("a warning")
 warnings.warn("old name", FutureWarning)
-raise InputError("clips.json: record 3 is empty")
+raise InputError("clips.json: entry 3 is empty")
 """
 
 
@@ -18,8 +18,8 @@ def test_libraries_warnings_go_to_the_log_alone_ours_and_errors_to_the_terminal_
     log = tmp_path / "logs/rule.log"
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(log)], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and not done.stdout
-    assert done.stderr == "WARNING: a warning\nERROR: clips.json: record 3 is empty\n"
-    for text in ("a record", "a warning", "old name", "record 3 is empty"):
+    assert done.stderr == "WARNING: a warning\nERROR: clips.json: entry 3 is empty\n"
+    for text in ("a record", "a warning", "old name", "entry 3 is empty"):
         assert text in log.read_text()
     onto_a_full_disk = [sys.executable, "-c", SCRIPT, "/dev/full"]
     assert subprocess.run(onto_a_full_disk, capture_output=True, text=True, check=False).stderr == done.stderr

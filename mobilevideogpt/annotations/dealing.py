@@ -181,7 +181,7 @@ def _deal_held_out(
     """Deal recordings, given with their faults, to val and test, so that both get each fault in proportion.
 
     ``faults`` counts (split, fault) over all exercises and is updated: "no obvious issue" occurs in every exercise, so
-    val and test take turns over the exercises, too.
+    val and test alternate over the exercises, too.
     """
     dealt: dict[str, str] = {}
     filled = {"val": 0, "test": 0}

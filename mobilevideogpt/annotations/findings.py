@@ -121,10 +121,6 @@ class Findings:
         """Return what was added under a code."""
         return list(self._items.get(code, ()))
 
-    def codes(self) -> list[Code]:
-        """Return the codes that have items, in order of their first one."""
-        return list(self._items)
-
     def log(self) -> None:
         """Log every finding and notice: warnings at WARNING, the others at INFO."""
         for code, items in self._items.items():

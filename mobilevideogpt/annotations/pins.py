@@ -12,6 +12,7 @@ from mobilevideogpt.files import write_text
 from mobilevideogpt.paths import join_key, relative_path
 
 HEADER = ["clip", "split"]
+EXPECTED = f"expected {','.join(HEADER)}, as in squats/0001.mp4,train"
 
 
 def read_pins(path: str | Path, data_root: str) -> dict[str, str]:
@@ -23,40 +24,39 @@ def read_pins(path: str | Path, data_root: str) -> dict[str, str]:
     Raises:
         InputError: If the file cannot be read, has no header, or a line is not a clip and a split. It names the line.
     """
-    expected = f"expected {','.join(HEADER)}, as in squats/0001.mp4,train"
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as UTF-8 text, or delete it") from None
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    pins, lines = {}, {}
     try:
-        for row in rows:
-            where, cells = f"{path}:{rows.line_num}", [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if not lines:
-                if cells != HEADER:
-                    raise InputError(
-                        f"{where}: the header is {','.join(cells)!r}, not {','.join(HEADER)!r}; correct it"
-                    )
-                lines[""] = rows.line_num
-                continue
-            if len(cells) != 2 or not cells[0]:
-                raise InputError(f"{where}: {','.join(cells)!r} is not a clip and its split; {expected}")
-            if cells[1] not in SPLITS:
-                raise InputError(
-                    f"{where}: {cells[1]!r} is not a split; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}"
-                )
-            clip = f"{data_root}/{join_key(relative_path(cells[0], data_root, where))}"
-            if pins.setdefault(clip, cells[1]) != cells[1]:
-                raise InputError(f"{where}: {cells[0]!r} is {pins[clip]} in line {lines[clip]}; delete one of the two")
-            lines.setdefault(clip, rows.line_num)
+        numbered = [(rows.line_num, cells) for row in rows if any(cells := [cell.strip() for cell in row])]
     except csv.Error as error:
-        raise InputError(f"{path}:{rows.line_num}: {error}; {expected}") from None
-    if not lines:
-        raise InputError(f"{path}: is empty; {expected}, or delete it")
+        raise InputError(f"{path}:{rows.line_num}: {error}; {EXPECTED}") from None
+    if not numbered:
+        raise InputError(f"{path}: is empty; {EXPECTED}, or delete it")
+    (first, header), *numbered = numbered
+    if header != HEADER:
+        raise InputError(f"{path}:{first}: the header is {','.join(header)!r}, not {','.join(HEADER)!r}; correct it")
+    pins: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for number, cells in numbered:
+        where = f"{path}:{number}"
+        clip, split = _pin(cells, data_root, where)
+        if pins.setdefault(clip, split) != split:
+            raise InputError(f"{where}: {cells[0]!r} is {pins[clip]} in line {lines[clip]}; delete one of the two")
+        lines.setdefault(clip, number)
     return pins
+
+
+def _pin(cells: list[str], data_root: str, where: str) -> tuple[str, str]:
+    """Return clip and split of a line."""
+    if len(cells) != 2 or not cells[0]:
+        raise InputError(f"{where}: {','.join(cells)!r} is not a clip and its split; {EXPECTED}")
+    name, split = cells
+    if split not in SPLITS:
+        raise InputError(f"{where}: {split!r} is not a split; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}")
+    return f"{data_root}/{join_key(relative_path(name, data_root, where))}", split
 
 
 def add_pins(path: str | Path, splits: Mapping[str, str], data_root: str) -> str:

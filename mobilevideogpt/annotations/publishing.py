@@ -15,8 +15,7 @@ def publish(files: Mapping[str, str | Path], data_root: str | Path, memory: str 
     """Copy the annotations to ``<data_root>/qved_{train,val,test}.json``.
 
     Any other ``qved_*.json`` in that folder, or one of these that this function did not write, is the user's. It is
-    renamed to ``….set-aside-1`` (2, 3, ...), never overwritten. Where the folder is read-only, nothing is copied, and a
-    warning says so.
+    renamed to ``….set-aside-1`` (2, 3, ...), never overwritten. A read-only folder gets no copies; a warning is logged.
 
     Args:
         files: Annotation file of each split.

@@ -10,14 +10,14 @@ def test_every_code_has_one_message():
 def test_the_summary_counts_all_items_of_a_code_and_lists_the_first():
     findings = Findings()
     findings.add(Code.EXCLUDED, *["x.mp4"] * (LISTED + 1))
-    findings.add(Code.WITHOUT_ANSWER)  # no item
-    [row] = findings.summary()
+    findings.add(Code.WITHOUT_ANSWER)
+    [row] = findings.summary()  # none of the second code
     assert (row["code"], row["reason"], row["count"]) == (
         "excluded",
         "clips left out by dataset.exclude",
         LISTED + 1,
     )
-    assert len(row["items"]) == LISTED and findings.codes() == [Code.EXCLUDED]
+    assert len(row["items"]) == LISTED
 
 
 def test_a_finding_is_one_line_of_the_log_and_the_doubtful_ones_are_warnings(caplog):

@@ -66,7 +66,7 @@ def test_a_path_goes_before_a_name_and_the_findings_list_the_rest(write):
         "squats/2.mp4": "squats - b",
     }
     assert matched.by_path == 2
-    assert {code: findings.items(code) for code in findings.codes()} == {
+    assert {row["code"]: row["items"] for row in findings.summary()} == {
         Code.MATCHED_BY_NAME: ["dataset/squats/2.mp4"],
         Code.DUPLICATE_LABEL: [f"2.mp4 ({FILE}, entry 4)"],
         Code.LABEL_WITHOUT_CLIP: [f"3.mp4 ({FILE}, entry 5)"],

@@ -118,7 +118,7 @@ def test_clips_that_were_left_out_or_guessed_are_listed(write):
     )
     findings = Findings()
     read_manifest(MANIFEST, "dataset", ["dataset/a/3.mp4"], findings)
-    assert {code: findings.items(code) for code in findings.codes()} == {
+    assert {row["code"]: row["items"] for row in findings.summary()} == {
         Code.EXERCISE_FROM_FOLDER: ["squats/1.mp4"],
         Code.DUPLICATE_ENTRY: ["./squats/2.mp4"],
         Code.EXCLUDED: ["a/3.mp4"],

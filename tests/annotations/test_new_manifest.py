@@ -31,7 +31,7 @@ def test_a_manifest_is_built_from_folders_and_labels(project, write):
         "dataset/squats/1.mp4": "squats",
         "dataset/squats/2.MP4": "squats",
     }
-    found = {code: new.findings.items(code) for code in new.findings.codes()}
+    found = {row["code"]: row["items"] for row in new.findings.summary()}
     assert [item.split()[0] for item in found.pop(Code.LABEL_WITHOUT_CLIP)] == ["77.mp4"]
     assert found.pop(Code.MATCHED_BY_NAME) == ["dataset/squats/1.mp4", "dataset/short_clips/9.mkv"]
     assert found == {
@@ -41,9 +41,9 @@ def test_a_manifest_is_built_from_folders_and_labels(project, write):
         Code.LINK_OUTSIDE: ["dataset/linked", "dataset/squats/link.mp4"],
         Code.UNUSABLE_NAME: ["dataset/squats/{3}.mp4"],
     }
-    said = write_manifest("dataset", ["dataset/labels.json"])
-    assert "dataset/labels.json: 1 labels have no clip here" in said
-    assert "left out, 1: clips without a label\n  dataset/lunges/8.mov" in said
+    lines = write_manifest("dataset", ["dataset/labels.json"])
+    assert "dataset/labels.json: 1 labels have no clip here" in lines
+    assert "left out, 1: clips without a label\n  dataset/lunges/8.mov" in lines
 
 
 def test_the_whole_data_set_may_lie_elsewhere(project, write):
