@@ -1,10 +1,10 @@
-"""Speed of the full-size video encoder and of its selective scan, by the way that the scan is computed.
+"""Speed of the full-size video encoder and of its selective scan, by backend of the scan.
 
     python benchmarks/encoder.py [--runs 5]
 
-On a CUDA device: milliseconds a clip by batch, dtype and way, and the scan beside the time that reading its inputs once
-and writing its output once takes at the measured copy bandwidth. Elsewhere: seconds for one clip, beside the encoder
-with a scan that loops over the tokens in PyTorch, and beside its matrix products alone. Weights and pixels are random.
+On a CUDA device: milliseconds a clip by batch, dtype and backend, and the scan beside the time to read its inputs once
+and write its output once at the measured copy bandwidth. On a CPU: seconds for one clip, beside the encoder with a scan
+that loops over the tokens in PyTorch, and beside its matrix products alone. Weights and pixels are random.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mobilevideogpt.model import videomamba
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
-from mobilevideogpt.model.kernels.scan import flipped, plain_scan, selective_scan
+from mobilevideogpt.model.kernels.scan import pytorch_scan, scan_reversed, selective_scan
 
 CONFIG = MobileVideoGPTConfig()
 COPY_BYTES = 2**30  # far beyond any cache
@@ -31,8 +31,8 @@ CUDA_SECONDS = 0.05  # of work between two events, so that launches hide behind 
 
 
 def step_loop_scan(u, delta, A, B, C, D, z, delta_bias, reverse=False) -> Tensor:
-    """`selective_scan` one token after the other: what PyTorch alone does without further thought for its speed."""
-    u32 = u.float().mT.contiguous()  # (B, L, D), so that a token's numbers lie together
+    """Compute `selective_scan` with a loop over the tokens, the simplest implementation in PyTorch."""
+    u32 = u.float().mT.contiguous()  # (B, L, D), so that the channels of a token are adjacent
     step = F.softplus(delta.float().mT + delta_bias)
     x = step * u32
     B, C = B.float().mT.contiguous(), C.float().mT.contiguous()  # (B, L, N)
@@ -46,13 +46,13 @@ def step_loop_scan(u, delta, A, B, C, D, z, delta_bias, reverse=False) -> Tensor
     return ((y + u32 * D) * F.silu(z.float().mT)).mT.to(u.dtype)
 
 
-def both_ways(scan: Callable) -> Callable:
-    """A scan that knows one direction, as `selective_scan` is called."""
-    return lambda *tensors, reverse=False: flipped(scan, *tensors) if reverse else scan(*tensors)
+def in_both_directions(scan: Callable) -> Callable:
+    """Give a scan of one direction the signature of `selective_scan`."""
+    return lambda *tensors, reverse=False: scan_reversed(scan, *tensors) if reverse else scan(*tensors)
 
 
 def random_encoder() -> videomamba.VideoMamba:
-    """A VideoMamba-M as it would start its training."""
+    """Make a VideoMamba-M as before training."""
     torch.manual_seed(0)
     encoder = videomamba.VideoMamba(CONFIG).eval().requires_grad_(False)
     for table in (encoder.cls_token, encoder.pos_embed, encoder.temporal_pos_embedding):
@@ -63,12 +63,12 @@ def random_encoder() -> videomamba.VideoMamba:
 
 
 def random_clips(batch: int) -> Tensor:
-    """Normalised pixels, ``(B, T, 3, H, W)``."""
+    """Draw standardised pixels, ``(B, T, 3, H, W)``."""
     return torch.randn(batch, CONFIG.video_num_frames, 3, CONFIG.image_size, CONFIG.image_size)
 
 
 def with_scan(encoder: nn.Module, clips: Tensor, scan: Callable) -> Callable[[], Tensor]:
-    """The encoder's forward pass with another scan in it."""
+    """Return the forward pass of the encoder with another scan."""
 
     def forward():
         with patch.object(videomamba, "selective_scan", scan):
@@ -78,7 +78,7 @@ def with_scan(encoder: nn.Module, clips: Tensor, scan: Callable) -> Callable[[],
 
 
 def scan_inputs(encoder: nn.Module, clips: Tensor) -> tuple[Tensor, ...]:
-    """What the first block's forward branch gives the scan, strides included."""
+    """Return the tensors that the forward branch of the first block gives to the scan, with their strides."""
 
     class Found(Exception):
         pass
@@ -90,11 +90,11 @@ def scan_inputs(encoder: nn.Module, clips: Tensor) -> tuple[Tensor, ...]:
         with_scan(encoder, clips, stop)()
     except Found as found:
         return found.args[0]
-    raise RuntimeError("the encoder calls no scan")
+    raise RuntimeError("the encoder did not call the scan")
 
 
 def cuda_seconds(call: Callable[[], object]) -> float:
-    """Seconds of one of several calls in a row."""
+    """Measure the seconds of a call, as the mean of several in a row."""
 
     def several(count):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -109,7 +109,7 @@ def cuda_seconds(call: Callable[[], object]) -> float:
 
 
 def cpu_seconds(call: Callable[[], object]) -> float:
-    """Seconds of the second of two calls: clip follows clip, and the first finds another way's caches and memory."""
+    """Measure the seconds of the second of two calls, because the first meets caches and memory of another backend."""
     call()
     started = time.perf_counter()
     call()
@@ -117,66 +117,72 @@ def cpu_seconds(call: Callable[[], object]) -> float:
 
 
 def copy_bandwidth(runs: int) -> float:
-    """Bytes a second of a large copy on the GPU, those read and those written together."""
+    """Measure the bytes a second of a large copy on the GPU, reads and writes together."""
     source = torch.empty(COPY_BYTES, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     return 2 * COPY_BYTES / measure(cuda_seconds, {"copy": partial(target.copy_, source)}, runs)["copy"]
 
 
 def measure(seconds: Callable, calls: dict[str, Callable], runs: int, of=statistics.median) -> dict[str, float]:
-    """Median seconds of each call; they take turns, so that a slow spell of the machine meets all of them."""
+    """Return median seconds of each call; calls alternate, so that a slow phase of the machine affects all of them."""
     for call in calls.values():  # compiles, allocates
         call()
     taken = [{name: seconds(call) for name, call in calls.items()} for _ in range(runs)]
     return {name: of(times[name] for times in taken) for name in calls}
 
 
-def cuda_ways() -> dict[str, Callable]:
-    """The scans that run on this machine's GPU."""
+def cuda_backends() -> dict[str, Callable]:
+    """Return the scans that run on the GPU of this machine."""
     from mobilevideogpt.model.kernels.scan_triton import triton_scan
 
-    ways = {"triton": triton_scan, "plain": both_ways(plain_scan)}
+    backends = {"triton": triton_scan, "pytorch": in_both_directions(pytorch_scan)}
     try:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except ImportError as error:
         print(f"mamba_ssm: not importable here ({error})")
     else:
-        ways["mamba_ssm"] = both_ways(
+        backends["mamba_ssm"] = in_both_directions(
             lambda u, delta, A, B, C, D, z, delta_bias: selective_scan_fn(
                 u, delta, A, B, C, D, z, delta_bias, delta_softplus=True
             )
         )
-    return ways
+    return backends
 
 
 def on_cuda(runs: int) -> None:
-    """Print the tables of a CUDA device."""
+    """Print the tables for a CUDA device."""
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; medians of {runs} runs")
-    ways = cuda_ways()
+    backends = cuda_backends()
     bandwidth = copy_bandwidth(runs)
     print(f"copy bandwidth {bandwidth / 1e9:.0f} GB/s, read and written bytes together\n")
     encoder = random_encoder().cuda()
-    print(f"{'encoder, ms a clip':20} {'batch':>5} " + " ".join(f"{way:>10}" for way in ways) + "  plain / triton")
+    print(
+        f"{'encoder, ms a clip':20} {'batch':>5} "
+        + " ".join(f"{backend:>10}" for backend in backends)
+        + "  pytorch / triton"
+    )
     for dtype in (torch.float32, torch.bfloat16):
         encoder = encoder.to(dtype)
         for batch in (1, 8):
             clips = random_clips(batch).cuda()
-            times = measure(cuda_seconds, {way: with_scan(encoder, clips, scan) for way, scan in ways.items()}, runs)
-            cells = " ".join(f"{times[way] / batch * 1000:10.2f}" for way in ways)
-            print(f"{dtype!s:20} {batch:5} {cells} {times['plain'] / times['triton']:15.1f}", flush=True)
-    print(f"\n{'scan, ms at batch 8':20} {'traffic':>8} " + " ".join(f"{way:>10} ratio" for way in ways))
+            times = measure(
+                cuda_seconds, {backend: with_scan(encoder, clips, scan) for backend, scan in backends.items()}, runs
+            )
+            cells = " ".join(f"{times[backend] / batch * 1000:10.2f}" for backend in backends)
+            print(f"{dtype!s:20} {batch:5} {cells} {times['pytorch'] / times['triton']:15.1f}", flush=True)
+    print(f"\n{'scan, ms at batch 8':20} {'traffic':>8} " + " ".join(f"{backend:>10} ratio" for backend in backends))
     for dtype in (torch.float32, torch.bfloat16):
         tensors = scan_inputs(encoder.to(dtype), random_clips(8).cuda())
         u, delta, _, B, C, _, z, _ = tensors
         moved = sum(t.nbytes for t in (u, delta, B, C, z, u))  # y is as large as u
         traffic = moved / bandwidth
-        times = measure(cuda_seconds, {way: partial(scan, *tensors) for way, scan in ways.items()}, runs)
-        cells = " ".join(f"{times[way] * 1000:10.3f} {times[way] / traffic:5.1f}" for way in ways)
+        times = measure(cuda_seconds, {backend: partial(scan, *tensors) for backend, scan in backends.items()}, runs)
+        cells = " ".join(f"{times[backend] * 1000:10.3f} {times[backend] / traffic:5.1f}" for backend in backends)
         print(f"{dtype!s:20} {traffic * 1000:8.3f} {cells}", flush=True)
 
 
 def matrix_products(encoder: videomamba.VideoMamba, clips: Tensor) -> Callable[[], None]:
-    """The encoder's linear layers alone, each on random numbers of its shape."""
+    """Return a call of the linear layers of the encoder alone, on random inputs."""
     mixers = [block.mixer for block in encoder.layers]
     length, inner = encoder.embed(clips).shape[1], mixers[0].conv1d.in_channels
     hidden = torch.randn(len(clips), length, CONFIG.video_hidden_size)
@@ -194,26 +200,26 @@ def matrix_products(encoder: videomamba.VideoMamba, clips: Tensor) -> Callable[[
 
 
 def on_cpu(runs: int) -> None:
-    """Print the tables of the CPU."""
+    """Print the tables for the CPU."""
     name = platform.processor() or platform.machine()
     print(f"{name}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, torch {torch.__version__}")
     encoder, clips = random_encoder(), random_clips(1)
     tensors = scan_inputs(encoder, clips)
     scans = {"ours": selective_scan, "loop": step_loop_scan}
-    alone = {way: partial(scan, *tensors) for way, scan in scans.items()}
-    whole = {way: with_scan(encoder, clips, scan) for way, scan in scans.items()}
+    alone = {backend: partial(scan, *tensors) for backend, scan in scans.items()}
+    whole = {backend: with_scan(encoder, clips, scan) for backend, scan in scans.items()}
     whole["products"] = matrix_products(encoder, clips)
     print(f"one clip, float32; median (least) seconds of {runs} runs, of the scan alone {5 * runs}")
     for what, calls, count in (("scan, one layer and direction", alone, 5 * runs), ("encoder", whole, runs)):
         taken = measure(cpu_seconds, calls, count, of=sorted)
-        median = {way: statistics.median(seconds) for way, seconds in taken.items()}
-        cells = ", ".join(f"{way} {median[way]:.4f} ({taken[way][0]:.4f})" for way in calls)
+        median = {backend: statistics.median(seconds) for backend, seconds in taken.items()}
+        cells = ", ".join(f"{backend} {median[backend]:.4f} ({taken[backend][0]:.4f})" for backend in calls)
         ratios = median["loop"] / median["ours"], taken["loop"][0] / taken["ours"][0]
         print("{}: {}; loop / ours {:.2f} ({:.2f})".format(what, cells, *ratios), flush=True)
 
 
 def main() -> None:
-    """Parse the command line and measure what this machine has."""
+    """Parse the command line, measure the GPU or else the CPU, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()

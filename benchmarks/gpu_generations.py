@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_generations.py
 
-Prints registers, spilled bytes a thread and shared memory of each; a kernel that does not compile, or takes more shared
-memory than that generation has, ends it with an error.
+Prints registers, spilled bytes a thread and shared memory of each kernel. A kernel that does not compile, or needs more
+shared memory than that generation has, ends the benchmark with an error.
 """
 
 import re
@@ -17,19 +17,23 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
+from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.kernels import conv_triton, lora_triton, scan_triton
-from mobilevideogpt.model.kernels.lora import MOST_RANKS
+from mobilevideogpt.model.kernels.lora import MAX_RANK
 
-# Compute capability, an example, KiB of shared memory that a program may take (CUDA C++ programming guide, table
+# Compute capability, an example, KiB of shared memory that a program may use (CUDA C++ programming guide, table
 # "technical specifications per compute capability").
 GENERATIONS = {75: ("T4", 64), 80: ("A100", 163), 86: ("RTX 3070", 99), 89: ("RTX 4060", 99), 90: ("H100", 227),
                100: ("B200", 227), 120: ("RTX 5060", 99)}  # fmt: skip
-WIDTH, TOKENS, STATES, RANK = 1152, 1569, 16, 36  # of VideoMamba-M and eight frames
-HIDDEN, INNER, LENGTH = 896, 4864, 2442  # of Qwen2.5-0.5B, and of a clip with its texts
+CONFIG = MobileVideoGPTConfig()
+WIDTH, STATES = CONFIG.video_expand * CONFIG.video_hidden_size, CONFIG.video_state_size
+RANK = CONFIG.video_hidden_size // 16  # of VideoMamba's step projection
+TOKENS = 1 + CONFIG.video_num_frames * CONFIG.num_patches
+LENGTH = CONFIG.num_visual_tokens + 40  # of a sample with its text
 
 
 class NoGpu:
-    """Stands in for Triton's driver: a GPU of some generation that loads what is compiled and runs nothing."""
+    """Replaces Triton's driver by a GPU of some generation that loads compiled kernels and runs none."""
 
     def __init__(self, capability: int):
         self.capability, self.utils, self.used = capability, self, []
@@ -38,7 +42,7 @@ class NoGpu:
         return GPUTarget("cuda", self.capability, 32)
 
     def get_current_device(self):
-        return self.capability  # Triton keeps compiled kernels by device
+        return self.capability  # Triton caches compiled kernels by device
 
     def get_current_stream(self, device):
         return 0
@@ -72,7 +76,9 @@ def scan(dtype: torch.dtype, batch: int, reverse: bool) -> None:
 def convolution(dtype: torch.dtype, reverse: bool) -> None:
     """Call the convolution as VideoMamba's mixer does."""
     x = torch.empty(1, TOKENS, 2 * WIDTH, dtype=dtype)[:, :, :WIDTH]
-    conv_triton.triton_conv_silu(x, torch.ones(WIDTH, 1, 4, dtype=dtype), torch.ones(WIDTH, dtype=dtype), reverse)
+    conv_triton.triton_conv_silu(
+        x, torch.ones(WIDTH, 1, CONFIG.video_conv_kernel, dtype=dtype), torch.ones(WIDTH, dtype=dtype), reverse
+    )
 
 
 def lora(dtype: torch.dtype, rank: int, width: int) -> None:
@@ -92,10 +98,10 @@ def calls(capability: int):
                 yield f"scan {dtype} {batch} clips, reverse {reverse}", lambda a=(dtype, batch, reverse): scan(*a)
         for reverse in (False, True):
             yield f"convolution {dtype}, reverse {reverse}", lambda a=(dtype, reverse): convolution(*a)
-    if capability >= 80:  # see `mobilevideogpt.model.kernels.lora.kernels_take`
+    if capability >= 80:  # see `mobilevideogpt.model.kernels.lora.kernels_support`
         for dtype in halves:
-            for rank in (8, 64, MOST_RANKS):
-                for width in (HIDDEN, INNER):
+            for rank in (8, 64, MAX_RANK):
+                for width in (CONFIG.hidden_size, CONFIG.intermediate_size):
                     yield f"LoRA {dtype}, r {rank}, {width} wide", lambda a=(dtype, rank, width): lora(*a)
 
 

@@ -1,7 +1,7 @@
-"""What fine-tuning trains: both projectors, and the language model by LoRA (arXiv:2106.09685) or whole.
+"""The trained part of a model: both projectors, and the language model by LoRA (arXiv:2106.09685) or as a whole.
 
-LoRA is kept in PEFT's layout, projectors included. A language model that was trained whole is kept with the projectors
-as a checkpoint without encoders, which are the base's.
+LoRA is saved with the projectors in PEFT's layout. A language model that was trained as a whole is saved with the
+projectors as a checkpoint without encoders, which the base contains.
 """
 
 import importlib
@@ -28,23 +28,23 @@ from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 
 log = logging.getLogger(__name__)
 
-# Matched against whole names, so that layers of the encoders with the same last names are left alone.
+# Matches whole names, so that it excludes layers of the encoders with the same last names.
 LORA_TARGETS = r"model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 WHOLE_FILES = ("config.json", "model.safetensors")
-ORIGINAL_ADAPTER = "adapter_model.bin"  # of the original code, with the PEFT of its time
-ORIGINAL_PROJECTORS = "non_lora_trainables.bin"  # where the original code's LoRA training leaves them
-ANEW = "copy it anew, or train again with `snakemake --forcerun finetune`"
+ORIGINAL_ADAPTER = "adapter_model.bin"  # of the original code, with an older PEFT
+ORIGINAL_PROJECTORS = "non_lora_trainables.bin"  # that the original code's LoRA training writes
+REMEDY = "copy it again, or train again with `snakemake --forcerun finetune`"
 NOT_QUANTIZED = ["lm_head", *(f"model.{name}" for name in ("vision_tower", "image_vision_tower"))]
 PROJECTORS = ["mm_projector", "image_mm_projector"]
-# PEFT compares the ends of names, and one projector's name ends with the other's.
+# With `model.` in front, because PEFT compares the ends of names, and one projector's name ends with the other's.
 MODULES_TO_SAVE = [f"model.{name}" for name in PROJECTORS]
 
 
 def nf4(compute_dtype: torch.dtype, device: torch.device | str) -> dict:
-    """Options of ``from_pretrained`` that load the decoder's linear layers in NF4, for LoRA (QLoRA, arXiv:2305.14314).
+    """Return options of ``from_pretrained`` that load the decoder's linear layers in NF4 (QLoRA, arXiv:2305.14314).
 
-    Weights of 4 bits, their scales quantized in turn; products in ``compute_dtype``. All else stays as it is.
+    Weights have 4 bits and quantized scales; products are computed in ``compute_dtype``. Other modules are unchanged.
 
     Raises:
         InputError: If bitsandbytes is not installed.
@@ -53,8 +53,8 @@ def nf4(compute_dtype: torch.dtype, device: torch.device | str) -> dict:
         importlib.import_module("bitsandbytes")
     except ImportError as error:
         raise InputError(
-            f"finetune.quantization: nf4 takes bitsandbytes, which cannot be imported ({error}): pip install '.[nf4]', "
-            "or set it to none"
+            f"finetune.quantization: nf4 needs bitsandbytes, which cannot be imported ({error}); run "
+            "pip install '.[nf4]', or set it to none"
         ) from None
     config = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -67,7 +67,7 @@ def nf4(compute_dtype: torch.dtype, device: torch.device | str) -> dict:
 
 
 def add_lora(model: MobileVideoGPTForConditionalGeneration, r: int, lora_alpha: int, lora_dropout: float) -> PeftModel:
-    """Wrap ``model`` for training; what is trained is float32 whatever the base is, everything else is frozen."""
+    """Wrap ``model`` for training; trained tensors are float32 for a base of any dtype, the others are frozen."""
     config = LoraConfig(
         r=r,
         lora_alpha=lora_alpha,
@@ -80,7 +80,7 @@ def add_lora(model: MobileVideoGPTForConditionalGeneration, r: int, lora_alpha: 
 
 
 def trained_tensors(model: PeftModel | MobileVideoGPTForConditionalGeneration) -> dict[str, torch.Tensor]:
-    """What of ``model`` is trained, and saved, by its name in the file; of one without an adapter all but encoders."""
+    """Return the trained tensors of ``model`` by their names in the saved file; without LoRA, all but the encoders."""
     if isinstance(model, PeftModel):
         return get_peft_model_state_dict(model)
     tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
@@ -90,54 +90,54 @@ def trained_tensors(model: PeftModel | MobileVideoGPTForConditionalGeneration) -
 def load_finetuned(
     model: MobileVideoGPTForConditionalGeneration, folder: str | Path
 ) -> PeftModel | MobileVideoGPTForConditionalGeneration:
-    """Put what a fine-tuning wrote to ``folder`` into ``model``, the base, in place: an adapter, or whole weights.
+    """Load the result of a fine-tuning, an adapter or all weights, from ``folder`` into ``model``, the base, in place.
 
-    Whole weights are rounded to the precision that ``model`` has, as autocast did for each product in training.
+    All weights are rounded to the precision of ``model``, as autocast rounded them for each product in training.
 
     Raises:
-        InputError: If the folder holds neither, it is damaged, or it was made for a model of another shape.
+        InputError: If the folder contains neither, a file is damaged, or it belongs to a model of another shape.
     """
     weights = Path(folder, WHOLE_FILES[-1])
     if Path(folder, ADAPTER_FILES[0]).is_file() or not weights.is_file():
         return load_adapter(model, folder)
     tensors = _read(weights)
     _check_shapes(tensors, trained_tensors(model), folder)
-    model.load_state_dict(tensors, strict=False)  # the encoders and a tied head are there
+    model.load_state_dict(tensors, strict=False)  # the encoders and a tied head stay
     return model.requires_grad_(False).eval()
 
 
 def load_adapter(
     model: MobileVideoGPTForConditionalGeneration, folder: str | Path, is_trainable: bool = False
 ) -> PeftModel:
-    """Wrap ``model`` with the adapter and the projectors that ``folder`` holds; frozen unless ``is_trainable``.
+    """Wrap ``model`` with the adapter and the projectors in ``folder``; they are frozen unless ``is_trainable``.
 
-    The folder is one of this package's trainings or of the original code's, whose projectors lie in
-    ``non_lora_trainables.bin``. If it holds no projectors, the base's stay, and the log says so.
+    This package wrote the folder, or the original code, which writes the projectors to ``non_lora_trainables.bin``.
+    Without projectors in the folder, those of the base stay, with a warning.
 
     Raises:
-        InputError: If the folder holds no such adapter, it is damaged, or it was made for a model of another shape.
+        InputError: If the folder contains no adapter, a file is damaged, or it belongs to a model of another shape.
     """
     if not Path(folder, "adapter_config.json").is_file():
-        raise InputError(
-            f"{folder}: holds no adapter_config.json; give the folder that training wrote, or, if it was lost, {ANEW}"
-        )
-    read_json(Path(folder, "adapter_config.json"), ANEW)  # says what is wrong with a file that is damaged
+        raise InputError(f"{folder}: contains no adapter_config.json; give the folder that training wrote, or {REMEDY}")
+    read_json(Path(folder, "adapter_config.json"), REMEDY)  # names the fault of a damaged file
     config = PeftConfig.from_pretrained(folder)
     if others := set(config.modules_to_save or ()) - set(MODULES_TO_SAVE):
-        raise InputError(f"{folder}: the adapter replaces {', '.join(sorted(others))}; only projectors are known here")
+        raise InputError(
+            f"{folder}: the adapter replaces {', '.join(sorted(others))}; give one that replaces only projectors"
+        )
     tensors = _adapter(Path(folder))
     if not config.modules_to_save:
         config.modules_to_save = MODULES_TO_SAVE
         tensors |= _original_projectors(Path(folder, ORIGINAL_PROJECTORS))
-        if not isinstance(config.target_modules, str):  # bare names, which CLIP's layers share
+        if not isinstance(config.target_modules, str):  # short names, which layers of CLIP share
             config.target_modules = rf"model\.layers\.\d+\.\w+\.({'|'.join(sorted(config.target_modules))})"
-    config.inference_mode = False  # else PEFT would round the projectors to the base's precision
+    config.inference_mode = False  # otherwise PEFT rounds the projectors to the precision of the base
     wrapped = _wrap(model, config)
     own = get_peft_model_state_dict(wrapped)
     if not any("projector" in key for key in tensors):
-        log.warning("%s: the adapter comes without projectors; those of the base are used", folder)
+        log.warning("%s: an adapter without projectors; the projectors of the base are used", folder)
         tensors |= {k: t for k, t in own.items() if "projector" in k}
-    _check_shapes(tensors, own, folder, f"; it was trained on {config.base_model_name_or_path}")
+    _check_shapes(tensors, own, folder, f", {config.base_model_name_or_path}")
     set_peft_model_state_dict(wrapped, tensors)
     if not is_trainable:
         wrapped.requires_grad_(False).eval()
@@ -149,14 +149,14 @@ def _adapter(folder: Path) -> dict[str, torch.Tensor]:
         return _read(path)
     if (path := folder / ORIGINAL_ADAPTER).is_file():
         return load_pickled(path)
-    raise InputError(f"{folder}: holds no {ADAPTER_FILES[-1]}; {ANEW}")
+    raise InputError(f"{folder}: contains no {ADAPTER_FILES[-1]}; {REMEDY}")
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise InputError(f"{path}: damaged ({error}); {ANEW}") from None
+        raise InputError(f"{path}: damaged ({error}); {REMEDY}") from None
 
 
 def _check_shapes(tensors: dict, own: dict, folder: str | Path, origin: str = "") -> None:
@@ -165,22 +165,23 @@ def _check_shapes(tensors: dict, own: dict, folder: str | Path, origin: str = ""
         k for k in expected.keys() | tensors.keys() if k not in tensors or tensors[k].shape != expected.get(k)
     ):
         raise InputError(
-            f"{folder}: {len(wrong)} of its tensors do not fit this base checkpoint, the first is {wrong[0]}{origin}"
+            f"{folder}: {len(wrong)} tensors do not fit this base checkpoint, the first is {wrong[0]}; load the "
+            f"base of its training{origin}"
         )
 
 
 def _original_projectors(path: Path) -> dict[str, torch.Tensor]:
-    """The projectors under the names that PEFT uses, which the original's are already; empty if there are none."""
+    """Read the projectors, whose names are those of PEFT; empty if there is no file."""
     tensors = load_pickled(path) if path.is_file() else {}
     if strange := sorted(k for k in tensors if "mm_projector." not in k):
-        raise InputError(f"{path}: holds {strange[0]}, which is no part of a projector")
+        raise InputError(f"{path}: contains {strange[0]}, which is not part of a projector; {REMEDY}")
     return tensors
 
 
 def merge_adapter(model: PeftModel | MobileVideoGPTForConditionalGeneration) -> MobileVideoGPTForConditionalGeneration:
-    """Add the adapter, if there is one, to the base, put the projectors in place, and return the plain float32 model.
+    """Add an adapter and its projectors to the base, and return the plain model in float32.
 
-    Adding in float32 rounds nothing; whoever saves in half precision casts once, afterwards.
+    The addition in float32 avoids an extra rounding; to save in half precision, cast the result.
     """
     merged = model.float()
     if isinstance(model, PeftModel):

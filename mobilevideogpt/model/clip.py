@@ -1,4 +1,7 @@
-"""CLIP's vision tower (arXiv:2103.00020), which encodes the context images; transformers' parts, released keys."""
+"""CLIP's vision tower (arXiv:2103.00020), which encodes the context images.
+
+Layers are those of transformers. Module names are the keys of the published checkpoints.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -7,21 +10,21 @@ from transformers.models.clip.modeling_clip import CLIPEncoder, CLIPVisionEmbedd
 
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 
-IMAGES_AT_ONCE = 128
+MAX_IMAGES = 128  # in one forward pass
 
 
 class ContextTransformer(nn.Module):
-    """CLIP's vision transformer up to its last layer but one; the last layer and the norm after it are only carried."""
+    """CLIP's vision transformer without its last layer and norm, which are loaded and saved, but not used."""
 
     def __init__(self, config: CLIPVisionConfig):
         super().__init__()
         self.embeddings = CLIPVisionEmbeddings(config)
-        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)  # spelled as in the checkpoints
+        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)  # as the checkpoints spell it
         self.encoder = CLIPEncoder(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Encode ``(B, 3, H, W)`` normalised images to ``(B, 1 + patches, width)``, class token first."""
+        """Encode ``(B, 3, H, W)`` standardised images to ``(B, 1 + patches, width)``, class token first."""
         hidden = self.pre_layrnorm(self.embeddings(pixels.to(self.pre_layrnorm.weight.dtype)))
         for layer in self.encoder.layers[:-1]:
             hidden = layer(hidden, attention_mask=None)
@@ -37,13 +40,13 @@ class CLIPTower(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """The level above that."""
+    """The level of the checkpoint keys above the tower."""
 
     def __init__(self, config: MobileVideoGPTConfig):
         super().__init__()
         self.vision_tower = CLIPTower(config.clip_config)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Patch tokens alone, ``(B, patches, width)`` of ``(B, 3, H, W)``."""
-        parts = [self.vision_tower.vision_model(part)[:, 1:] for part in pixels.split(IMAGES_AT_ONCE)]
+        """Encode ``(B, 3, H, W)`` to patch tokens ``(B, patches, width)``, without the class token."""
+        parts = [self.vision_tower.vision_model(part)[:, 1:] for part in pixels.split(MAX_IMAGES)]
         return torch.cat(parts)

@@ -1,4 +1,4 @@
-"""Where the base checkpoint and both encoders are, and which files they consist of. Standard library only."""
+"""The paths and files of the base checkpoint and of both encoders. Standard library only."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mobilevideogpt.files import file_digest, json_digest, read_json
 
-DOWNLOADS = "checkpoints"  # folder of what is fetched from the hub
+DOWNLOADS = "checkpoints"  # folder of repositories that were fetched from the hub
 RECORD = "fetched.json"  # in the folder of a repository that was fetched
-PATTERNS = {  # files that are fetched of a repository; None: all
+PATTERNS = {  # files to fetch from a repository; None: all
     "base": None,
     "image_encoder": ["config.json", "pytorch_model.bin"],
 }
@@ -59,7 +59,7 @@ def _is_local(path: str | None) -> bool:
 def repositories(model: Mapping) -> dict[str, dict]:
     """Return ``revision`` and ``patterns`` (files to fetch) of each hub repository that the setting ``model`` names.
 
-    A path that exists on the disk names no repository. ``owner/name/file.pth`` names one file of a repository.
+    A path that exists on the disk is not a repository. ``owner/name/file.pth`` names one file of a repository.
     """
     wanted = {}
     for name in ModelPaths.__dataclass_fields__:

@@ -1,18 +1,18 @@
-"""Which frames go to the video encoder (Mobile-VideoGPT, arXiv:2503.21782, attention-based frame scoring)."""
+"""Selection of the frames for the video encoder (Mobile-VideoGPT, arXiv:2503.21782, attention-based frame scoring)."""
 
 import torch
 from torch import Tensor
 
 
 def frame_scores(context_features: Tensor) -> Tensor:
-    """How much attention the tokens of each frame receive within their chunk, without learned projections.
+    """Score each frame by the attention that its tokens receive within the chunk, without learned projections.
 
     Args:
         context_features: Context tokens by chunk, ``(..., F, N, W)``.
 
     Returns:
-        ``(..., F)``, float32 at least: near 200, the steps of half precision would decide instead of the picture. The
-        scores of a chunk sum to F * N.
+        ``(..., F)``, in float32 at least, because scores are near 200, where the steps of half precision exceed the
+        differences between frames. The scores of a chunk sum to F * N.
     """
     frames = context_features.shape[-3]
     tokens = context_features.flatten(-3, -2)  # (..., F * N, W)
@@ -24,5 +24,5 @@ def frame_scores(context_features: Tensor) -> Tensor:
 
 
 def select_frames(scores: Tensor, count: int, highest: bool = True) -> Tensor:
-    """Positions of the ``count`` highest (lowest) scores along the last axis, in ascending order."""
+    """Return positions of the ``count`` highest (or lowest) scores along the last axis, in ascending order."""
     return scores.topk(count, dim=-1, largest=highest).indices.sort(dim=-1).values

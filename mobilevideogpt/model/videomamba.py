@@ -1,7 +1,7 @@
 """VideoMamba (arXiv:2403.06977), the video encoder: blocks of bidirectional Mamba over the patches of all frames.
 
 Module names are the keys of the published checkpoints. Shapes: B clips, T frames, L tokens, W width, D inner width.
-The residual stream, the norms and the scan's state are float32 whatever the weights are. There is no drop path.
+The residual stream, the norms and the state of the scan are float32 for weights of any dtype. There is no drop path.
 """
 
 import math
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
-from mobilevideogpt.model.kernels.scan import conv_kernel, selective_scan
+from mobilevideogpt.model.kernels.backends import inference_convolution
+from mobilevideogpt.model.kernels.scan import selective_scan
 
 NORM_EPS = 1e-5
-CLIP_WIDTH = 512  # of the alignment head that the checkpoints carry
+CLIP_WIDTH = 512  # of the alignment head in the checkpoints
 
 
 class RMSNorm(nn.Module):
@@ -26,28 +27,28 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Normalise the last axis; the result has ``dtype`` or else that of ``x``."""
+        """Scale the last axis to a root mean square of 1; the result has ``dtype``, or that of ``x`` if None."""
         return F.rms_norm(x.float(), x.shape[-1:], self.weight.float(), NORM_EPS).to(dtype or x.dtype)
 
 
 class Convolution(nn.Conv1d):
-    """Convolves each channel along the sequence, then SiLU; the last tap weighs the token itself."""
+    """Convolves each channel along the sequence, then applies SiLU; the last tap weighs the token itself."""
 
     def __init__(self, inner: int, kernel: int):
         super().__init__(inner, inner, kernel, groups=inner)
 
     def forward(self, x: Tensor, reverse: bool = False) -> Tensor:
-        """``(B, L, D)``, shape unchanged; a token sees itself and those before it or, in reverse, those after it."""
+        """Convolve ``(B, L, D)``; a token sees itself and the tokens before it, or after it in reverse."""
         needs_grad = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
-        if not needs_grad and (kernel := conv_kernel(x.device.type)):
+        if not needs_grad and (kernel := inference_convolution(x.device.type)):
             return kernel(x, self.weight, self.bias, reverse)
-        beyond, weight = self.kernel_size[0] - 1, self.weight
-        padded = F.pad(x.mT, (0, beyond) if reverse else (beyond, 0))
+        padding, weight = self.kernel_size[0] - 1, self.weight
+        padded = F.pad(x.mT, (0, padding) if reverse else (padding, 0))
         return F.silu(F.conv1d(padded, weight.flip(-1) if reverse else weight, self.bias, groups=len(weight)).mT)
 
 
 class StepProjection(nn.Module):
-    """A linear layer whose bias is left to the scan, which adds it in float32."""
+    """A linear layer without its bias, which the scan adds in float32."""
 
     def __init__(self, dt_rank: int, inner: int):
         super().__init__()
@@ -55,12 +56,12 @@ class StepProjection(nn.Module):
         self.bias = nn.Parameter(torch.empty(inner))
 
     def forward(self, dt: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, L, R)`` to ``(B, L, D)``, and the bias ``(D,)`` in float32."""
+        """Project ``(B, L, R)`` to ``(B, L, D)``, and return the bias ``(D,)`` in float32 beside it."""
         return F.linear(dt, self.weight), self.bias.float()
 
 
 class Mixer(nn.Module):
-    """Mamba along the sequence and, with weights of its own, against it; both share the outer projections."""
+    """Mamba in both directions of the sequence, with separate weights; both share the outer projections."""
 
     def __init__(self, width: int, n_states: int, kernel: int, expand: int):
         super().__init__()
@@ -86,11 +87,11 @@ class Mixer(nn.Module):
         return self.out_proj(self.forward_branch(x, z) + self.backward_branch(x, z))
 
     def forward_branch(self, x: Tensor, z: Tensor) -> Tensor:
-        """``(B, L, D)``, where a token sees those before it."""
+        """Return ``(B, L, D)``, where a token sees the tokens before it."""
         return self._branch(x, z, self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
 
     def backward_branch(self, x: Tensor, z: Tensor) -> Tensor:
-        """``(B, L, D)``, where a token sees those after it."""
+        """Return ``(B, L, D)``, where a token sees the tokens after it."""
         weights = (self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b)
         return self._branch(x, z, *weights, reverse=True)
 
@@ -103,7 +104,7 @@ class Mixer(nn.Module):
 
 
 class Block(nn.Module):
-    """Add, normalise, mix."""
+    """Residual addition, norm, mixer."""
 
     def __init__(self, config: MobileVideoGPTConfig):
         super().__init__()
@@ -113,13 +114,13 @@ class Block(nn.Module):
         )
 
     def forward(self, hidden: Tensor, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the mixer's output and the residual stream it has yet to be added to, float32, both ``(B, L, W)``."""
+        """Return the mixer's output and the residual stream, float32, before their addition, both ``(B, L, W)``."""
         residual = hidden.float() if residual is None else hidden + residual
         return self.mixer(self.norm(residual, hidden.dtype)), residual
 
 
 class PatchEmbed(nn.Module):
-    """Each frame's patches, embedded."""
+    """Embedding of the patches of each frame."""
 
     def __init__(self, config: MobileVideoGPTConfig):
         super().__init__()
@@ -127,12 +128,12 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv3d(3, config.video_hidden_size, size, stride=size)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """``(B, T, 3, H, W)`` to ``(B, T, patches, width)``, patches row by row."""
+        """Embed ``(B, T, 3, H, W)`` to ``(B, T, patches, width)``, patches row by row."""
         return self.proj(pixels.transpose(1, 2).to(self.proj.weight.dtype)).flatten(3).permute(0, 2, 3, 1)
 
 
 class AlignmentHead(nn.Module):
-    """Carried because the checkpoints hold it; computes nothing here."""
+    """A part of the checkpoints that is loaded and saved, but not used."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -141,11 +142,11 @@ class AlignmentHead(nn.Module):
 
 
 class VideoMamba(nn.Module):
-    """The encoder: one sequence of a class token and all patches of all frames."""
+    """The encoder; its sequence is a class token and all patches of all frames."""
 
     def __init__(self, config: MobileVideoGPTConfig):
         super().__init__()
-        width, patches = config.video_hidden_size, (config.image_size // config.patch_size) ** 2
+        width, patches = config.video_hidden_size, config.num_patches
         self.patch_embed = PatchEmbed(config)
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(1, patches + 1, width))
@@ -155,7 +156,7 @@ class VideoMamba(nn.Module):
         self.clip_decoder = nn.ModuleList([AlignmentHead(width)])
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """What enters the first block, ``(B, 1 + T * patches, W)``; a single frame gets no temporal position."""
+        """Return the first block's input, ``(B, 1 + T * patches, W)``; a single frame has no temporal position."""
         patches = self.patch_embed(pixels) + self.pos_embed[:, 1:]  # (B, T, patches, W)
         if pixels.shape[1] > 1:
             patches = patches + self.temporal_pos_embedding[:, :, None]
@@ -163,7 +164,7 @@ class VideoMamba(nn.Module):
         return torch.cat([first, patches.flatten(1, 2)], dim=1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Encode ``(B, T, 3, H, W)`` normalised frames to ``(B, 1 + T * patches, W)``, class token first."""
+        """Encode ``(B, T, 3, H, W)`` standardised frames to ``(B, 1 + T * patches, W)``, class token first."""
         hidden, residual = self.embed(pixels), None
         for block in self.layers:
             hidden, residual = block(hidden, residual)
@@ -178,13 +179,13 @@ class VideoTower(nn.Module):
         self.vision_encoder = VideoMamba(config)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Patch tokens alone, ``(B, T, patches, W)``."""
+        """Return the patch tokens, ``(B, T, patches, W)``, without the class token."""
         return self.vision_encoder(pixels)[:, 1:].unflatten(1, (pixels.shape[1], -1))
 
 
 @torch.no_grad()
 def init_mixer(mixer: Mixer) -> None:
-    """Mamba's own start: states that decay at 1...N, steps log-uniform in 0.001...0.1, the rest as PyTorch does it."""
+    """Initialise as Mamba does: states decay at 1...N, steps are log-uniform in 0.001...0.1, the rest is PyTorch's."""
     for module in (mixer.in_proj, mixer.conv1d, mixer.conv1d_b, mixer.x_proj, mixer.x_proj_b, mixer.out_proj):
         module.reset_parameters()
     for A_log in (mixer.A_log, mixer.A_b_log):
@@ -194,4 +195,4 @@ def init_mixer(mixer: Mixer) -> None:
     for dt_proj in (mixer.dt_proj, mixer.dt_proj_b):
         init.uniform_(dt_proj.weight, -(mixer.dt_rank**-0.5), mixer.dt_rank**-0.5)
         step = torch.empty_like(dt_proj.bias).uniform_(math.log(1e-3), math.log(1e-1)).exp_()
-        init.copy_(dt_proj.bias, step + torch.log(-torch.expm1(-step)))  # softplus gives the step back
+        init.copy_(dt_proj.bias, step + torch.log(-torch.expm1(-step)))  # the inverse of softplus

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from mobilevideogpt.model.configuration import DTYPES, MobileVideoGPTConfig
-from mobilevideogpt.model.kernels.lora import kernels_take
+from mobilevideogpt.model.kernels.lora import kernels_support
 from mobilevideogpt.training.arguments import Launch, TrainingSettings, faster_ways
 from mobilevideogpt.training.batches import recorded_multiple
 
@@ -84,7 +84,7 @@ def predicted_bytes(
     elif fused and not quantized:
         without_liger = 0 if importlib.util.find_spec("liger_kernel") else i + h
         layer = b * tokens * (7 * h + 3 * i + 2 * g.kv + 7 * r + without_liger)
-        layer += 0 if kernels_take(DTYPES[settings.precision], r) else tokens * (6 * h + i)
+        layer += 0 if kernels_support(DTYPES[settings.precision], r) else tokens * (6 * h + i)
         on_the_way_back = b * tokens * (3 * i + 3 * h)
         frozen += b * lora
     else:

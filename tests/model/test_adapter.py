@@ -123,7 +123,7 @@ def test_a_damaged_or_missing_file_of_an_adapter_is_named(trained, tmp_path):
     with pytest.raises(InputError, match=r"adapter_model\.safetensors: damaged"):
         load_finetuned(base, tmp_path)
     weights.unlink()
-    with pytest.raises(InputError, match=r"holds no adapter_model\.safetensors"):
+    with pytest.raises(InputError, match=r"contains no adapter_model\.safetensors"):
         load_finetuned(base, tmp_path)
     (tmp_path / "adapter_config.json").write_text('{"r":')
     with pytest.raises(InputError, match=r"adapter_config\.json: not valid JSON"):
@@ -178,5 +178,5 @@ def test_a_projector_file_of_another_shape_is_refused(trained, original):
     with pytest.raises(InputError, match=r"do not fit.*mm_projector\.mlp\.mlp\.0\.weight"):
         load_adapter(trained[1], original)
     torch.save({"base_model.model.lm_head.weight": torch.zeros(1)}, original / "non_lora_trainables.bin")
-    with pytest.raises(InputError, match=r"lm_head\.weight, which is no part of a projector"):
+    with pytest.raises(InputError, match=r"lm_head\.weight, which is not part of a projector"):
         load_adapter(trained[1], original)

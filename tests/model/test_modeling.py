@@ -172,9 +172,7 @@ def test_half_a_video_is_refused(tiny, batch):
         tiny(ids, video_features=batch["video_features"])
     with pytest.raises(ValueError, match="pixel_values_context is missing"):
         tiny(ids, pixel_values_videos=video)
-    with pytest.raises(
-        ValueError, match=r"pixel_values_videos is of shape \(2, 8, 3, 224, 224\); give pixels"
-    ):
+    with pytest.raises(ValueError, match=r"pixel_values_videos is of shape \(2, 8, 3, 224, 224\); give pixels"):
         tiny.encode_video(video[:, :8], context[:, :8])
 
 

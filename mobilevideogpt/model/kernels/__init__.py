@@ -1,1 +1,1 @@
-"""Fast implementations of the selective scan, the convolution and LoRA; skip them on a first reading."""
+"""Kernels for the selective scan, the convolution and LoRA; skip them on a first reading."""

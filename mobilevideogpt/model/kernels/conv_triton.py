@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TOKENS, CHANNELS = 16, 128  # of one program
+TOKENS, CHANNELS = 16, 128  # that one program computes
 
 
 @triton.jit
@@ -18,17 +18,17 @@ def _conv_kernel(
     d = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
     in_d = d < width
     total = tl.zeros((TOKENS, CHANNELS), dtype=tl.float32) + tl.load(bias + d, mask=in_d, other=0.0).to(tl.float32)
-    for back in tl.static_range(TAPS):
-        at = t + back if REVERSE else t - back
-        seen = tl.load(x + clip * x_b + at * x_l + d, mask=in_d & (at >= 0) & (at < length), other=0.0)
-        total += seen.to(tl.float32) * tl.load(weight + d * TAPS + TAPS - 1 - back, mask=in_d, other=0.0).to(tl.float32)
+    for tap in tl.static_range(TAPS):
+        at = t + tap if REVERSE else t - tap
+        value = tl.load(x + clip * x_b + at * x_l + d, mask=in_d & (at >= 0) & (at < length), other=0.0)
+        total += value.to(tl.float32) * tl.load(weight + d * TAPS + TAPS - 1 - tap, mask=in_d, other=0.0).to(tl.float32)
     total *= tl.sigmoid(total)
-    place = y + (clip * length + t) * width + d
-    tl.store(place, total.to(y.dtype.element_ty), mask=in_d & (t < length))
+    target = y + (clip * length + t) * width + d
+    tl.store(target, total.to(y.dtype.element_ty), mask=in_d & (t < length))
 
 
 def triton_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False) -> Tensor:
-    """`mobilevideogpt.model.videomamba.Convolution` without a gradient, in float32 inside.
+    """Compute `mobilevideogpt.model.videomamba.Convolution` without a gradient, in float32 inside.
 
     Args:
         x: ``(B, L, D)``, ``stride(2) == 1``.

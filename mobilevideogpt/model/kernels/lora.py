@@ -1,9 +1,11 @@
 """LoRA's linear layers (arXiv:2106.09685) in training, with fewer and smaller kernels than PEFT's modules.
 
-PEFT casts the input to the adapter's float32, drops out and casts back, and adds a scaled product; here all of it is
-done in the precision of the frozen weight, and products are accumulated where they belong. Same formula, same
-parameters; the result differs by rounding, and on a GPU by the elements that dropout draws.
+PEFT casts the input to the adapter's float32, applies dropout, casts back and adds a scaled product. Here every step
+runs in the precision of the frozen weight, and products are accumulated in place. Formula and parameters are the same.
+The result differs by rounding, and on a GPU by the elements that dropout zeroes.
 """
+
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -11,24 +13,24 @@ from peft import PeftModel
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
-from mobilevideogpt.model.kernels.scan import triton_works
+from mobilevideogpt.model.kernels.backends import triton_works
 
-MOST_RANKS = 128  # whose tiles fit the shared memory of a GeForce
-TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # read the same input, in this order
+MAX_RANK = 128  # up to which the tiles fit the shared memory of a GeForce
+SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # layers that read one input, in this order
 
 
 class FusedLora:
-    """Computes the LoRA layers of ``model`` in training, from now on, in place; else PEFT does.
+    """Replaces the forward pass of the LoRA layers of ``model`` in training; otherwise PEFT's modules still run.
 
-    A layer whose frozen weight is not a plain matrix (quantized, or spread out by ZeRO-3) stays PEFT's. `refresh` must
-    be called before each forward pass, and the backward pass must follow before the next.
+    A layer keeps PEFT's module if its frozen weight is not a plain matrix (quantized, or partitioned by ZeRO-3). Call
+    `refresh` before each forward pass, and run the backward pass before the next forward pass.
     """
 
     def __init__(self, model: PeftModel):
         self.layers = [_Layer(m) for m in model.modules() if isinstance(m, Linear) and type(m.base_layer) is nn.Linear]
         of_module = {layer.module: layer for layer in self.layers}
         for module in model.modules():
-            for names in TOGETHER:
+            for names in SAME_INPUT:
                 first, *others = (of_module.get(getattr(module, name, None)) for name in names)
                 if first and None not in others:
                     first.others = others
@@ -37,19 +39,19 @@ class FusedLora:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Round the factors to the precision of the frozen weights and draw dropout's seeds, all at once."""
+        """Round the factors to the precision of the frozen weights, and draw the seeds of dropout."""
         factors = [factor for layer in self.layers for factor in layer.factors]
         if self.layers[0].seed is None:
             seeds = torch.empty(len(self.layers), dtype=torch.int64, device=factors[0].device)
             for layer, seed in zip(self.layers, seeds.split(1), strict=True):
                 layer.seed, layer.rounded = seed, [torch.empty_like(f, dtype=layer.dtype) for f in layer.factors]
-        torch._foreach_copy_([half for layer in self.layers for half in layer.rounded], factors)
+        torch._foreach_copy_([rounded for layer in self.layers for rounded in layer.rounded], factors)
         if _kernels(self.layers[0].rounded[0]):
             self.layers[0].seed._base.random_()
 
 
 class _Layer:
-    """Stands in for the ``forward`` of one of PEFT's layers."""
+    """The ``forward`` of one LoRA layer, in place of PEFT's."""
 
     def __init__(self, module: Linear):
         (adapter,) = module.active_adapters
@@ -58,27 +60,27 @@ class _Layer:
         self.scaling = module.scaling[adapter]
         self.p = dropout.p if isinstance(dropout, nn.Dropout) else 0.0
         self.dtype = self.base.weight.dtype
-        self.rounded: list[Tensor] | None = None  # the factors in this dtype
+        self.rounded: list[Tensor] = []  # the factors in this dtype, once `refresh` was called
         self.seed: Tensor | None = None
-        self.others: list[_Layer] = []
-        self.known: tuple[Tensor, Tensor] | None = None  # input and output, computed together with another layer's
+        self.others: list[_Layer] = []  # layers with the same input, computed together with this one
+        self.computed: tuple[Tensor, Tensor] | None = None  # input and output, where another layer computed it
 
     @property
     def factors(self) -> tuple[Tensor, Tensor]:
-        """A ``(r, in)`` and B ``(out, r)``."""
+        """LoRA's A ``(r, in)`` and B ``(out, r)``."""
         return self.down.weight, self.up.weight
 
     def __call__(self, x: Tensor, *args, **kwargs) -> Tensor:
         module = self.module
         if not (torch.is_grad_enabled() and module.training) or module.disable_adapters or module.merged:
             return type(module).forward(module, x, *args, **kwargs)
-        known, self.known = self.known, None
-        if known and known[0] is x:
-            return known[1]
+        computed, self.computed = self.computed, None
+        if computed and computed[0] is x:
+            return computed[1]
         layers = [self, *self.others]
         y, *of_others = _LoraLinears.apply(x, layers, *(factor for layer in layers for factor in layer.factors))
         for other, of_other in zip(self.others, of_others, strict=True):
-            other.known = x, of_other
+            other.computed = x, of_other
         return y
 
 
@@ -97,7 +99,7 @@ class _LoraLinears(torch.autograd.Function):
             else:
                 dropped, mask = torch.native_dropout(flat, layer.p, True) if layer.p else (flat, None)
                 middle = layer.scaling * (dropped @ a.mT)
-            # The small product first: the large one adds to it at less cost than the other way round.
+            # The small product comes first, because adding the large one to it is cheaper than the reverse.
             y = F.linear(middle, b, layer.base.bias)
             y.addmm_(flat, layer.base.weight.mT)
             ys.append(y.view(*x.shape[:-1], -1))
@@ -137,16 +139,16 @@ class _LoraLinears(torch.autograd.Function):
         return dx, None, *dfactors
 
 
-def kernels_take(dtype: torch.dtype, ranks: int) -> bool:
-    """Whether the Triton kernels take LoRA of such a rank in this precision on this machine's GPU, if it has one."""
+def kernels_support(dtype: torch.dtype, rank: int) -> bool:
+    """Tell whether the Triton kernels support this precision and rank on the GPU, or without one, on a recent GPU."""
     if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
-        return False  # Triton has no use for the tensor cores of these
-    return dtype in (torch.float16, torch.bfloat16) and ranks <= MOST_RANKS
+        return False  # Triton does not use the tensor cores of these GPUs
+    return dtype in (torch.float16, torch.bfloat16) and rank <= MAX_RANK
 
 
-def _kernels(a: Tensor):
-    """The module of Triton kernels, where they take the rounded factor ``a``, ``(r, in)``."""
-    if not (a.is_cuda and kernels_take(a.dtype, len(a)) and triton_works()):
+def _kernels(a: Tensor) -> ModuleType | None:
+    """Return the module of Triton kernels if they support the rounded factor ``a``, ``(r, in)``."""
+    if not (a.is_cuda and kernels_support(a.dtype, len(a)) and triton_works()):
         return None
     from mobilevideogpt.model.kernels import lora_triton
 

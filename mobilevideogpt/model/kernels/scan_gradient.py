@@ -1,7 +1,7 @@
-"""The selective scan with its gradient, as two Triton kernels: for training the encoder, where memory is no concern.
+"""The selective scan with its gradient as two Triton kernels, for training the encoder with plenty of memory.
 
-The forward pass keeps every state, ``(B, L, D, N)`` in float32; the backward pass walks them from the end. Shapes:
-B clips, L tokens, D channels, N states. Importing it needs Triton.
+The forward pass saves every state, ``(B, L, D, N)`` in float32. The backward pass reads them from the end. Shapes:
+B clips, L tokens, D channels, N states. The module imports Triton.
 """
 
 import torch
@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-CHANNELS = 16  # of one program; each walks along its whole sequence
+CHANNELS = 16  # of one program, which scans its whole sequence
 
 
 @triton.jit
@@ -54,24 +54,24 @@ def _backward(
         g = tl.load(dy + token * width + d, mask=in_d, other=0.0)
         b = tl.load(B + token * n_states + n, mask=in_n, other=0.0)
         c = tl.load(C + token * n_states + n, mask=in_n, other=0.0)
-        place = (token * width + d[:, None]) * n_states + n
-        state = tl.load(states + place, mask=inside, other=0.0)
-        before = tl.load(states + place - width * n_states, mask=inside & (t > 0), other=0.0)
+        offset = (token * width + d[:, None]) * n_states + n
+        state = tl.load(states + offset, mask=inside, other=0.0)
+        previous = tl.load(states + offset - width * n_states, mask=inside & (t > 0), other=0.0)
         keep = tl.exp(s[:, None] * a)
         tl.atomic_add(dC + token * n_states + n, tl.sum(g[:, None] * state, axis=0), mask=in_n)
         dstate += g[:, None] * c
         tl.atomic_add(dB + token * n_states + n, tl.sum(dstate * (s * x)[:, None], axis=0), mask=in_n)
-        through_b = tl.sum(dstate * b, axis=1)
-        tl.store(du + token * width + d, through_b * s, mask=in_d)
-        kept = dstate * keep * before
-        tl.store(dstep + token * width + d, tl.sum(kept * a, axis=1) + through_b * x, mask=in_d)
+        du_step = tl.sum(dstate * b, axis=1)
+        tl.store(du + token * width + d, du_step * s, mask=in_d)
+        kept = dstate * keep * previous
+        tl.store(dstep + token * width + d, tl.sum(kept * a, axis=1) + du_step * x, mask=in_d)
         da += kept * s[:, None]
         dstate *= keep
     tl.atomic_add(dA + d[:, None] * n_states + n, da, mask=inside)
 
 
 class _Scan(torch.autograd.Function):
-    """``y_t = C_t . s_t`` with ``s_t = exp(step_t A) s_{t-1} + step_t u_t B_t``; all float32 and contiguous."""
+    """Compute ``y_t = C_t . s_t`` with ``s_t = exp(step_t A) s_{t-1} + step_t u_t B_t``; all float32 and contiguous."""
 
     @staticmethod
     def forward(ctx, u, step, A, B, C):
@@ -96,7 +96,7 @@ class _Scan(torch.autograd.Function):
 def gradient_scan(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor
 ) -> Tensor:
-    """`mobilevideogpt.model.kernels.scan.selective_scan` with a gradient on a CUDA device."""
+    """Compute `mobilevideogpt.model.kernels.scan.selective_scan` with a gradient on a CUDA device."""
     u32 = u.float().mT.contiguous()  # (B, L, D), as all below
     step = F.softplus(delta.float().mT + delta_bias).contiguous()
     y = _Scan.apply(u32, step, A.float().contiguous(), B.float().mT.contiguous(), C.float().mT.contiguous())

@@ -1,17 +1,17 @@
 """The selective scan as a Triton kernel, for CUDA devices without `mamba_ssm`; forward only. Needs Triton.
 
-A warp walks along the sequence of a few channels. It takes a tile of tokens at a time: what the recurrence needs is
-computed for all of them side by side, then the states are run through in registers. The loads of a tile are issued
-a tile ahead, for a warp has too few companions on its scheduler to wait for memory. What bounds it is not memory but
-what passes through a multiprocessor's load and store unit: warps of neighbouring channels load together.
+A warp scans the sequence of a few channels, one tile of tokens at a time. It first computes the inputs of the
+recurrence for all tokens of the tile in parallel, then the states, in registers. It issues the loads of a tile one tile
+ahead, because its scheduler has too few other warps to hide the latency of memory. The bottleneck is not memory but a
+multiprocessor's load and store unit, so warps of neighbouring channels load together.
 """
-
-from functools import cache
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from mobilevideogpt.model.kernels.backends import multiprocessors
 
 LOG2E = tl.constexpr(1.4426950408889634)
 
@@ -33,7 +33,7 @@ def _reciprocal(x):
 
 @triton.jit
 def _widen(x):
-    """``x`` as float32; of a plain cast, Triton moves what follows behind the next exchange between threads."""
+    """Cast ``x`` to float32; after a plain cast Triton delays later code behind the next exchange between threads."""
     if x.dtype == tl.bfloat16:
         asm: tl.constexpr = "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;"
         return tl.inline_asm_elementwise(asm, "=r,=r,r", [x], dtype=tl.float32, is_pure=True, pack=2)
@@ -45,7 +45,7 @@ def _widen(x):
 
 @triton.jit
 def _widen_each(x):
-    """As `_widen` half precision, where a register's two numbers are no neighbours in ``x``."""
+    """`_widen` for half precision where the two numbers in a register are not adjacent in ``x``."""
     if x.dtype == tl.bfloat16:
         asm: tl.constexpr = "{.reg .b16 zero; mov.b16 zero, 0; mov.b32 $0, {zero, $1};}"
         return tl.inline_asm_elementwise(asm, "=r,h", [x], dtype=tl.float32, is_pure=True, pack=1)
@@ -54,9 +54,9 @@ def _widen_each(x):
 
 @triton.jit
 def _softplus(x, TO_1E7: tl.constexpr):
-    """``max(x, 0) + log(1 + e)``, ``e = exp(-|x|)``; the logarithm is ``2 atanh(e / (2 + e))``, by its series.
+    """Compute ``max(x, 0) + log(1 + e)``, ``e = exp(-|x|)``.
 
-    Where an error of 1e-7 will do, it is the GPU's own.
+    The logarithm is ``2 atanh(e / (2 + e))`` by its series, or the GPU's own if an error of 1e-7 is acceptable.
     """
     e = _exp2(tl.abs(x) * -LOG2E)
     if TO_1E7:
@@ -73,13 +73,14 @@ def _softplus(x, TO_1E7: tl.constexpr):
 
 
 @triton.jit
-def _after(keep, add, next_keep, next_add):
+def _compose(keep, add, next_keep, next_add):
+    """Compose two steps ``s -> keep s + add`` of the recurrence."""
     return keep * next_keep, next_keep * add + next_add
 
 
 @triton.jit
 def _load_states(start, offsets, in_n, VECTOR: tl.constexpr, ALL: tl.constexpr):
-    """Load ``VECTOR`` states of a token at once, in what is ``(LOW, TOKENS, HIGH)``."""
+    """Load states as ``(LOW, TOKENS, HIGH)``, ``VECTOR`` states of a token at once."""
     at = start + offsets
     if VECTOR > 1:
         at = tl.max_contiguous(at, (1, 1, VECTOR))
@@ -91,13 +92,13 @@ def _load_states(start, offsets, in_n, VECTOR: tl.constexpr, ALL: tl.constexpr):
 
 @triton.jit
 def _by_token(x):
-    """``(LOW, TOKENS, HIGH)`` to ``(TOKENS, STATES)``."""
+    """Reshape ``(LOW, TOKENS, HIGH)`` to ``(TOKENS, STATES)``."""
     return tl.reshape(tl.permute(x, (1, 2, 0)), (x.shape[1], x.shape[0] * x.shape[2]))
 
 
 @triton.jit
 def _add_pairs(x):
-    """Halve the last of three dimensions; unlike a sum along it, this leaves each thread a share of the result only."""
+    """Halve the last of three dimensions; unlike after a sum, each thread keeps only its part of the result."""
     even, odd = tl.split(tl.reshape(x, (x.shape[0], x.shape[1], x.shape[2] // 2, 2)))
     return even + odd
 
@@ -110,7 +111,7 @@ def _scan_kernel(
     N: tl.constexpr, STATES: tl.constexpr, LOW: tl.constexpr, CHANNELS: tl.constexpr, TOKENS: tl.constexpr,
     ROW: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    # States in LOW groups of HIGH neighbours: a thread loads one group of a token, and keeps one of a channel.
+    # States form LOW groups of HIGH neighbours: a thread loads one group of a token, and keeps one group of a channel.
     HIGH: tl.constexpr = STATES // LOW
     ALL: tl.constexpr = N == STATES
     HALF: tl.constexpr = u.dtype.element_ty != tl.float32
@@ -132,7 +133,7 @@ def _scan_kernel(
     B += clip * B_b + n * B_n
     C += clip * C_b + n * C_n
     state = tl.zeros((STATES, CHANNELS), dtype=tl.float32)
-    at = tl.minimum(t, length - 1)  # what lies beyond the end repeats the last token
+    at = tl.minimum(t, length - 1)  # positions beyond the end repeat the last token
     next_u = tl.load(u + at[:, None] * u_l)
     next_delta = tl.load(delta + at[:, None] * delta_l)
     next_z = tl.load(z + at[:, None] * z_l)
@@ -140,7 +141,7 @@ def _scan_kernel(
     next_C = _load_states(C, at[None, :, None] * C_l, in_n, VECTOR, ALL)
     for start in range(0, length, TOKENS):
         x, step, gate = _widen(next_u), _widen(next_delta), _widen(next_z)
-        if HALF:  # they reach their threads together, and narrow
+        if HALF:  # exchanged between threads together, in half precision
             bc = tl.join(_by_token(next_B), _by_token(next_C))
         else:
             b, c = _by_token(next_B), _by_token(next_C)
@@ -158,7 +159,7 @@ def _scan_kernel(
         else:
             add = (step * x)[:, None, :] * b[:, :, None]
         add = tl.where(t[:, None, None] == 0, keep * state[None, :, :] + add, add)
-        _, states = tl.associative_scan((keep, add), 0, _after)
+        _, states = tl.associative_scan((keep, add), 0, _compose)
         state = tl.sum(tl.where(t[:, None, None] == TOKENS - 1, states, 0.0), axis=0)
         out = states * c if HALF else states * c[:, :, None]
         out = tl.sum(tl.reshape(out, (TOKENS, HIGH, LOW, CHANNELS)), axis=1)
@@ -176,30 +177,24 @@ def _scan_kernel(
         tl.store(y + at[:, None] * y_l, out.to(y.dtype.element_ty), mask=inside)
 
 
-@cache
-def multiprocessors(device: torch.device) -> int:
-    """How many the GPU has."""
-    return torch.cuda.get_device_properties(device).multi_processor_count
-
-
 def triton_scan(u, delta, A, B, C, D, z, delta_bias, reverse: bool = False) -> Tensor:
-    """`kernels.scan.selective_scan` without a gradient; any strides, fastest if ``stride(1) == 1``."""
+    """Compute `kernels.scan.selective_scan` without a gradient; any strides, fastest if ``stride(1) == 1``."""
     batch, width, length = u.shape
     n_states = A.shape[1]
     y = torch.empty_like(u)
-    # Few channels a warp, and each warp for itself, where there is not work enough for half the multiprocessors.
+    # A program is one warp with few channels if the work would otherwise occupy less than half the multiprocessors.
     few = batch * triton.cdiv(width, 32) < multiprocessors(u.device) // 2
     channels, warps = (4, 1) if few else (32, 4)
     states = triton.next_power_of_2(n_states)
-    tokens = max(4, min(16, 256 // states))  # for which there are registers
-    row = max(1, channels * tokens // (32 * warps))  # channels that a thread loads at once, with work for all
+    tokens = max(4, min(16, 256 // states))  # as many as fit the registers
+    row = max(1, channels * tokens // (32 * warps))  # channels that a thread loads at once
     row = 1 if width % row else row
     low = min(4, states)
     high = states // low
     vector = high if states == n_states and _in_groups(B, high) and _in_groups(C, high) else 1
     along = (u, delta, B, C, z, y)
     strides = [s for t in along for s in (*t.stride()[:2], -t.stride(2) if reverse else t.stride(2))]
-    if reverse:  # it begins at the last token and walks back
+    if reverse:  # begin at the last token, with negative strides
         along = [t[:, :, -1:] for t in along]
     u, delta, B, C, z, out = along
     A, D, delta_bias = (t.float().contiguous() for t in (A, D, delta_bias))
@@ -213,6 +208,6 @@ def triton_scan(u, delta, A, B, C, D, z, delta_bias, reverse: bool = False) -> T
 
 
 def _in_groups(t: Tensor, size: int) -> bool:
-    """Whether the states of ``t``, ``(B, N, L)``, can be loaded ``size`` at once."""
+    """Tell whether the states of ``t``, ``(B, N, L)``, can be loaded ``size`` at once."""
     batch, state, token = t.stride()
     return state == 1 and not (batch % size or token % size or t.data_ptr() % (size * t.element_size()))

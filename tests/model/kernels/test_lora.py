@@ -45,7 +45,7 @@ def test_fused_layers_give_pefts_loss_and_gradients(model):
         assert (fused[name] - gradient).norm() <= tolerance * gradient.norm(), name
 
 
-def test_without_gradients_or_adapters_pefts_own_way_is_taken(model):
+def test_without_gradients_or_adapters_pefts_modules_run(model):
     ids = torch.randint(0, 50, (1, 5), device=model.device)
     with torch.no_grad():
         expected = model(input_ids=ids).logits
@@ -58,7 +58,7 @@ def test_without_gradients_or_adapters_pefts_own_way_is_taken(model):
         assert torch.equal(model(input_ids=ids).logits, base)
 
 
-def test_dropout_takes_the_same_elements_from_value_and_gradients():
+def test_dropout_drops_the_same_elements_of_value_and_gradients():
     torch.manual_seed(0)
     wrapped = torch.nn.Sequential(torch.nn.Linear(16, 8))
     model = get_peft_model(wrapped, LoraConfig(r=4, lora_dropout=0.5, target_modules=["0"])).train()
@@ -81,7 +81,7 @@ def test_dropout_takes_the_same_elements_from_value_and_gradients():
 
 
 def kept_by(kernels, seed, p, tokens, width):
-    """Which elements of ``(tokens, width)`` dropout leaves: ones times one-hot rows, 16 columns at a time."""
+    """Mask of the elements that dropout keeps, ``(tokens, width)``: ones times one-hot rows, 16 columns at a time."""
     ones = torch.ones(tokens, width, device="cuda", dtype=torch.bfloat16)
     hot = torch.eye(width, device="cuda", dtype=torch.bfloat16)
     columns = [kernels.down(ones, rows.contiguous(), seed, p, 1 - p) for rows in hot.split(16)]
@@ -92,7 +92,7 @@ def kept_by(kernels, seed, p, tokens, width):
 @needs_a_gpu
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("tokens", "width", "ranks"), [(5, 24, 4), (200, 300, 64), (130, 896, 16), (70, 2100, 128)])
-def test_kernels_take_the_same_elements_from_value_and_gradients(tokens, width, ranks, dtype):
+def test_kernels_drop_the_same_elements_of_value_and_gradients(tokens, width, ranks, dtype):
     from mobilevideogpt.model.kernels import lora_triton
 
     torch.manual_seed(0)

@@ -10,24 +10,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mobilevideogpt.model.kernels import scan as scan_module
-from mobilevideogpt.model.kernels.scan import plain_scan, selective_scan
+from mobilevideogpt.model.kernels import backends
+from mobilevideogpt.model.kernels.scan import pytorch_scan, selective_scan
 
 SHAPES = [(1, 8, 1, 4), (2, 24, 37, 16), (3, 5, 130, 7), (1, 40, 1569, 16)]
 
 
 def cpu_scan(**tensors):
-    from mobilevideogpt.model.kernels.scan_cpu import cpu_scan  # here, since what runs on a GPU needs no Numba
+    from mobilevideogpt.model.kernels.scan_cpu import cpu_scan  # here, because the tests of a GPU run without Numba
 
     return cpu_scan(**tensors)
 
 
-on_the_cpu = pytest.mark.parametrize("way", [plain_scan, cpu_scan])
+on_both_cpu_backends = pytest.mark.parametrize("scan", [pytorch_scan, cpu_scan])
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
 def inputs(batch, width, length, n_states, seed=0):
-    """Random tensors that lie in memory as the mixer's."""
+    """Random tensors with the strides of the mixer's tensors."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
@@ -58,10 +58,10 @@ def step_by_step(u, delta, A, B, C, D, z, delta_bias):
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (2, 203, 65, 5), (2, 1, 9, 1)])
-@on_the_cpu
-def test_a_way_of_the_cpu_follows_the_definition(way, shape):
+@on_both_cpu_backends
+def test_each_cpu_backend_follows_the_definition(scan, shape):
     tensors = inputs(*shape)
-    torch.testing.assert_close(way(**tensors).double(), step_by_step(**tensors), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scan(**tensors).double(), step_by_step(**tensors), atol=1e-4, rtol=1e-4)
 
 
 def selective_scan_with_a_gradient(**tensors):
@@ -69,78 +69,78 @@ def selective_scan_with_a_gradient(**tensors):
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (2, 203, 65, 5), (2, 1, 9, 1)])
-@pytest.mark.parametrize("way", [cpu_scan, selective_scan, selective_scan_with_a_gradient])
-def test_a_scan_in_reverse_is_that_of_the_flipped_sequence(way, shape):
+@pytest.mark.parametrize("scan", [cpu_scan, selective_scan, selective_scan_with_a_gradient])
+def test_a_scan_in_reverse_is_that_of_the_flipped_sequence(scan, shape):
     tensors = inputs(*shape)
     in_time = {"u", "delta", "B", "C", "z"}
     expected = step_by_step(**{k: t.flip(-1) if k in in_time else t for k, t in tensors.items()}).flip(-1)
-    torch.testing.assert_close(way(**tensors, reverse=True).double(), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scan(**tensors, reverse=True).double(), expected, atol=1e-4, rtol=1e-4)
 
 
-@on_the_cpu
-def test_any_strides_give_the_same(way):
+@on_both_cpu_backends
+def test_any_strides_give_the_same(scan):
     tensors = inputs(2, 24, 37, 16)
     wide = torch.cat([tensors["z"], tensors["u"]], 1).mT.contiguous().mT
     strided = {k: t.contiguous() for k, t in tensors.items()} | {"z": wide[:, :24], "u": wide[:, 24:]}
-    torch.testing.assert_close(way(**strided), way(**tensors))
+    torch.testing.assert_close(scan(**strided), scan(**tensors))
 
 
-@on_the_cpu
-def test_steps_too_long_for_a_product_of_decays_are_safe(way):
+@on_both_cpu_backends
+def test_steps_too_long_for_a_product_of_decays_are_safe(scan):
     tensors = inputs(1, 8, 500, 16)
     tensors["delta"] += 50
-    torch.testing.assert_close(way(**tensors).double(), step_by_step(**tensors), atol=1e-2, rtol=1e-4)
+    torch.testing.assert_close(scan(**tensors).double(), step_by_step(**tensors), atol=1e-2, rtol=1e-4)
 
 
-@on_the_cpu
-def test_a_slow_decay_adds_up_no_error(way):
+@on_both_cpu_backends
+def test_a_slow_decay_accumulates_no_error(scan):
     tensors = inputs(1, 8, 3001, 16)
     tensors["delta"] = torch.full_like(tensors["delta"], -4)  # with the bias, steps of about 0.002
     tensors["u"] = tensors["u"].abs()
     expected = step_by_step(**tensors)
-    torch.testing.assert_close(way(**tensors).double(), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scan(**tensors).double(), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@on_the_cpu
-def test_half_precision_comes_back_in_half_precision_and_is_summed_in_float32(way, dtype):
+@on_both_cpu_backends
+def test_half_precision_is_summed_in_float32_and_returned_in_half_precision(scan, dtype):
     tensors = inputs(2, 24, 200, 16)
     half = {k: t if k in ("A", "D", "delta_bias") else t.to(dtype) for k, t in tensors.items()}
-    y = way(**half)
+    y = scan(**half)
     assert y.dtype == dtype
     torch.testing.assert_close(y.double(), step_by_step(**half), atol=1e-2, rtol=1e-2)
 
 
-@on_the_cpu
-def test_what_is_not_a_number_stays_so_from_its_token_on(way):
+@on_both_cpu_backends
+def test_a_nan_reaches_its_token_and_no_other_channel(scan):
     for name in ("u", "delta", "z"):
         tensors = inputs(1, 3, 20, 4)
         tensors[name][0, 1, 10] = torch.nan
-        y = way(**tensors)
+        y = scan(**tensors)
         assert y[0, 1, 10].isnan() and y[0, [0, 2]].isfinite().all(), name
 
 
-def test_the_plain_way_has_the_definitions_gradient():
+def test_the_pytorch_backend_has_the_gradient_of_the_definition():
     ours = {k: t.clone().requires_grad_() for k, t in inputs(2, 6, 50, 5).items()}
     reference = {k: t.detach().clone().requires_grad_() for k, t in ours.items()}
-    plain_scan(**ours).square().sum().backward()
+    pytorch_scan(**ours).square().sum().backward()
     step_by_step(**reference).square().sum().backward()
     for name in ours:
         torch.testing.assert_close(ours[name].grad, reference[name].grad, atol=1e-3, rtol=1e-3, msg=name)
 
 
-def test_the_cpu_takes_the_compiled_way_unless_a_gradient_is_wanted():
+def test_the_cpu_uses_the_compiled_backend_unless_a_gradient_is_needed():
     tensors = {k: t.clone().requires_grad_() for k, t in inputs(1, 8, 20, 4).items()}
     assert selective_scan(**tensors).requires_grad
     with torch.no_grad():
         assert torch.equal(selective_scan(**tensors), cpu_scan(**tensors))
 
 
-def test_without_numba_the_plain_way_is_taken_and_the_log_says_so(monkeypatch, caplog):
+def test_without_numba_the_pytorch_backend_runs_with_a_warning(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "mobilevideogpt.model.kernels.scan_cpu", None)
-    monkeypatch.setattr(scan_module, "_numba", scan_module._numba.__wrapped__)
+    monkeypatch.setattr(backends, "numba_scan", backends.numba_scan.__wrapped__)
     tensors = inputs(1, 8, 20, 4)
-    assert torch.equal(selective_scan(**tensors), plain_scan(**tensors))
+    assert torch.equal(selective_scan(**tensors), pytorch_scan(**tensors))
     assert "slow" in caplog.text
 
 
@@ -156,18 +156,18 @@ def test_the_number_of_threads_changes_nothing():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_error_in_a_thread_is_raised(threads):
-    from mobilevideogpt.model.kernels.scan_cpu import _share_out
+    from mobilevideogpt.model.kernels.scan_cpu import _run_blocks
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with pytest.raises(ZeroDivisionError):
-            _share_out(lambda block: 1 // block, [1, 0, 2])
+            _run_blocks(lambda block: 1 // block, [1, 0, 2])
     finally:
         torch.set_num_threads(before)
 
 
-def test_a_process_forked_from_one_that_has_scanned_can_scan():
+def test_a_forked_process_can_scan():
     tensors = inputs(1, 128, 10, 4)
     expected = cpu_scan(**tensors)
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
@@ -179,9 +179,9 @@ def _scan_again(tensors):
     return cpu_scan(**tensors)
 
 
-def test_where_no_cache_can_be_written_the_scan_is_compiled_all_the_same(tmp_path):
-    shutil.copy(Path(scan_module.__file__).with_name("scan_cpu.py"), tmp_path / "scan_copy.py")
-    (tmp_path / "__pycache__").touch()  # a file, where folders would have to be
+def test_without_a_writable_cache_the_scan_is_still_compiled(tmp_path):
+    shutil.copy(Path(backends.__file__).with_name("scan_cpu.py"), tmp_path / "scan_copy.py")
+    (tmp_path / "__pycache__").touch()  # a file in the place of the folder
     code = "import torch, scan_copy; one = torch.ones(1, 1, 1); "
     code += "print(scan_copy.cpu_scan(one, one, -one[0], one, one, one[0, 0], one, one[0, 0]).item())"
     nowhere = str(tmp_path / "__pycache__")
@@ -199,9 +199,9 @@ def inputs_of_one():
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (3, 65, 203, 5), (8, 1152, 1569, 16)])
-@pytest.mark.parametrize("way", [pytest.param("triton", marks=gpu), pytest.param("mamba_ssm", marks=gpu)])
-def test_a_kernel_follows_the_definition(way, shape):
-    if way == "triton":
+@pytest.mark.parametrize("scan", [pytest.param("triton", marks=gpu), pytest.param("mamba_ssm", marks=gpu)])
+def test_each_gpu_kernel_follows_the_definition(scan, shape):
+    if scan == "triton":
         from mobilevideogpt.model.kernels.scan_triton import triton_scan as kernel
     else:
         module = pytest.importorskip("mamba_ssm.ops.selective_scan_interface")
@@ -227,7 +227,7 @@ def test_the_triton_scan_in_reverse_is_that_of_the_flipped_sequence(shape, grad)
 
 
 @pytest.mark.parametrize("shape", [pytest.param(shape, marks=gpu) for shape in SHAPES])
-def test_the_triton_gradient_is_the_definitions(shape):
+def test_the_triton_gradient_is_that_of_the_definition(shape):
     ours = {k: t.cuda().requires_grad_() for k, t in inputs(*shape).items()}
     reference = {k: t.detach().double().requires_grad_() for k, t in ours.items()}
     for scan, tensors in ((selective_scan, ours), (step_by_step, reference)):
