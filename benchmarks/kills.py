@@ -26,7 +26,7 @@ from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training.arguments import TrainingSettings
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.finetune import finetune
 
 SAMPLE = Path(__file__).resolve().parents[1] / "mobilevideogpt" / "sample" / "base"  # its tokenizer is used

@@ -19,7 +19,8 @@ import torch
 from random_base import make_base  # in this folder
 
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.training.arguments import TrainingSettings, plan_launch
+from mobilevideogpt.training.arguments import plan_launch
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.memory import predicted_bytes
 from mobilevideogpt.training.micro_batch import longest_text
 from mobilevideogpt.training.preflight import A_SAMPLE, GB, rehearse

@@ -29,7 +29,7 @@ from mobilevideogpt.files import file_digest, json_digest
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, encoder_state_digest
 from mobilevideogpt.sample.render import write_sample
 from mobilevideogpt.settings import merge, validated
-from mobilevideogpt.training.arguments import TrainingSettings
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.finetune import finetune
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,11 +11,12 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mobilevideogpt.annotations.samples import read_annotations
+from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, read_json, write_json
 from mobilevideogpt.log import log_to
-from mobilevideogpt.training.arguments import TrainingSettings, for_this_gpu, plan_launch
+from mobilevideogpt.training.arguments import for_this_gpu, plan_launch
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.launch import run_processes, stop_with_who_waits
 
 CONFIGS = Path(__file__).resolve().parents[1] / "config"
@@ -42,7 +43,7 @@ def parse_arguments() -> argparse.Namespace:
 def digests_of(options, settings, base, train, val, features) -> dict[str, str]:
     """Digest each part of what shapes the adapter, whatever the files' names and dates."""
     return {
-        "settings": json_digest(settings.learned_from()),
+        "settings": json_digest(settings.result_affecting()),
         "data": json_digest({"train": train, "val": val}),
         "features": json_digest({record["video"]: features.get(record["video"]) for record in train + val}),
         "base": json_digest(sorted(base["files"].values())),
@@ -97,7 +98,7 @@ def main() -> None:
     text = options.settings
     given = json.loads(text) if text.lstrip().startswith("{") else read_json(text)
     settings = TrainingSettings.from_dict(given)
-    train, val = read_annotations(options.train), read_annotations(options.val)
+    train, val = read_samples(options.train), read_samples(options.val)
     features = {clip: key for index in options.features_index for clip, key in read_json(index).items()}
     base = read_json(options.base)
     digests = digests_of(options, settings, base, train, val, features)

@@ -1,16 +1,16 @@
 """Rule preflight: check the machine against the settings, and rehearse two steps of the fine-tuning."""
 
-from mobilevideogpt.annotations.samples import read_annotations
+from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json, write_text
 from mobilevideogpt.log import log_to
-from mobilevideogpt.training.arguments import TrainingSettings
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.preflight import preflight
 
 log_to(snakemake.log[0])
 params = snakemake.params
 base = read_json(snakemake.input.base)
-splits = {split: read_annotations(snakemake.input[split]) for split in ("train", "val", "test")}
+splits = {split: read_samples(snakemake.input[split]) for split in ("train", "val", "test")}
 record = preflight(
     TrainingSettings.from_dict(params.finetune),
     base=base["base"],

@@ -6,138 +6,17 @@ import importlib.util
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 logger = logging.getLogger(__name__)
-
-# These change speed, memory or what is kept, not what is learned; `effective_batch_size` speaks for the first two.
-NOT_LEARNED_FROM = {
-    "batch_size",
-    "gradient_accumulation_steps",
-    "gradient_checkpointing",
-    "save_steps",
-    "save_total_limit",
-    "deepspeed",
-    "processes",
-    "num_workers",
-    "report_to",
-    "max_loss_ratio",
-    "keep",
-}
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Settings of a fine-tuning; the comments in config.yaml say what each means.
-
-    ``batch_size`` counts the clips of one forward pass over all processes together, so that the number of processes
-    does not change what is learned. With ``auto``, it and ``gradient_accumulation_steps`` are left to the machine (see
-    `training.fitting`). A step learns from ``effective_batch_size`` clips; it follows where ``batch_size`` is a number.
-    """
-
-    method: str = "lora"
-    quantization: str = "none"
-    epochs: float = 10
-    batch_size: int | str = "auto"
-    gradient_accumulation_steps: int = 1
-    effective_batch_size: int = 4
-    learning_rate: float = 1e-4
-    projector_learning_rate: float = 2e-5
-    lr_scheduler: str = "cosine"
-    warmup_ratio: float = 0.05
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    lora_r: int = 64
-    lora_alpha: float = 128
-    lora_dropout: float = 0.05
-    max_text_tokens: int = 2048
-    group_by_length: bool = False
-    precision: str = "bf16"
-    gradient_checkpointing: bool = False
-    save_steps: int = 50
-    save_total_limit: int = 2
-    keep: str = "last"
-    early_stopping_patience: int | None = None
-    max_loss_ratio: float | None = 3
-    deepspeed: str = "auto"
-    processes: int | None = None
-    num_workers: int = 2
-    report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
-    seed: int = 42
-
-    def __post_init__(self):
-        for name, choices in {
-            "method": ("lora", "full"),
-            "quantization": ("none", "nf4"),
-            "precision": ("bf16", "fp16", "fp32"),
-            "keep": ("best", "last"),
-            "deepspeed": ("auto", "none", "zero2", "zero3", "zero3_offload"),
-        }.items():
-            if getattr(self, name) not in choices:
-                raise InputError(f"finetune.{name}: {getattr(self, name)!r} is none of {', '.join(choices)}")
-        if self.quantization == "nf4" and (self.method == "full" or self.deepspeed.startswith("zero3")):
-            other = "method: full" if self.method == "full" else f"deepspeed: {self.deepspeed}"
-            why = "weights of 4 bits cannot be trained" if self.method == "full" else "ZeRO-3 cannot spread them out"
-            raise InputError(f"finetune.quantization: nf4 does not go with finetune.{other}: {why}; change either")
-        if self.batch_size == "auto":
-            shared = "effective_batch_size"
-            if self.gradient_accumulation_steps != 1:
-                raise InputError(
-                    f"finetune.gradient_accumulation_steps: {self.gradient_accumulation_steps} says nothing where "
-                    "finetune.batch_size is auto: set finetune.effective_batch_size, or batch_size to a number"
-                )
-        elif isinstance(self.batch_size, int):
-            shared = "batch_size"
-            object.__setattr__(self, "effective_batch_size", self.batch_size * self.gradient_accumulation_steps)
-        else:
-            raise InputError(f"finetune.batch_size: {self.batch_size!r} is neither a number nor auto")
-        if self.processes and self.shared % self.processes:
-            raise InputError(
-                f"finetune.{shared}: {self.shared} clips cannot be shared equally by {self.processes} processes; "
-                "choose a multiple"
-            )
-
-    @property
-    def shared(self) -> int:
-        """How many clips the processes share out among them."""
-        return self.effective_batch_size if self.batch_size == "auto" else self.batch_size
-
-    def with_micro_batch(self, clips: int, processes: int) -> TrainingSettings:
-        """Return settings that learn the same, ``clips`` at a time in each process."""
-        steps = self.effective_batch_size // (clips * processes)
-        return replace(self, batch_size=clips * processes, gradient_accumulation_steps=steps)
-
-    @classmethod
-    def from_dict(cls, values: dict) -> TrainingSettings:
-        """Build settings from the ``finetune`` part of the configuration.
-
-        Raises:
-            InputError: If a key is unknown or a number is not one.
-        """
-        known = {f.name: f.type for f in fields(cls)}
-        if unknown := sorted(set(values) - set(known)):
-            raise InputError(f"finetune: unknown setting {', '.join(unknown)}; known are {', '.join(known)}")
-        values = dict(values)
-        for name, value in values.items():
-            kind = known[name].removesuffix(" | str")
-            if kind in ("float", "int") and value != "auto":
-                try:
-                    values[name] = float(value) if kind == "float" else int(value)
-                except (TypeError, ValueError):
-                    raise InputError(f"finetune.{name}: {value!r} is not a number") from None
-        return cls(**values)
-
-    def learned_from(self) -> dict:
-        """Return the settings that shape the adapter, for its digest."""
-        left_out = NOT_LEARNED_FROM | ({"lora_r", "lora_alpha", "lora_dropout"} if self.method == "full" else set())
-        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 def for_this_gpu(settings: TrainingSettings) -> TrainingSettings:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from mobilevideogpt.model.configuration import DTYPES, MobileVideoGPTConfig
 from mobilevideogpt.model.kernels.lora import kernels_support
-from mobilevideogpt.training.arguments import Launch, TrainingSettings, faster_ways
+from mobilevideogpt.training.arguments import Launch, faster_ways
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.batches import recorded_multiple
 
 # Found on an H100 by `benchmarks/memory.py`: CUDA's context with the libraries' workspaces, as the driver counts them,

@@ -11,7 +11,8 @@ import torch
 from mobilevideogpt.annotations.samples import prompt_and_response
 from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.files import read_json
-from mobilevideogpt.training.arguments import Launch, TrainingSettings
+from mobilevideogpt.training.arguments import Launch
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.memory import TextTokens, predicted_bytes
 from mobilevideogpt.training.trainer import marker_of, numbered_checkpoints
 

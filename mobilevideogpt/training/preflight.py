@@ -14,11 +14,12 @@ from pathlib import Path
 
 import psutil
 
-from mobilevideogpt.data.features import DTYPES
+from mobilevideogpt.data.encoding import DTYPES
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
-from mobilevideogpt.training.arguments import Launch, TrainingSettings, for_this_gpu, missing_reporter, plan_launch
+from mobilevideogpt.training.arguments import Launch, for_this_gpu, missing_reporter, plan_launch
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.launch import STARTED_BY, launcher_command
 from mobilevideogpt.training.memory import predicted_bytes
 from mobilevideogpt.training.micro_batch import fit_batch, free_bytes, longest_text, what_would_fit, with_less_memory

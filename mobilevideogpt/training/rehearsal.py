@@ -14,11 +14,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mobilevideogpt.data.features import PIXELS, FeatureStore, UncachedFeatures
+from mobilevideogpt.data.encoding import PIXELS
+from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
 from mobilevideogpt.files import write_json
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import read_config
-from mobilevideogpt.training.arguments import TrainingSettings
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.finetune import finetune, peak_memory_bytes
 from mobilevideogpt.training.launch import stop_with_who_waits
 

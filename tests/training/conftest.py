@@ -17,7 +17,7 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.data.prompts import SUPERVISED
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training.arguments import TrainingSettings
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.finetune import finetune
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.training.arguments import TrainingSettings, plan_launch
+from mobilevideogpt.training.arguments import plan_launch
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.batches import SharedBatches
 from mobilevideogpt.training.trainer import exploding_since, overflowing, parameter_groups
 
@@ -21,14 +22,14 @@ def test_a_number_that_yaml_read_as_text_is_taken_as_a_number():
 
 def test_what_only_costs_time_or_memory_is_not_part_of_what_is_learned():
     plain, other = TrainingSettings(), TrainingSettings(save_steps=7, num_workers=0, gradient_checkpointing=True)
-    assert plain.learned_from() == other.learned_from()
-    assert plain.learned_from() != TrainingSettings(seed=1).learned_from()
+    assert plain.result_affecting() == other.result_affecting()
+    assert plain.result_affecting() != TrainingSettings(seed=1).result_affecting()
 
 
 def test_what_is_learned_depends_on_the_effective_batch_not_on_how_it_is_taken():
     auto = TrainingSettings(batch_size="auto", effective_batch_size=8)
-    assert auto.learned_from() == TrainingSettings(batch_size=4, gradient_accumulation_steps=2).learned_from()
-    assert auto.learned_from() != TrainingSettings(batch_size=4).learned_from()
+    assert auto.result_affecting() == TrainingSettings(batch_size=4, gradient_accumulation_steps=2).result_affecting()
+    assert auto.result_affecting() != TrainingSettings(batch_size=4).result_affecting()
     with pytest.raises(InputError, match=r"finetune\.effective_batch_size: 3 clips cannot be shared"):
         TrainingSettings(batch_size="auto", effective_batch_size=3, processes=2)
     with pytest.raises(InputError, match="'large' is not a number"):

@@ -15,7 +15,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.adapter import load_finetuned, merge_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.training import finetune as finetune_module
-from mobilevideogpt.training.arguments import TrainingSettings
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.trainer import MARKER, parameter_groups
 
 FULL = {"method": "full", "deepspeed": "none", "save_total_limit": 2}
@@ -116,9 +116,9 @@ def test_norms_and_biases_of_the_language_model_do_not_decay(project):
 
 def test_the_method_shapes_what_is_learned_and_loras_settings_then_do_not():
     lora, full = TrainingSettings(), TrainingSettings(method="full")
-    assert lora.learned_from() != full.learned_from()
-    assert full.learned_from() == TrainingSettings(method="full", lora_r=8).learned_from()
-    assert lora.learned_from() != TrainingSettings(lora_r=8).learned_from()
+    assert lora.result_affecting() != full.result_affecting()
+    assert full.result_affecting() == TrainingSettings(method="full", lora_r=8).result_affecting()
+    assert lora.result_affecting() != TrainingSettings(lora_r=8).result_affecting()
 
 
 def test_full_training_in_bf16_with_checkpointing_learns_in_float32(project, tmp_path):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.adapter import load_finetuned
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training.arguments import TrainingSettings
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.finetune import load_for_training, parameter_counts
 
 NF4 = {"quantization": "nf4", "precision": "bf16"}

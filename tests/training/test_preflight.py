@@ -10,7 +10,8 @@ import torch
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.training import micro_batch
-from mobilevideogpt.training.arguments import Launch, TrainingSettings
+from mobilevideogpt.training.arguments import Launch
+from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.curves import plot_training
 from mobilevideogpt.training.memory import NCCL, TextTokens, predicted_bytes
 from mobilevideogpt.training.micro_batch import fit_batch, what_would_fit, with_less_memory
@@ -58,7 +59,7 @@ def test_the_largest_batch_that_is_predicted_to_fit_is_taken_at_the_same_effecti
     def chosen(free_bytes, launch=ONE, **known):
         monkeypatch.setattr(micro_batch, "free_bytes", lambda processes: free_bytes)
         fitted = fit_batch(settings, launch, released, TEXT, **known)
-        assert fitted.learned_from() == settings.learned_from()
+        assert fitted.result_affecting() == settings.result_affecting()
         assert fitted.batch_size * fitted.gradient_accumulation_steps == 8
         return fitted.batch_size // launch.processes
 
