@@ -1,9 +1,10 @@
-"""The configuration: layers, defaults and a closed schema. Knows no setting by name."""
+"""Operations on settings and their schema: defaults, layers, types, validation. Independent of the settings' names."""
 
 import difflib
 from collections.abc import Iterator
+from typing import Any, cast
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 
 from mobilevideogpt.errors import InputError
 
@@ -29,7 +30,7 @@ def merge(below: dict, above: dict) -> dict:
 
 
 def differing(config: dict, reference: dict) -> dict:
-    """Return the part of ``config`` that is not as in ``reference``."""
+    """Return the part of ``config`` that differs from ``reference``."""
     found = {}
     for name, value in config.items():
         other = reference.get(name)
@@ -52,32 +53,33 @@ def flatten(config: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def validated(config: dict, schema: dict, where: str = "config.yaml") -> dict:
-    """Check settings and fill in the defaults.
+    """Validate settings and add the defaults.
 
-    Numbers that YAML reads as text, such as ``2e-4``, are taken as the numbers they are; so are the words true, false
-    and null, which Snakemake's command line hands on as text from within braces.
+    Text becomes a number where the schema wants one, as YAML reads ``2e-4`` as text. So do the words true, false and
+    null become values: Snakemake's command line passes them as text inside braces.
 
     Args:
         config: Settings as read.
-        schema: JSON schema (2020-12), closed, with a default for each key that may be left out.
-        where: What the message calls the configuration.
+        schema: JSON schema (2020-12), closed, with a default for each optional key.
+        where: Name of the configuration in messages.
 
     Raises:
         InputError: If a key is unknown or a value is not allowed; the message names each.
     """
-    config = _typed(config, schema)
+    config = _parse_text(config, schema)
     errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
     if errors:
         raise InputError("\n".join(f"{where}: {_explain(error)}" for error in errors))
     return merge(defaults(schema), config)
 
 
-def _typed(config: object, schema: dict) -> object:
+def _parse_text(config: Any, schema: dict) -> Any:
+    """Turn text into the number, boolean or null that the schema wants."""
     if isinstance(config, dict):
         entries = schema.get("properties", {})
-        return {name: _typed(value, entries.get(name, {})) for name, value in config.items()}
+        return {name: _parse_text(value, entries.get(name, {})) for name, value in config.items()}
     if isinstance(config, list):
-        return [_typed(value, schema.get("items", {})) for value in config]
+        return [_parse_text(value, schema.get("items", {})) for value in config]
     types = [name for one in schema.get("oneOf", [schema]) for name in _as_list(one.get("type"))]
     words = {"true": ("boolean", True), "false": ("boolean", False), "null": ("null", None)}
     if isinstance(config, str) and config in words and words[config][0] in types:
@@ -91,19 +93,18 @@ def _typed(config: object, schema: dict) -> object:
     return config
 
 
-def _as_list(value: object) -> list:
+def _as_list(value: Any) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _explain(error) -> str:
+def _explain(error: ValidationError) -> str:
     name = ".".join(map(str, error.path))
+    schema: Any = error.schema
     if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        unknown = [key for key in error.instance if key not in known]
+        known, given = list(schema["properties"]), cast(dict, error.instance)
+        unknown = [key for key in given if key not in known]
         near = {key: difflib.get_close_matches(key, known, n=1) for key in unknown}
         hints = [f"{key!r}" + (f" (did you mean {near[key][0]!r}?)" if near[key] else "") for key in unknown]
-        return f"unknown key in {name or 'the top level'}: {', '.join(hints)}; known are {', '.join(known)}"
-    text = f"{name or 'top level'}: {error.message}"
-    if "description" in error.schema:
-        text += f". It means: {error.schema['description']}"
-    return text
+        return f"unknown key in {name or 'the top level'}: {', '.join(hints)}; use one of {', '.join(known)}"
+    meaning = f". Meaning: {schema['description']}" if "description" in schema else ""
+    return f"{name or 'top level'}: {error.message}{meaning}"
