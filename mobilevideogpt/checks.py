@@ -1,0 +1,74 @@
+"""Checks of the data set and of the machine, for the checklist and the preflight. Standard library only."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TextIO
+
+SHOWN = 3  # names in a list
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: What is checked.
+        ok: Whether it passed.
+        detail: What was found.
+        remedy: What to do; empty if the check passed, or if ``detail`` says it.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+    def __post_init__(self):
+        if self.ok:
+            object.__setattr__(self, "remedy", "")
+
+    @property
+    def text(self) -> str:
+        """Detail and remedy as one text."""
+        return "; ".join(filter(None, (self.detail, self.remedy)))
+
+    def to_json(self) -> dict:
+        """Return the check as a JSON object."""
+        return asdict(self)
+
+
+def all_ok(checks: Iterable[Check]) -> bool:
+    """Whether every check passed."""
+    return all(check.ok for check in checks)
+
+
+def failed_lines(checks: Iterable[Check]) -> str:
+    """Return an indented line for each check that failed."""
+    return "\n".join(f"  {check.name}: {check.text}" for check in checks if not check.ok)
+
+
+def print_checks(checks: Sequence[Check], file: TextIO | None = None) -> None:
+    """Print an aligned table, with the remedy below each check that failed, and the number of these."""
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{'ok' if check.ok else 'WRONG':5}  {check.name:{width}}  {check.detail}", file=file)
+        if check.remedy:
+            print(f"{'':5}  {'':{width}}  -> {check.remedy}", file=file)
+    failed = sum(not check.ok for check in checks)
+    print(f"\n{f'{failed} of {len(checks)} checks failed' if failed else 'all checks passed'}", file=file)
+
+
+def markdown_table(checks: Iterable[Check]) -> list[str]:
+    """Return the lines of a Markdown table, a row for each check."""
+    rows = [f"| {'ok' if check.ok else '**wrong**'} | {check.name} | {markdown_cell(check.text)} |" for check in checks]
+    return ["| | check | found |", "| --- | --- | --- |", *rows]
+
+
+def markdown_cell(text: str) -> str:
+    """Escape a text for a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def listing(items: Sequence[str], limit: int = SHOWN) -> str:
+    """Return the first items, and the number of the others."""
+    return ", ".join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")
