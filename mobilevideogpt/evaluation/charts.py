@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ _COLOURS = {
     SECOND: "var(--second)",
 }
 SMOOTHED_ABOVE = 100  # logged steps; a longer curve is also drawn as a moving average
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays selectable
     "svg.hashsalt": "mobilevideogpt",  # equal curves give equal bytes
     "font.family": "sans-serif",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-_SPELLINGS = {"cpu": "CPU", "gpus": "GPUs", "cuda": "CUDA"}
+_SPELLINGS = {"cpu": "CPU", "gpus": "GPUs", "cuda": "CUDA", "deepspeed": "DeepSpeed"}
 
 
 def percent(share: float | None) -> str:

@@ -8,7 +8,6 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
 from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import f1_score
 
@@ -82,19 +81,15 @@ def score(
         raise InputError("the test split is empty: there is no answer to score; raise annotations.split.test")
     right = [split_answer(text, free_text) for text in references]
     given = [split_answer(text, free_text) for text in predictions]
-    table = pd.DataFrame(
-        {
-            "exercise": [r[0] for r in right],
-            "exercise_right": [r[0] == g[0] for r, g in zip(right, given, strict=True)],
-            # Missing where the reference has no feedback, so that an empty feedback does not count as right.
-            "feedback_right": [float(r[1] == g[1]) if r[1] else None for r, g in zip(right, given, strict=True)],
-        }
-    ).astype({"feedback_right": float})
-    scores = _accuracies(table) | {"rougeL": _rouge_l(references, predictions)}
+    pairs = list(zip(right, given, strict=True))
+    scores = _accuracies(pairs) | {"rougeL": _rouge_l(references, predictions)}
     if free_text:
         return scores | {"exercise_accuracy": None, "exercise_macro_f1": None, "per_exercise": {}}
-    per_exercise = {str(exercise): _accuracies(rows) for exercise, rows in table.groupby("exercise")}
-    names = [[exercise for exercise, _ in pairs] for pairs in (right, given)]
+    per_exercise = {
+        exercise: _accuracies([pair for pair in pairs if pair[0][0] == exercise])
+        for exercise in sorted({exercise for exercise, _ in right})
+    }
+    names = [[exercise for exercise, _ in answers] for answers in (right, given)]
     f1 = f1_score(names[0], names[1], labels=list(per_exercise), average="macro", zero_division=0)  # type: ignore
     scores["exercise_macro_f1"] = float(f1)
     if shown is not None:
@@ -103,13 +98,16 @@ def score(
     return scores | {"per_exercise": per_exercise}
 
 
-def _accuracies(rows: pd.DataFrame) -> dict:
-    feedback = rows["feedback_right"].dropna()
+def _accuracies(pairs: Sequence[tuple[tuple[str, str], tuple[str, str]]]) -> dict:
+    """Compare exercise and feedback of reference and answer, a pair of split answers for each sample."""
+    exercises = [reference[0] == answer[0] for reference, answer in pairs]
+    # Only references with feedback count, so that an empty feedback is never right.
+    feedback = [reference[1] == answer[1] for reference, answer in pairs if reference[1]]
     return {
-        "n": len(rows),
-        "exercise_accuracy": float(rows["exercise_right"].mean()),
+        "n": len(exercises),
+        "exercise_accuracy": sum(exercises) / len(exercises),
         "n_feedback": len(feedback),
-        "feedback_accuracy": float(feedback.mean()) if len(feedback) else None,
+        "feedback_accuracy": sum(feedback) / len(feedback) if feedback else None,
     }
 
 

@@ -7,7 +7,7 @@ import torch
 
 from mobilevideogpt.annotations.conversations import build_prompt
 from mobilevideogpt.annotations.manifest import read_manifest
-from mobilevideogpt.data.features import encode
+from mobilevideogpt.data.encoding import encode
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.generation import generate_answers
 
