@@ -100,15 +100,16 @@ def main() -> None:
             digest=json_digest([seed, config["finetune"], time.time()]),
         )
         print(f"{seed:>6} trained in {time.monotonic() - started:.0f} s, losses {record['losses']}", flush=True)
-        for name, records in sets.items():
+        for name, samples in sets.items():
+            keyed = [row | {"features": features[row["video"]]} for row in samples]
             metrics, rows = evaluate(
-                load().to(device), processor, run / "adapter", records, features, store,
+                load().to(device), processor, run / "adapter", keyed, store,
                 prompt_names_exercise=False, seed=0, batch_size=6, max_new_tokens=64, progress=False,
             )  # fmt: skip
             for kind in ("base", "finetuned", "mismatched_video"):
                 scores = [metrics[kind].get(column) for column in COLUMNS]
                 cells = " ".join(f"{'' if score is None else f'{score:.3f}':>24}" for score in scores)
-                print(f"{seed:>6} {name:>11} {kind:>16} {len(records):>4} {cells}", flush=True)
+                print(f"{seed:>6} {name:>11} {kind:>16} {len(samples):>4} {cells}", flush=True)
             (run / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
