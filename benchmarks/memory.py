@@ -19,11 +19,11 @@ import torch
 from random_base import make_base  # in this folder
 
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.training.arguments import plan_launch
-from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.memory import predicted_bytes
 from mobilevideogpt.training.micro_batch import longest_text
+from mobilevideogpt.training.plan import plan_launch
 from mobilevideogpt.training.preflight import A_SAMPLE, GB, rehearse
+from mobilevideogpt.training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = 1000  # tokens of text

@@ -25,9 +25,11 @@ from torch.utils.data import DataLoader, Dataset
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.model.adapter import add_lora
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.kernels.fused import fuse
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, shifted, supervised_positions
-from mobilevideogpt.training.cuda_graphs import fuse, record_passes
-from mobilevideogpt.training.trainer import autocast, parameter_groups
+from mobilevideogpt.training.cuda_graphs import capture_passes
+from mobilevideogpt.training.model_setup import autocast
+from mobilevideogpt.training.optimizer import parameter_groups
 
 CLIPS, TEXT, SUPERVISED = 4, 60, 24  # of a step; tokens of a clip
 GIB = 2**30
@@ -106,7 +108,7 @@ class Bench:
         if fused:
             fuse(model)
         if graphs:
-            record_passes(model)
+            capture_passes(model)
         rates = {"lora": 1e-4, "projectors": 2e-5}
         optimizer = torch.optim.AdamW(parameter_groups(model, rates, 0.0), fused=True)
         trained = [p for group in optimizer.param_groups for p in group["params"]]

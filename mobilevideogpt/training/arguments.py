@@ -1,105 +1,26 @@
-"""What a fine-tuning is asked to do, and its translation for transformers' Trainer and DeepSpeed."""
+"""The settings, translated into arguments of transformers' Trainer and into DeepSpeed's configuration."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import logging
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.training.plan import Launch
 from mobilevideogpt.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-logger = logging.getLogger(__name__)
-
-
-def for_this_gpu(settings: TrainingSettings) -> TrainingSettings:
-    """Return the settings with fp16, under a scaled loss, in bf16's place where the GPU does not compute in bf16.
-
-    The digest is that of the settings as they were: a move to another GPU retrains nothing.
-    """
-    import torch
-
-    if settings.precision == "bf16" and torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
-        name = torch.cuda.get_device_name()
-        logger.warning("%s does not compute in bf16: training in fp16, with a scaled loss", name)
-        return replace(settings, precision="fp16")
-    return settings
-
 
 def missing_reporter(report_to: list[str]) -> str | None:
-    """Return what to do about the first library of ``report_to`` that is not installed; None if all are."""
+    """Return an error message for the first library of ``report_to`` that is not installed; None if all are."""
     missing = next((name for name in report_to if importlib.util.find_spec(name) is None), None)
     return missing and f"finetune.report_to: {missing} is not installed; pip install {missing}, or leave it out"
-
-
-# Environment variable: the workflow's whole configuration as JSON, for the run's record. No argument of the script, as
-# most of it shapes no adapter.
-CONFIGURATION = "MOBILEVIDEOGPT_CONFIGURATION"
-
-
-@dataclass(frozen=True)
-class Launch:
-    """How a fine-tuning runs on this machine: ``processes``, and the ZeRO configuration's name or None."""
-
-    processes: int
-    deepspeed: str | None
-
-
-def plan_launch(settings: TrainingSettings) -> Launch:
-    """Resolve what the settings leave to the machine: the number of processes and whether DeepSpeed is used.
-
-    Raises:
-        InputError: If DeepSpeed is asked for and cannot be used.
-    """
-    import torch
-
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    processes = settings.processes or max(n for n in range(1, max(gpus, 1) + 1) if settings.shared % n == 0)
-    if "WORLD_SIZE" in os.environ:  # they are running already, on several nodes perhaps
-        processes = int(os.environ["WORLD_SIZE"])
-        if settings.processes not in (None, processes) or settings.shared % processes:
-            raise InputError(
-                f"{processes} processes were started, but finetune.processes is {settings.processes or 'null'}, and "
-                f"they share {settings.shared} clips; start as many, or choose a multiple"
-            )
-    elif gpus and processes > gpus:
-        raise InputError(f"finetune.processes: {processes} processes, but there are {gpus} GPUs; choose at most {gpus}")
-    elif processes < gpus:
-        logger.warning("training on %d of %d GPUs, which share %d clips", processes, gpus, settings.shared)
-    alone = processes == 1  # ZeRO-2 would share nothing, and keep a copy of what is trained
-    if settings.deepspeed == "none" or (settings.deepspeed == "auto" and (alone or not gpus)):
-        return Launch(processes, None)
-    explicit = settings.deepspeed != "auto"
-    if settings.precision == "fp16":
-        obstacle = "it would keep the trained weights in fp16"
-    else:
-        try:
-            importlib.import_module("deepspeed")
-            return Launch(processes, settings.deepspeed if explicit else "zero2")
-        except Exception as error:  # DeepSpeed raises its own kinds where a CUDA toolkit or a compiler is missing
-            obstacle = f"it cannot be imported here ({type(error).__name__}: {error})"
-    if explicit:
-        raise InputError(f"finetune.deepspeed: {settings.deepspeed}, but {obstacle}; set it to auto or none")
-    logger.warning("training without DeepSpeed: %s", obstacle)
-    return Launch(processes, None)
-
-
-def faster_ways(settings: TrainingSettings, launch: Launch, device_type: str) -> tuple[bool, bool]:
-    """Whether `kernels.fuse` and whether `kernels.record_passes` serve such a training.
-
-    ZeRO-3 gathers a weight when its own module is called, and only then. Recorded passes are one process's, without
-    recomputation, and without rounding by autocast, which weights that are trained or of 4 bits need.
-    """
-    fused = device_type == "cuda" and "zero3" not in (launch.deepspeed or "")
-    plain = settings.method == "lora" and settings.quantization == "none" and not settings.gradient_checkpointing
-    return fused, fused and plain and launch.processes == 1
 
 
 def training_arguments(
@@ -107,8 +28,11 @@ def training_arguments(
 ) -> TrainingArguments:
     """Translate the settings for transformers' Trainer.
 
-    Evaluation and checkpoints are triggered by our own callback, so their strategies are off here. bf16 is our own
-    autocast around the model (see `trainer.autocast`); fp16 is the Trainer's, which scales the loss.
+    The strategies of evaluation and saving are off, as `callbacks.FlowCallback` decides both. bf16 is an autocast
+    around the model (see `model_setup.autocast`); fp16 is the Trainer's, which scales the loss.
+
+    Raises:
+        InputError: If the settings need a GPU or a library that is missing.
     """
     import torch
     from transformers import TrainingArguments
@@ -120,19 +44,12 @@ def training_arguments(
         raise InputError(obstacle)
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run_folder / "tensorboard")
     os.environ.setdefault("WANDB_DIR", str(run_folder))
-    config = None
-    if launch.deepspeed:
-        config = json.loads((deepspeed_configs / f"{launch.deepspeed}.json").read_text())
-        if not gpu:  # pinned memory and streams are a GPU's
-            config["zero_optimization"]["overlap_comm"] = False
-            for offload in ("offload_optimizer", "offload_param"):
-                config["zero_optimization"].get(offload, {}).pop("pin_memory", None)
     renamed = any(f.name == "activation_checkpointing" for f in fields(TrainingArguments))  # since transformers 5.2x
     checkpointing = "activation_checkpointing" if renamed else "gradient_checkpointing"
     arguments = TrainingArguments(
         output_dir=str(run_folder),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size // launch.processes,
+        per_device_train_batch_size=settings.micro_batch(launch.processes),
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.lr_scheduler,
@@ -145,12 +62,12 @@ def training_arguments(
         use_cpu=not gpu,
         ddp_backend="gloo" if launch.processes > 1 and not gpu else None,
         ddp_find_unused_parameters=False,
-        deepspeed=config,
+        deepspeed=_deepspeed_config(deepspeed_configs / f"{launch.deepspeed}.json", gpu) if launch.deepspeed else None,
         eval_on_start=evaluate_first,
         eval_strategy="no",
         save_strategy="no",
         logging_steps=1,
-        logging_nan_inf_filter=False,  # a loss that is not a number stops the run instead
+        logging_nan_inf_filter=False,  # a non-finite loss ends the run
         disable_tqdm=True,
         log_level="warning",
         report_to=settings.report_to or "none",
@@ -162,5 +79,14 @@ def training_arguments(
         data_seed=settings.seed,
     )
     if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # one process, one GPU: never torch's DataParallel
+        arguments._n_gpu = 1  # one GPU for each process; never torch's DataParallel
     return arguments
+
+
+def _deepspeed_config(path: Path, gpu: bool) -> dict:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if not gpu:  # only a GPU has pinned memory and streams
+        config["zero_optimization"]["overlap_comm"] = False
+        for offload in ("offload_optimizer", "offload_param"):
+            config["zero_optimization"].get(offload, {}).pop("pin_memory", None)
+    return config

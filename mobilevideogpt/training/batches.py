@@ -1,4 +1,4 @@
-"""Which clips a step sees: the same whatever the number of processes, the same again after a resume."""
+"""The clips of each step: equal for any number of processes, and equal after a resume."""
 
 import math
 import signal
@@ -12,15 +12,17 @@ from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.model.modeling import shifted, supervised_positions
 
 
-def recorded_multiple(text_tokens: int) -> int:
-    """What to fill batches up to a multiple of, where each length is recorded by itself, by the tokens of the longest
-    text: four lengths or five occur.
+def length_multiple(text_tokens: int) -> int:
+    """Return the multiple to which batches are padded for CUDA graphs: four or five lengths then occur.
+
+    Args:
+        text_tokens: Tokens of the longest text.
     """
     return 64 * max(1, math.ceil(text_tokens / 256))
 
 
-class NumberedClips(Dataset):
-    """Add to each item its number; ``-1 - n`` asks for a stand-in of item n without supervised tokens."""
+class NumberedSamples(Dataset):
+    """Adds its number to each sample; number ``-1 - n`` is a padding sample: sample n without supervised tokens."""
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
@@ -33,10 +35,10 @@ class NumberedClips(Dataset):
 
 
 class SharedBatches:
-    """Batch sampler that deals each batch out to the processes.
+    """Batch sampler that shares each batch among the processes.
 
-    Every process takes as many steps as the others. Where a batch does not go round, which happens only to the last of
-    an epoch, a stand-in without supervised tokens fills the place: it adds nothing to the loss.
+    All processes take the same number of steps. If a batch has fewer samples than there are processes, which happens
+    only to the last of an epoch, padding samples fill the gaps. They add nothing to the loss.
     """
 
     def __init__(
@@ -49,12 +51,16 @@ class SharedBatches:
         lengths: Sequence[int] | None = None,
         step_size: int | None = None,
     ):
-        """Deal out ``n`` items, ``batch_size`` to all processes together.
+        """Share ``n`` samples.
 
         Args:
-            seed: Of an epoch's order; None keeps that of the items.
-            lengths: Tokens of each item, if items of similar length are to come together.
-            step_size: How many items, over several batches; default: one batch.
+            n: Number of samples.
+            batch_size: Samples of a batch, over all processes together.
+            process: Number of this process, from 0.
+            processes: Number of processes.
+            seed: Seed of the order in each epoch; None keeps the order of the samples.
+            lengths: Tokens of each sample, to put samples of similar length into one step.
+            step_size: Samples of a step, over several batches; one batch by default.
         """
         self.n, self.batch_size, self.process, self.processes, self.seed = n, batch_size, process, processes, seed
         self.lengths, self.step_size = lengths, step_size or batch_size
@@ -68,7 +74,7 @@ class SharedBatches:
             yield batch[self.process :: self.processes] or [-1 - batch[0]]
 
     def whole(self, epoch: int) -> Iterator[list[int]]:
-        """Yield the batches of an epoch, of all processes together."""
+        """Yield the batches of an epoch, each of all processes together."""
         order = list(range(self.n))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
@@ -81,10 +87,11 @@ class SharedBatches:
 
 
 class Collate:
-    """Pad items behind their text into a batch, to a multiple of ``multiple`` tokens.
+    """Pads samples on the right into a batch, to a multiple of ``multiple`` tokens.
 
-    There is no attention mask, as nothing looks back at what lies behind it. ``numbers`` tell which items are in the
-    batch, ``logits_to_keep`` where an answer is predicted; the model would have to ask the GPU for it.
+    The batch has no attention mask: attention is causal, so no token sees the padding after it. ``numbers`` are those
+    of the samples. ``logits_to_keep`` are the positions that predict an answer; computed here, they spare the model a
+    wait for the GPU.
     """
 
     def __init__(self, processor, multiple: int = 1):
@@ -97,20 +104,22 @@ class Collate:
         return {**batch, "numbers": numbers, "logits_to_keep": supervised_positions(shifted(batch["labels"]))}
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    """Let a reading process live until the trainer has saved, when a signal goes to the whole process group."""
+def _ignore_signals(worker: int) -> None:
+    """Keep a worker alive until the trainer has saved, if a signal reaches the whole process group."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def batches(dataset: Dataset, collate: Collate, sampler: SharedBatches, workers: int, pin_memory: bool) -> DataLoader:
-    """Return a loader that leaves the global random state alone."""
+def data_loader(
+    dataset: Dataset, collate: Collate, sampler: SharedBatches, workers: int, pin_memory: bool
+) -> DataLoader:
+    """Return a loader that does not touch the global random state."""
     return DataLoader(
-        NumberedClips(dataset),
+        NumberedSamples(dataset),
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=_ignore_signals,
         generator=torch.Generator(),
     )

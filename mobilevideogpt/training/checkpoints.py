@@ -1,4 +1,4 @@
-"""The folders of a run: checkpoints, the adapter, their fingerprints, and the lock. Standard library and filelock only."""
+"""A run's checkpoints and adapter, their fingerprints, and its lock. Standard library and filelock only."""
 
 import json
 import logging

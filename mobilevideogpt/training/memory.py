@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from mobilevideogpt.model.configuration import DTYPES, MobileVideoGPTConfig
 from mobilevideogpt.model.kernels.lora import kernels_support
-from mobilevideogpt.training.arguments import Launch, faster_ways
+from mobilevideogpt.training.batches import length_multiple
+from mobilevideogpt.training.plan import Launch, supported_optimisations
 from mobilevideogpt.training.settings import TrainingSettings
-from mobilevideogpt.training.batches import recorded_multiple
 
 # Found on an H100 by `benchmarks/memory.py`: CUDA's context with the libraries' workspaces, as the driver counts them,
 # and what CUDA graphs take beside the memory that they work in.
-FIXED_GPU, RECORDED = 0.8e9, 0.45e9
+FIXED_GPU, CUDA_GRAPHS = 0.8e9, 0.45e9
 NCCL = 0.93e9  # its kernels and buffers, under DeepSpeed in a single process, too
 FIXED_CPU = 0.6e9  # Python with torch and transformers
 ZERO_BUCKETS = 2 * 50_000_000 * 4  # reduce and gather buckets of config/zero*.json, float32
@@ -45,7 +45,7 @@ def predicted_bytes(
 
     - the frozen language model, b each, half a byte in its linear layers under NF4; 16 bytes each for what is trained:
       float32 weight, gradient, two moments;
-    - what a decoder layer keeps for its backward pass with `kernels.fuse`, b T (7 h + 3 i + 2 k + 7 r): what enters and
+    - what a decoder layer keeps for its backward pass with `fused.fuse`, b T (7 h + 3 i + 2 k + 7 r): what enters and
       leaves its two norms, queries, attention and its copy, keys and values, gate, up and their product, and LoRA's
       r-wide middles; without liger-kernel b T (i + h) more; where dropout is not drawn inside of kernels, its masks,
       T (6 h + i) bytes. All layers keep it; with gradient checkpointing one, and
@@ -55,7 +55,7 @@ def predicted_bytes(
     - the projectors' activations, b times 4 h for each of the frames' 196 tokens;
     - logits at the answer's positions (more where prompts are of unequal length), over the vocabulary, 10 bytes each
       (with their float32 copy and gradient);
-    - LoRA's factors again, b each, and for recorded passes the gradients again and `RECORDED`;
+    - LoRA's factors again, b each, and for captured CUDA graphs the gradients again and `CUDA_GRAPHS`;
     - under DeepSpeed another 4 bytes for each trained weight, and its buckets; the processes share all but the weights
       (ZeRO-2) or all but the few that are in use (ZeRO-3), and with offloading these alone are on the GPU;
     - a fixed sum for the libraries, and for NCCL under DeepSpeed or with several processes.
@@ -68,8 +68,8 @@ def predicted_bytes(
     g = _geometry(base)
     b, h, i, r = DTYPES[settings.precision].itemsize, g.hidden_size, g.intermediate_size, settings.lora_r
     full, quantized, again = settings.method == "full", settings.quantization == "nf4", settings.gradient_checkpointing
-    fused, recorded = faster_ways(settings, Launch(processes, deepspeed), "cuda" if on_gpu else "cpu")
-    multiple = recorded_multiple(sum(text)) if recorded else 1
+    fused, captured = supported_optimisations(settings, Launch(processes, deepspeed), "cuda" if on_gpu else "cpu")
+    multiple = length_multiple(sum(text)) if captured else 1
     clips = settings.batch_size // processes
     tokens = clips * multiple * math.ceil((g.visual_tokens + sum(text)) / multiple)
 
@@ -91,7 +91,7 @@ def predicted_bytes(
     else:
         layer = b * tokens * (5 * h + 4 * i + 4 * g.kv + 7 * r) + 8 * tokens * h + 5 * tokens * (6 * h + i)
     frozen -= (b - NF4) * products if quantized else 0
-    frozen += 4 * trained + RECORDED if recorded else 0
+    frozen += 4 * trained + CUDA_GRAPHS if captured else 0
 
     kept = g.layers * ((4 if full else b) * tokens * h if again else layer)
     activations = kept + on_the_way_back + b * clips * 196 * (g.num_frames + g.num_frames // 2) * 4 * h

@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +11,16 @@ import psutil
 import torch
 
 from mobilevideogpt.annotations.samples import prompt_and_response
+from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.data.prompts import IGNORED
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
-from mobilevideogpt.training.arguments import Launch
-from mobilevideogpt.training.settings import TrainingSettings
+from mobilevideogpt.machine import device_name
+from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.training.checkpoints import numbered_checkpoints, read_fingerprint
 from mobilevideogpt.training.memory import TextTokens, predicted_bytes
-from mobilevideogpt.training.trainer import marker_of, numbered_checkpoints
+from mobilevideogpt.training.plan import Launch, plan_launch
+from mobilevideogpt.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +90,45 @@ def fit_batch(
     return settings
 
 
+def resolve_batch_size(
+    settings: TrainingSettings,
+    *,
+    model: ModelPaths,
+    train: list[dict],
+    preflight: Mapping,
+    run_folder: str | Path,
+    digest: str,
+) -> TrainingSettings:
+    """Resolve ``finetune.batch_size: auto`` for a training on this machine.
+
+    Args:
+        settings: With ``auto``.
+        model: Paths of base and encoders.
+        train: Samples to learn from.
+        preflight: Content of preflight.json, or nothing. A rehearsal on this device limits the result.
+        run_folder: Folder of the run; an interrupted one keeps its micro-batch if that fits.
+        digest: Of all that affects the result.
+
+    Raises:
+        InputError: If the processes of the training were started already.
+    """
+    if "RANK" in os.environ:
+        raise InputError("finetune.batch_size: auto, but the processes were started already; set it to a number")
+    rehearsed = preflight.get("batch") if preflight.get("device") == device_name() else None
+    if rehearsed and rehearsed["gradient_checkpointing"]:
+        settings = replace(settings, gradient_checkpointing=True)
+    processor = MobileVideoGPTProcessor.from_pretrained(model.base)
+    _, text = longest_text(train, processor, settings.max_text_tokens)
+    return fit_batch(
+        settings,
+        plan_launch(settings),
+        model.base,
+        text,
+        most=rehearsed["micro"] if rehearsed else None,
+        before=micro_batch_before(run_folder, digest),
+    )
+
+
 def with_less_memory(settings: TrainingSettings, processes: int) -> TrainingSettings | None:
     """Return settings that learn the same in smaller parts, then with recomputed activations; None after that."""
     smaller = [n for n in micro_batches(settings, processes) if n * processes < settings.batch_size]
@@ -95,7 +140,7 @@ def with_less_memory(settings: TrainingSettings, processes: int) -> TrainingSett
 def micro_batch_before(run_folder: str | Path, digest: str) -> int | None:
     """Return the clips at a time of the newest whole checkpoint of ``digest``, or None."""
     for checkpoint in reversed(numbered_checkpoints(Path(run_folder))):
-        if (marker_of(checkpoint) or {}).get("digest") == digest:
+        if (found := read_fingerprint(checkpoint)) and found.digest == digest:
             return read_json(checkpoint / "trainer_state.json")["train_batch_size"]
     return None
 

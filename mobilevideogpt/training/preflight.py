@@ -18,11 +18,12 @@ from mobilevideogpt.data.encoding import DTYPES
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
-from mobilevideogpt.training.arguments import Launch, for_this_gpu, missing_reporter, plan_launch
-from mobilevideogpt.training.settings import TrainingSettings
-from mobilevideogpt.training.launch import STARTED_BY, launcher_command
+from mobilevideogpt.training.arguments import missing_reporter
+from mobilevideogpt.training.launch import LAUNCHED_BY, launcher_command
 from mobilevideogpt.training.memory import predicted_bytes
 from mobilevideogpt.training.micro_batch import fit_batch, free_bytes, longest_text, what_would_fit, with_less_memory
+from mobilevideogpt.training.plan import Launch, plan_launch, resolve_precision
+from mobilevideogpt.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def preflight(
     machine = machine_facts()
     gpu = machine["gpus"][0] if machine["gpus"] else None
     _check_device(check, machine, gpu, allow_cpu)
-    asked, settings = settings, for_this_gpu(settings)
+    asked, settings = settings, resolve_precision(settings)
     instead = f" in place of {asked.precision}" if settings != asked else ""
     check(
         "precision",
@@ -327,7 +328,7 @@ def rehearse(
         }
         module = ["-m", "mobilevideogpt.training.rehearsal", json.dumps(request)]
         command = launcher_command(launch.processes, module) if launch.processes > 1 else [sys.executable, *module]
-        environment = os.environ | {STARTED_BY: str(os.getpid())}
+        environment = os.environ | {LAUNCHED_BY: str(os.getpid())}
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=REHEARSAL_SECONDS, check=False, env=environment

@@ -17,11 +17,12 @@ from torch import Tensor
 from mobilevideogpt.data.encoding import PIXELS
 from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
 from mobilevideogpt.files import write_json
+from mobilevideogpt.machine import peak_memory_bytes
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import read_config
+from mobilevideogpt.training.finetune import finetune
+from mobilevideogpt.training.launch import terminate_with_launcher
 from mobilevideogpt.training.settings import TrainingSettings
-from mobilevideogpt.training.finetune import finetune, peak_memory_bytes
-from mobilevideogpt.training.launch import stop_with_who_waits
 
 STEPS = 2  # Adam's moments exist from the second
 
@@ -49,10 +50,10 @@ class RandomPixels(RandomFeatures, UncachedFeatures):
 def main() -> None:
     """Train, and tell what it took."""
     request = json.loads(sys.argv[1])
-    stop_with_who_waits()
+    terminate_with_launcher()
     others = used_on_gpu()
-    model = {name: request[name] for name in ("base", "video_encoder", "image_encoder")}
-    config = read_config(ModelPaths.from_mapping(model))
+    model = ModelPaths.from_mapping(request)
+    config = read_config(model)
     if request["encode"]:
         frame = (config.num_frames, 3, config.image_size, config.image_size)
         store = RandomPixels(dict.fromkeys(PIXELS, frame))
@@ -66,10 +67,9 @@ def main() -> None:
     folder = Path(request["folder"])
     finetune(
         settings,
-        **model,
-        train=[{**request["longest"], "video": clip} for clip in clips],
+        model=model,
+        train=[{**request["longest"], "video": clip, "features": "random"} for clip in clips],
         val=[],
-        features=dict.fromkeys(clips, "random"),
         store=store,
         run_folder=folder / "run",
         digest="rehearsal",

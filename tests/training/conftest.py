@@ -1,4 +1,4 @@
-"""A tiny random checkpoint, random features and a handful of annotated clips to train on."""
+"""A tiny random checkpoint, random features and seven samples to train on."""
 
 import json
 import os
@@ -16,9 +16,10 @@ from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.data.prompts import SUPERVISED
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.finetune import finetune
+from mobilevideogpt.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 16
@@ -42,12 +43,11 @@ SETTINGS = {
 
 @dataclass
 class Project:
-    """Files as the rule before hands them over."""
+    """The files that the training reads."""
 
     folder: Path
     train: list[dict]
     val: list[dict]
-    features: dict[str, str]
 
     @property
     def base(self) -> Path:
@@ -60,14 +60,17 @@ class Project:
     def settings(self, **changes) -> TrainingSettings:
         return TrainingSettings.from_dict(SETTINGS | changes)
 
-    def finetune(self, run_folder, digest="one", features=None, val=None, **changes) -> dict:
+    @property
+    def paths(self) -> ModelPaths:
+        return ModelPaths(str(self.base))
+
+    def finetune(self, run_folder, digest="one", train=None, val=None, **changes) -> dict:
         """Train in this process."""
         return finetune(
             self.settings(**changes),
-            base=self.base,
-            train=self.train,
+            model=self.paths,
+            train=self.train if train is None else train,
             val=self.val if val is None else val,
-            features=features or self.features,
             store=self.store,
             run_folder=run_folder,
             digest=digest,
@@ -75,12 +78,11 @@ class Project:
         )
 
     def start(self, run_folder: Path, digest="one", before: Path | None = None, **changes) -> subprocess.Popen:
-        """Start the script, as the rule does; ``before`` goes in front of the import path."""
+        """Start the script, as the rule does; ``before`` is put first on the import path."""
         command = {
             "--settings": json.dumps(SETTINGS | changes),
             "--train": self.folder / "train.json",
             "--val": self.folder / "val.json",
-            "--features-index": self.folder / "index.json",
             "--features": self.folder / "features",
             "--base": self.folder / "base.json",
             "--run-folder": run_folder,
@@ -137,7 +139,7 @@ def project(tmp_path_factory) -> Project:
         video_token_id=MobileVideoGPTProcessor.from_pretrained(folder / "base").video_token_id,
     )
     MobileVideoGPTForConditionalGeneration(config).save_pretrained(folder / "base")
-    features, records = {}, []
+    samples = []
     for n in range(7):
         clip, key = f"dataset/squats/{n:04}.mp4", f"{n:064}"
         FeatureStore(folder / "features").write(
@@ -147,19 +149,18 @@ def project(tmp_path_factory) -> Project:
                 "context_features": torch.randn(FRAMES, 196, WIDTH),
             },
         )
-        features[clip] = key
         answer = f"squats - {'not ' * n}deep enough"
         turns = [{"from": "human", "value": "<video>\nWhat is wrong?"}, {"from": "gpt", "value": answer}]
-        records.append({"video": clip, "conversations": turns})
-    project = Project(folder, records[:5], records[5:], features)
+        samples.append({"video": clip, "exercise": "squats", "conversations": turns, "features": key})
+    project = Project(folder, samples[:5], samples[5:])
     base = {"base": str(project.base), "video_encoder": None, "image_encoder": None, "files": {}}
-    for name, value in (("train", project.train), ("val", project.val), ("index", features), ("base", base)):
+    for name, value in (("train", project.train), ("val", project.val), ("base", base)):
         (folder / f"{name}.json").write_text(json.dumps(value))
     return project
 
 
 @pytest.fixture(scope="session")
 def finished(project, tmp_path_factory) -> tuple[dict, Path]:
-    """An uninterrupted run: its record and its folder."""
+    """An uninterrupted run: its run record and its folder."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     return project.finetune(folder), folder

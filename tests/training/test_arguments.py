@@ -3,10 +3,11 @@ import torch
 from torch import nn
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.training.arguments import plan_launch
-from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.batches import SharedBatches
-from mobilevideogpt.training.trainer import exploding_since, overflowing, parameter_groups
+from mobilevideogpt.training.guards import exploding_since, overflowing
+from mobilevideogpt.training.optimizer import parameter_groups
+from mobilevideogpt.training.plan import plan_launch
+from mobilevideogpt.training.settings import TrainingSettings
 
 
 def test_an_unknown_setting_is_named():

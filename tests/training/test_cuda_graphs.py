@@ -1,13 +1,14 @@
-"""Recorded passes on a GPU: the same losses and gradients as without, over several shapes and steps."""
+"""Captured CUDA graphs: the same losses and gradients as without, over several shapes and steps."""
 
 import pytest
 import torch
 
 from mobilevideogpt.model.adapter import add_lora
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.kernels.fused import fuse
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training.cuda_graphs import SHAPES, fuse, record_passes
-from mobilevideogpt.training.trainer import autocast
+from mobilevideogpt.training.cuda_graphs import MAX_SHAPES, capture_passes
+from mobilevideogpt.training.model_setup import autocast
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -56,18 +57,18 @@ def losses_and_gradients(model, batches):
 
 
 def test_replayed_passes_give_the_losses_and_summed_gradients_of_eager_ones(model):
-    shapes = [(1, 30), (2, 30), (1, 30), (1, 41)] + [(1, 50 + n) for n in range(SHAPES)]  # more than are recorded
+    shapes = [(1, 30), (2, 30), (1, 30), (1, 41)] + [(1, 50 + n) for n in range(MAX_SHAPES)]  # more than are captured
     batches = [batch(model.config, *shape) for shape in shapes]
     eager = losses_and_gradients(model, batches)
-    record_passes(model, largest=(2, model.config.num_visual_tokens + 64))
-    for _ in range(2):  # recorded, replayed
+    capture_passes(model, largest=(2, model.config.num_visual_tokens + 64))
+    for _ in range(2):  # captured, replayed
         losses, gradients = losses_and_gradients(model, batches)
         assert losses == pytest.approx(eager[0], rel=1e-3)
         for name, gradient in gradients.items():
             assert (gradient - eager[1][name]).norm() <= 2e-2 * eager[1][name].norm(), name
 
 
-def test_replayed_passes_see_what_an_optimiser_changed(model):
+def test_replayed_passes_see_what_an_optimizer_changed(model):
     one = batch(model.config, 2, 30)
     start = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
@@ -87,7 +88,7 @@ def test_replayed_passes_see_what_an_optimiser_changed(model):
         return seen
 
     eager = losses()
-    record_passes(model)
+    capture_passes(model)
     assert losses() == pytest.approx(eager, rel=1e-2)
     assert eager[-1] < eager[0] - 0.1
 
@@ -99,7 +100,7 @@ def test_dropout_draws_anew_in_each_replay_and_again_from_a_state(model):
         if isinstance(getattr(module, "forward", None), _Layer):
             module.forward.p = 0.5
     one = batch(model.config, 1, 30)
-    record_passes(model)
+    capture_passes(model)
     state = torch.cuda.get_rng_state()
     first, second = (losses_and_gradients(model, [one])[0] for _ in range(2))
     torch.cuda.set_rng_state(state)

@@ -15,8 +15,8 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.adapter import load_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training.finetune import locked, unmoved
-from mobilevideogpt.training.trainer import MARKER, mark, marker_of
+from mobilevideogpt.training.checkpoints import FINGERPRINT, locked, read_fingerprint, write_fingerprint
+from mobilevideogpt.training.guards import unmoved
 
 STEPS = 6  # 5 clips by 2 in 2 epochs
 
@@ -38,9 +38,9 @@ def wait_for(path, process):
 
 
 def write_state(checkpoint, state):
-    marker = marker_of(checkpoint)
+    fingerprint = read_fingerprint(checkpoint)
     (checkpoint / "trainer_state.json").write_text(json.dumps(state))
-    mark(checkpoint, marker)
+    write_fingerprint(checkpoint, fingerprint)
 
 
 def test_lora_and_both_projectors_are_trained_and_saved_in_float32(finished, project):
@@ -62,7 +62,7 @@ def test_the_adapter_on_disk_has_the_validation_loss_that_training_saw(finished,
     model = MobileVideoGPTForConditionalGeneration.from_pretrained(project.base, dtype=torch.float32)
     model = load_adapter(model, folder / "adapter").eval()
     processor = MobileVideoGPTProcessor.from_pretrained(folder / "adapter")
-    dataset = AnnotatedVideos(project.val, project.features, project.store, processor, 2048)
+    dataset = AnnotatedVideos(project.val, project.store, processor, 2048)
     with torch.no_grad():
         loss = model(**processor.pad([dataset[n] for n in range(len(dataset))])).loss
     assert loss.item() == pytest.approx(record["adapters"]["best"]["val_loss"], rel=1e-5)
@@ -83,14 +83,14 @@ def test_validation_is_logged_before_training_and_after_each_epoch(finished):
 def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does(number, project, finished, tmp_path):
     run = tmp_path / "run"
     process = project.start(run, batch_size="auto", effective_batch_size=2)  # fits at once
-    wait_for(run / "checkpoint-2" / MARKER, process)
+    wait_for(run / "checkpoint-2" / FINGERPRINT, process)
     process.send_signal(number)
     status = process.wait(timeout=60)
     assert not (run / "adapter").exists() and not (run / "train.json").exists()
     if number != signal.SIGKILL:
         assert status == 128 + number
         last = max(e["step"] for e in log(run))
-        assert (run / f"checkpoint-{last}" / MARKER).exists()
+        assert (run / f"checkpoint-{last}" / FINGERPRINT).exists()
     record = project.finetune(run)
     assert record["resumed_from"] >= 2
     assert all(torch.equal(tensor, adapter(run)[name]) for name, tensor in adapter(finished[1]).items())
@@ -104,9 +104,9 @@ def test_a_checkpoint_that_lacks_a_file_or_part_of_one_is_passed_over(damage, pr
     checkpoint, adapter_folder = run / f"checkpoint-{STEPS}", run / "adapter"
     for path in [*checkpoint.iterdir(), *adapter_folder.iterdir()]:
         shutil.copyfile(path, tmp_path / "whole")
-        assert marker_of(path.parent) is not None
+        assert read_fingerprint(path.parent) is not None
         damage(path)
-        assert marker_of(path.parent) is None, path.name
+        assert read_fingerprint(path.parent) is None, path.name
         shutil.copyfile(tmp_path / "whole", path)
     damage(checkpoint / "optimizer.pt")
     damage(adapter_folder / "adapter_model.safetensors")
@@ -117,9 +117,9 @@ def test_a_checkpoint_that_lacks_a_file_or_part_of_one_is_passed_over(damage, pr
 
 def test_a_finished_run_is_not_trained_again(project, finished, tmp_path):
     record, folder = finished
-    before = (folder / "adapter" / MARKER).stat().st_mtime_ns
+    before = (folder / "adapter" / FINGERPRINT).stat().st_mtime_ns
     assert project.finetune(folder) == json.loads(json.dumps(record))
-    assert (folder / "adapter" / MARKER).stat().st_mtime_ns == before
+    assert (folder / "adapter" / FINGERPRINT).stat().st_mtime_ns == before
 
 
 def test_another_digest_is_trained_afresh_and_the_adapter_before_is_kept(project, tmp_path, caplog):
@@ -128,15 +128,15 @@ def test_another_digest_is_trained_afresh_and_the_adapter_before_is_kept(project
     before = adapter(run)
     (run / "checkpoint-99").mkdir()  # half a checkpoint
     (run / ".checkpoint-5-abc").mkdir()  # and one that was killed while it was written
-    poisoned = {**project.features, project.train[0]["video"]: "f" * 64}
+    poisoned = [project.train[0] | {"features": "f" * 64}, *project.train[1:]]
     nan = {name: tensor * float("nan") for name, tensor in project.store.read(f"{0:064}").items()}
     project.store.write("f" * 64, nan)
     parts = {"batch_size": 1, "gradient_accumulation_steps": 2}  # of which one is named
     with pytest.raises(InputError, match=r"loss is nan in step \d, on [^,]*0000.mp4; last good checkpoint: none"):
-        project.finetune(run, "two", features=poisoned, epochs=1, save_steps=50, **parts)
+        project.finetune(run, "two", train=poisoned, epochs=1, save_steps=50, **parts)
     assert all(torch.equal(before[name], tensor) for name, tensor in adapter(run).items())
-    assert (run / "superseded" / "one" / "checkpoint-3" / MARKER).exists()
-    assert (run / "superseded" / "incomplete" / "checkpoint-99").exists()
+    assert (run / "stale" / "one" / "checkpoint-3" / FINGERPRINT).exists()
+    assert (run / "stale" / "incomplete" / "checkpoint-99").exists()
     assert not (run / ".checkpoint-5-abc").exists()
     assert "was made from other data, settings or code" in caplog.text
 
@@ -147,12 +147,12 @@ def test_another_digest_is_trained_afresh_and_the_adapter_before_is_kept(project
     assert not all(torch.equal(before[name], tensor) for name, tensor in adapter(run).items())
 
 
-def test_a_validation_loss_that_is_no_number_stops_the_run_with_the_clip(project, tmp_path):
-    clip = project.val[1]["video"]
-    nan = {name: tensor * float("nan") for name, tensor in project.store.read(project.features[clip]).items()}
+def test_a_non_finite_validation_loss_stops_the_run_with_the_clip(project, tmp_path):
+    good, bad = project.val
+    nan = {name: tensor * float("nan") for name, tensor in project.store.read(bad["features"]).items()}
     project.store.write("e" * 64, nan)
     with pytest.raises(InputError, match=r"validation loss is nan in step 0, on [^;]*0006\.mp4; last good"):
-        project.finetune(tmp_path, features={**project.features, clip: "e" * 64})
+        project.finetune(tmp_path, val=[good, bad | {"features": "e" * 64}])
 
 
 def test_where_deepspeed_is_installed_but_broken_one_process_trains_without_it_and_says_so(project, tmp_path):
@@ -175,7 +175,7 @@ def test_a_loss_that_explodes_stops_the_run_with_the_clips_and_the_last_good_che
     where = f"{tmp_path}/checkpoint-5"
     with pytest.raises(InputError, match=rf"in step 6, on dataset/squats/\d+.mp4; last good checkpoint: {where}\."):
         project.finetune(tmp_path, epochs=2, **changes)
-    assert (tmp_path / "checkpoint-6" / MARKER).exists() and not (tmp_path / "adapter").exists()
+    assert (tmp_path / "checkpoint-6" / FINGERPRINT).exists() and not (tmp_path / "adapter").exists()
 
 
 def test_a_second_run_is_refused_and_told_who_holds_the_folder(project, tmp_path):
@@ -244,7 +244,7 @@ def test_a_batch_taken_in_parts_teaches_the_same(project, tmp_path):
 def test_two_processes_under_deepspeed_stop_go_on_and_learn_what_one_does(deepspeed, project, tmp_path):
     alone = project.finetune(tmp_path / "alone", lora_dropout=0.0)
     process = project.start(tmp_path / "two", lora_dropout=0.0, deepspeed=deepspeed, processes=2)
-    wait_for(tmp_path / "two" / "checkpoint-2" / MARKER, process)
+    wait_for(tmp_path / "two" / "checkpoint-2" / FINGERPRINT, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 128 + signal.SIGTERM
     process = project.start(tmp_path / "two", lora_dropout=0.0, deepspeed=deepspeed, processes=2)

@@ -15,8 +15,10 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.adapter import load_finetuned, merge_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.training import finetune as finetune_module
+from mobilevideogpt.training.checkpoints import FINGERPRINT
+from mobilevideogpt.training.model_setup import load_for_training
+from mobilevideogpt.training.optimizer import parameter_groups
 from mobilevideogpt.training.settings import TrainingSettings
-from mobilevideogpt.training.trainer import MARKER, parameter_groups
 
 FULL = {"method": "full", "deepspeed": "none", "save_total_limit": 2}
 
@@ -62,7 +64,7 @@ def test_a_fully_fine_tuned_model_loaded_from_disk_gives_the_logits_it_had_in_me
     _, folder, in_memory = full
     loaded = load_finetuned(from_base(project), folder / "adapter")
     processor = MobileVideoGPTProcessor.from_pretrained(folder / "adapter")
-    dataset = AnnotatedVideos(project.val, project.features, project.store, processor, 2048)
+    dataset = AnnotatedVideos(project.val, project.store, processor, 2048)
     batch = processor.pad([dataset[n] for n in range(len(dataset))])
     expected = in_memory.eval()(**batch).logits
     assert torch.equal(loaded(**batch).logits, expected)
@@ -77,7 +79,7 @@ def test_a_killed_full_training_ends_bit_for_bit_where_an_uninterrupted_one_does
     copytree(folder, tmp_path / "run")
     (tmp_path / "run" / "adapter").rename(tmp_path / "lost")
     assert {path.name for path in (tmp_path / "run").glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-6"}
-    (tmp_path / "run" / "checkpoint-6" / MARKER).unlink()  # as if killed while this was written
+    (tmp_path / "run" / "checkpoint-6" / FINGERPRINT).unlink()  # as if killed while this was written
     record = project.finetune(tmp_path / "run", **FULL)
     assert record["resumed_from"] == 4
     assert all(torch.equal(tensor, weights(tmp_path / "run")[name]) for name, tensor in weights(folder).items())
@@ -102,7 +104,7 @@ def test_whole_weights_of_another_shape_are_refused(full, project, tmp_path):
 
 
 def test_norms_and_biases_of_the_language_model_do_not_decay(project):
-    model = finetune_module.load_for_training(project.settings(**FULL), project.base)
+    model = load_for_training(project.settings(**FULL), project.paths)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, {"language_model": 1e-3, "projectors": 1e-4}, weight_decay=0.1)
     assert {(group["kind"], group["weight_decay"]) for group in groups} == {
@@ -131,7 +133,7 @@ def test_two_processes_with_zero_offload_train_all_weights_stop_go_on_and_learn_
     record, folder, _ = full
     changes = FULL | {"deepspeed": "zero3_offload", "processes": 2}  # ZeRO-2 and ZeRO-3: see test_finetune.py
     process = project.start(tmp_path / "two", **changes)
-    while not (tmp_path / "two" / "checkpoint-2" / MARKER).exists() and process.poll() is None:
+    while not (tmp_path / "two" / "checkpoint-2" / FINGERPRINT).exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 128 + signal.SIGTERM

@@ -7,9 +7,12 @@ import time
 import psutil
 import pytest
 
-RANK = (
-    "import time; from mobilevideogpt.training.launch import stop_with_who_waits; stop_with_who_waits(); time.sleep(60)"
-)
+RANK = """
+import time
+from mobilevideogpt.training.launch import terminate_with_launcher
+terminate_with_launcher()
+time.sleep(60)
+"""
 PARENT = """
 import sys
 from mobilevideogpt.training.launch import run_processes
@@ -18,7 +21,7 @@ sys.exit(run_processes(2, ['{script}']))
 
 
 @pytest.mark.parametrize("killed", ["parent", "launcher"])
-def test_no_process_trains_on_when_who_waits_for_it_is_killed(killed, tmp_path):
+def test_no_training_process_outlives_a_killed_launcher_or_its_parent(killed, tmp_path):
     script = tmp_path / "rank.py"
     script.write_text(RANK)
     parent = subprocess.Popen([sys.executable, "-c", PARENT.format(script=script)])
@@ -42,7 +45,7 @@ def test_a_process_that_is_killed_ends_the_others_and_is_named(tmp_path):
 
 
 def wait_for_family(pid: int) -> list[psutil.Process]:
-    """The launcher and its two processes, once these are there."""
+    """The launcher and its two processes, once they have started."""
     deadline = time.monotonic() + 60
     while len(family := psutil.Process(pid).children(recursive=True)) < 3:
         assert time.monotonic() < deadline

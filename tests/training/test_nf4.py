@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.adapter import load_finetuned
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+from mobilevideogpt.training.model_setup import load_for_training, parameter_counts
 from mobilevideogpt.training.settings import TrainingSettings
-from mobilevideogpt.training.finetune import load_for_training, parameter_counts
 
 NF4 = {"quantization": "nf4", "precision": "bf16"}
 
@@ -26,17 +26,17 @@ def test_what_does_not_go_with_nf4_is_named(other):
 
 def test_without_bitsandbytes_nf4_is_refused_with_the_remedy(project, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
-    with pytest.raises(InputError, match=r"finetune\.quantization: nf4 takes bitsandbytes.*pip install '\.\[nf4\]'"):
-        load_for_training(project.settings(**NF4), project.base)
+    with pytest.raises(InputError, match=r"finetune\.quantization: nf4 needs bitsandbytes.*pip install '\.\[nf4\]'"):
+        load_for_training(project.settings(**NF4), project.paths)
 
 
 def test_the_decoders_linear_layers_alone_are_quantized(project):
     bitsandbytes = pytest.importorskip("bitsandbytes")
-    model = load_for_training(project.settings(**NF4), project.base)
+    model = load_for_training(project.settings(**NF4), project.paths)
     quantized = {name for name, module in model.named_modules() if isinstance(module, bitsandbytes.nn.Linear4bit)}
     adapted = {name.removesuffix(".base_layer") for name in quantized}
     assert len(quantized) == 2 * 7 and all(".model.layers." in name for name in adapted)
-    plain = parameter_counts(load_for_training(project.settings(precision="bf16"), project.base))
+    plain = parameter_counts(load_for_training(project.settings(precision="bf16"), project.paths))
     assert parameter_counts(model) == plain
 
 

@@ -10,12 +10,12 @@ import torch
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.training import micro_batch
-from mobilevideogpt.training.arguments import Launch
-from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.curves import plot_training
 from mobilevideogpt.training.memory import NCCL, TextTokens, predicted_bytes
 from mobilevideogpt.training.micro_batch import fit_batch, what_would_fit, with_less_memory
+from mobilevideogpt.training.plan import Launch
 from mobilevideogpt.training.preflight import preflight
+from mobilevideogpt.training.settings import TrainingSettings
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 

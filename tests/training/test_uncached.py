@@ -1,75 +1,75 @@
 import json
+from functools import partial
 
 import pytest
 import torch
 
-from mobilevideogpt.data.features import FeatureStore, UncachedFeatures, extract_features
+from mobilevideogpt.data.extraction import extract_features
+from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.files import file_digest, write_json
-from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import load_encoders
 from mobilevideogpt.sample.render import ClipSpec, write_clip
 from mobilevideogpt.training.finetune import finetune
 from mobilevideogpt.training.preflight import preflight
+from mobilevideogpt.video.frames import clip_frames
 
 
 @pytest.fixture(scope="module")
 def clips(project, tmp_path_factory):
-    """Records, keys and store of clips that are there, with features kept in float16."""
+    """Samples of rendered clips, and the store of their features, cached in float16."""
     folder = tmp_path_factory.mktemp("clips")
-    records = []
-    for n, record in enumerate(project.train[:4]):
+    samples = []
+    for n, sample in enumerate(project.train[:4]):
         write_clip(ClipSpec("squats", seed=(n,)), folder / f"{n}.mp4")
-        records.append(record | {"video": str(folder / f"{n}.mp4")})
-    encoders = load_encoders(ModelPaths(project.base))
+        samples.append(sample | {"video": str(folder / f"{n}.mp4"), "features": f"{n:064}"})
     processor = MobileVideoGPTProcessor.from_pretrained(project.base)
-    digests = {record["video"]: file_digest(record["video"]) for record in records}
+    reader = partial(clip_frames, min_frames=processor.min_frames, max_frames=processor.max_frames)
+    digests = {sample["video"]: file_digest(sample["video"]) for sample in samples}
+    files = {sample["features"]: sample["video"] for sample in samples}
     store = FeatureStore(folder / "features")
-    settings = {"dtype": "float16"}
-    reader = processor.frame_reader
-    keys = extract_features(encoders, reader, digests, store, "encoders", settings, 4)
-    write_json({key: video for video, key in keys.items()}, store.folder / "clips.json")
-    return records, keys, store
+    extract_features(load_encoders(project.paths), reader, digests, files, store, dtype="float16", batch_size=4)
+    write_json(files, store.folder / "clips.json")
+    return samples, store
 
 
-def test_without_kept_features_training_sees_the_same_losses(clips, project, tmp_path):
-    records, keys, store = clips
+def test_without_cached_features_training_sees_the_same_losses(clips, project, tmp_path):
+    samples, store = clips
     processor = MobileVideoGPTProcessor.from_pretrained(project.base)
     losses = {}
     for kind, its_store in (
-        ("kept", store),
+        ("cached", store),
         ("computed", UncachedFeatures(store.folder, processor, dtype="float16")),
     ):
         finetune(
             project.settings(num_workers=1 if kind == "computed" else 0),
-            base=project.base,
-            train=records[:3],
-            val=records[3:],
-            features=keys,
+            model=project.paths,
+            train=samples[:3],
+            val=samples[3:],
             store=its_store,
             run_folder=tmp_path / kind,
             digest="one",
         )
         log = [json.loads(line) for line in (tmp_path / kind / "log.jsonl").read_text().splitlines()]
         losses[kind] = [entry.get("loss", entry.get("eval_loss")) for entry in log[:-1]]
-    assert len(losses["kept"]) == 4 + 3  # steps, and validation before them and after each epoch
-    assert losses["computed"] == pytest.approx(losses["kept"], rel=1e-5)
+    assert len(losses["cached"]) == 4 + 3  # steps, and validation before them and after each epoch
+    assert losses["computed"] == pytest.approx(losses["cached"], rel=1e-5)
 
 
-def test_without_kept_features_the_evaluation_reads_the_same(clips, project):
-    _, keys, store = clips
-    encoders, processor = load_encoders(ModelPaths(project.base)), MobileVideoGPTProcessor.from_pretrained(project.base)
+def test_without_cached_features_the_evaluation_reads_the_same(clips, project):
+    samples, store = clips
+    encoders, processor = load_encoders(project.paths), MobileVideoGPTProcessor.from_pretrained(project.base)
     computed = UncachedFeatures(store.folder, processor, encoders, "float16")
-    for key in keys.values():
+    for key in (sample["features"] for sample in samples):
         assert key in computed and "another" not in computed
         for name, tensor in computed.read(key).items():
-            kept = store.read(key)[name]
-            assert tensor.dtype == kept.dtype == torch.float16
-            torch.testing.assert_close(tensor, kept, rtol=1e-3, atol=1e-3)
+            cached = store.read(key)[name]
+            assert tensor.dtype == cached.dtype == torch.float16
+            torch.testing.assert_close(tensor, cached, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
-def test_without_kept_features_the_rehearsal_encodes(project, tmp_path):
-    options = {"base": project.base, "run_folder": tmp_path, "allow_cpu": True, "min_free_disk_gb": 0}
+def test_without_cached_features_the_rehearsal_encodes(project, tmp_path):
+    options = {"model": project.paths, "run_folder": tmp_path, "allow_cpu": True, "min_free_disk_gb": 0}
     report = preflight(project.settings(), **options, encode=True)
     assert report["ok"] and report["rehearsed_bytes"], report["checks"]

@@ -1,0 +1,53 @@
+"""Set-up of the process for DeepSpeed, or for doing without a broken one."""
+
+import importlib.util
+import logging
+import os
+import socket
+import sys
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_deepspeed() -> None:
+    """Let DeepSpeed start in a single process, without compiling anything on the CPU."""
+    import deepspeed.ops
+    import torch
+
+    if not torch.cuda.is_available():  # gloo suffices; this extension needs a compiler and half a minute
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if "RANK" in os.environ:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ |= {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def use_expandable_segments() -> None:
+    """Let PyTorch's CUDA allocator use expandable segments, unless the environment configures the allocator.
+
+    ZeRO-3 gathers and frees tensors of many sizes. Segments of fixed size would leave a third of the memory in gaps.
+    """
+    import torch
+
+    configured = os.environ.keys() & {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"}
+    if torch.cuda.is_available() and not configured:
+        torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+
+
+def hide_broken_deepspeed() -> None:
+    """Hide a DeepSpeed that cannot be imported from accelerate, which imports it wherever it is installed."""
+    if importlib.util.find_spec("deepspeed") is None:
+        return
+    try:
+        importlib.import_module("deepspeed")
+    except Exception as error:  # DeepSpeed raises exceptions of its own without a CUDA toolkit or a compiler
+        logger.warning("training without DeepSpeed, which cannot be imported (%s: %s)", type(error).__name__, error)
+        sys.modules["deepspeed"] = None  # type: ignore[assignment]  # as if it were not installed
