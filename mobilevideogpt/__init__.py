@@ -1,7 +1,7 @@
 """Fine-tuning and inference for Mobile-VideoGPT-0.5B.
 
-The three public classes load when the first of them is used, so that importing a light part of the package (the
-manifest parser, say) does not wait for torch; from then on transformers' Auto classes know them.
+The three public classes load on first use, so that importing a light part of the package, for example the manifest
+parser, does not wait for torch. The first use also registers them with the Auto classes of transformers.
 """
 
 from importlib import import_module
@@ -22,7 +22,7 @@ def __getattr__(name: str):
     from transformers import AutoProcessor
 
     classes = {public: getattr(import_module(module), public) for public, module in _PUBLIC.items()}
-    # Released folders name no processor, so it goes by the configuration, which the processor's module must not import.
+    # Released folders name no processor, so AutoProcessor finds the class by the configuration.
     AutoProcessor.register(classes["MobileVideoGPTConfig"], classes["MobileVideoGPTProcessor"], exist_ok=True)
     globals().update(classes)
     return classes[name]

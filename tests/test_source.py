@@ -57,7 +57,7 @@ def test_a_data_file_counts_by_its_bytes(project):
     assert source_digest("script.py", "page.html", root=project) != first
 
 
-def test_what_is_remembered_between_runs_changes_no_digest(project):
+def test_the_cache_between_runs_changes_no_digest(project):
     first = digest(project)
     (project / ".snakemake").mkdir()
     assert digest(project) == digest(project) == first
