@@ -1,1 +1,1 @@
-"""The pre-flight checklist, the summary of the clip check, and the search for near-duplicates."""
+"""The pre-flight checklist, the report of the clip check, and near-duplicates across splits."""

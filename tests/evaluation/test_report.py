@@ -107,7 +107,7 @@ def results(tmp_path, draw_clip):
             "split": {"notices": ["the split is the label file's <own>"], "leaks": ["a is train and b is test"]},
             "findings": [],
         },
-        "notes": ["no take is in two splits"],
+        "notes": ["no near-duplicates across splits"],
         "project": tmp_path,
     }
 

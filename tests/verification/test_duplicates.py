@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from fractions import Fraction
 
 import av
@@ -7,7 +8,7 @@ import pytest
 from mobilevideogpt.sample.render import sample_specs, write_clip
 from mobilevideogpt.verification import duplicates
 from mobilevideogpt.verification.duplicates import describe, hashes_of, near_duplicates
-from mobilevideogpt.video.clip_check_worker import look
+from mobilevideogpt.video.clip_check_worker import decode_clip
 
 COPIES = {
     # name: (frames, what is done to a frame (H, W, 3), width and height, quality of H.264, frames a second)
@@ -34,22 +35,22 @@ def write_copy(source, target, frames, change, size, quality, rate):
         container.mux(stream.encode())
 
 
-def record(path):
-    return {"video": str(path), **look(str(path))}
+def clip_check(path):
+    return {"video": str(path), **asdict(decode_clip(str(path)))}
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    """Twelve clips in one style, of six exercises, and what the integrity check says of them."""
+    """The clip checks of twelve clips in one style, of six exercises."""
     folder = tmp_path_factory.mktemp("sample")
     paths = []
     for number, spec in enumerate(sample_specs(clips_per_exercise=2).values()):
         paths.append(folder / f"{number}.mp4")
         write_clip(spec, paths[-1])
-    return [record(path) for path in paths]
+    return [clip_check(path) for path in paths]
 
 
-def test_different_clips_of_one_style_are_no_duplicates(sample):
+def test_different_clips_of_one_style_are_no_near_duplicates(sample):
     hashes = hashes_of(sample)
     assert len(hashes) == 12
     for kept in range(12):
@@ -61,7 +62,7 @@ def test_different_clips_of_one_style_are_no_duplicates(sample):
 def test_a_copy_is_found_however_it_was_made(name, sample, tmp_path):
     original = sample[3]["video"]
     write_copy(original, tmp_path / "copy.mp4", *COPIES[name])
-    hashes = hashes_of([*sample, record(tmp_path / "copy.mp4")])
+    hashes = hashes_of([*sample, clip_check(tmp_path / "copy.mp4")])
     splits = {clip: "train" for clip in hashes} | {str(tmp_path / "copy.mp4"): "test"}
     [pair] = near_duplicates(hashes, splits)
     assert set(pair["clips"]) == {original, str(tmp_path / "copy.mp4")}
@@ -70,7 +71,7 @@ def test_a_copy_is_found_however_it_was_made(name, sample, tmp_path):
     assert near_duplicates(hashes, dict.fromkeys(hashes, "train")) == []
 
 
-def test_takes_of_one_room_that_differ_in_the_person_alone_are_not_compared_as_copies():
+def test_clips_of_one_room_that_differ_only_in_the_person_are_no_near_duplicates():
     rng = np.random.default_rng(0)
     room = rng.integers(0, 1 << 63)
     hashes = {}
@@ -90,18 +91,18 @@ def test_many_copies_of_one_clip_are_all_named_in_some_pair():
 
 
 def test_of_too_many_pairs_those_with_most_in_common_are_compared(monkeypatch):
-    monkeypatch.setattr(duplicates, "MOST_PAIRS", 2)
+    monkeypatch.setattr(duplicates, "MAX_PAIRS", 2)
     rng = np.random.default_rng(0)
-    hashes, takes = {}, ("best", "first", "second", "third")
-    for take in takes:  # of the best one, all frames are copied; of the others some
+    hashes, names = {}, ("best", "first", "second", "third")
+    for name in names:  # of the best one, all frames are copied; of the others some
         frames = [f"{value:016x}" for value in rng.integers(0, 1 << 63, 24)]
-        copied = frames if take == "best" else frames[: 18 - takes.index(take)]
-        hashes |= {f"{take} a": {"seconds": 0.25, "hashes": frames}, f"{take} b": {"seconds": 0.25, "hashes": copied}}
+        copied = frames if name == "best" else frames[: 18 - names.index(name)]
+        hashes |= {f"{name} a": {"seconds": 0.25, "hashes": frames}, f"{name} b": {"seconds": 0.25, "hashes": copied}}
     pairs = near_duplicates(hashes, {clip: {"a": "train", "b": "test"}[clip[-1]] for clip in hashes})
     assert [pair["clips"] for pair in pairs] == [["best a", "best b"], ["first a", "first b"]]
 
 
-def test_what_has_no_hashes_or_too_few_is_passed_over():
+def test_clips_without_hashes_or_with_too_few_are_skipped():
     records = [
         {"video": "a", "hashes": None, "hash_seconds": None},
         {"video": "b", "hashes": ["00ff00ff00ff00ff"] * 3, "hash_seconds": 0.1},
@@ -126,4 +127,4 @@ def test_the_warning_names_clips_splits_and_remedy():
     ):
         assert part in text
     assert describe([pair]).startswith("1 pair of clips")
-    assert describe([]) == "no take is in two splits"
+    assert describe([]) == "no near-duplicates across splits"

@@ -1,0 +1,88 @@
+"""The report of the clip check: the status of each clip, and the file that is decoded for it."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mobilevideogpt.checks import Check, listing, markdown_cell
+from mobilevideogpt.files import read_json
+from mobilevideogpt.video.clip_status import Status, out_of_bounds
+from mobilevideogpt.video.reencode_reasons import REENCODINGS, Reason
+
+
+def read_clip_checks(files: Iterable[str | Path]) -> Iterator[dict]:
+    """Read clip checks from files that contain one, or a list of them."""
+    for file in files:
+        found = read_json(file, remedy="delete it, and run `snakemake verify` again")
+        yield from found if isinstance(found, list) else [found]
+
+
+def clip_report(
+    clip_checks: Iterable[Mapping],
+    *,
+    bounds: Mapping[str, Sequence[float | None]] | None = None,
+    reencoded: Mapping[str, Mapping] | None = None,
+    on_error: str = "stop",
+) -> dict:
+    """Gather clip checks, and decide which file is used for each clip.
+
+    Args:
+        clip_checks: As `clip_check.check_clips` yields them.
+        bounds: Of the quality, see `clip_status.out_of_bounds`.
+        reencoded: Result of `reencode.reencode_clips`, if its files are to be used.
+        on_error: With ``stop``, a clip with an error fails the check; with ``leave_out``, only errors in all clips do.
+
+    Returns:
+        ``{"ok": bool, "checks": [{name, ok, detail, remedy}], "clips": [{video, verdict, problems, file, digest}]}``.
+        ``verdict`` is the clip's status, ``file`` the file that is decoded for it, and ``digest`` that file's SHA-256.
+    """
+    clips = [_clip(check, bounds or {}, (reencoded or {}).get(check["video"])) for check in clip_checks]
+    clips.sort(key=lambda clip: clip["video"])
+    check = _decoding_check(clips, on_error)
+    return {"ok": check.ok, "checks": [check.to_json()], "clips": clips}
+
+
+def _clip(check: Mapping, bounds: Mapping, new: Mapping | None) -> dict:
+    clip = {name: check[name] for name in ("video", "verdict", "problems", "digest")} | {"file": check["video"]}
+    if new is not None and new["of"] == check["digest"]:
+        if "problem" in new:
+            clip["problems"] = [*clip["problems"], f"its re-encoded file cannot be used either: it {new['problem']}"]
+        else:
+            reasons = ", ".join(REENCODINGS[Reason(reason)].problem for reason in check["reencode"])
+            clip |= {"file": new["file"], "digest": new["digest"], "verdict": Status.WARNING}
+            clip["problems"] = [f"its re-encoded file {new['file']} is used: the clip {reasons}"]
+    if problems := out_of_bounds(check, bounds):
+        clip |= {"verdict": Status.ERROR, "problems": [*clip["problems"], *problems]}
+    return clip
+
+
+def _decoding_check(clips: Sequence[Mapping], on_error: str) -> Check:
+    counts = Counter(clip["verdict"] for clip in clips)
+    errors = [clip["video"] for clip in clips if clip["verdict"] == Status.ERROR]
+    detail = (
+        f"{len(clips)} clips: {counts[Status.OK]} ok, {counts[Status.WARNING]} with a warning, "
+        f"{len(errors)} with an error"
+    )
+    leave_out = on_error == "leave_out" and len(errors) < len(clips)
+    if errors and leave_out:
+        detail += ", which are left out"
+    remedy = (
+        f"{listing(errors)}: follow the remedies in verify/report.md, or set integrity.on_error: leave_out"
+        if clips
+        else "add clips to the manifest"
+    )
+    return Check("clips decode in full", bool(clips) and (leave_out or not errors), detail, remedy)
+
+
+def clip_tables(clips: Sequence[Mapping]) -> list[str]:
+    """Return the lines of two Markdown tables: the clips of each exercise, and the clips with a warning or an error."""
+    exercises = Counter(Path(clip["video"]).parent.name for clip in clips)
+    lines = ["| exercise | clips |", "| --- | ---: |"]
+    lines += [f"| {markdown_cell(exercise)} | {count} |" for exercise, count in sorted(exercises.items())]
+    noted = [clip for clip in clips if clip["verdict"] != Status.OK]
+    if noted:
+        lines += ["", "| clip | status | problem and remedy |", "| --- | --- | --- |"]
+        for clip in noted:
+            problems = markdown_cell("; ".join(clip["problems"]))
+            lines.append(f"| {markdown_cell(clip['video'])} | {clip['verdict']} | {problems} |")
+    return lines
