@@ -1,11 +1,11 @@
-"""Rule probe_clip: record whether a clip decodes, and how long it is."""
+"""Rule probe_clip: check one clip."""
 
 from mobilevideogpt.files import write_json
 from mobilevideogpt.log import log_to
-from mobilevideogpt.video.clip_check import probe
+from mobilevideogpt.video.clip_check import check_clip
 
 log_to(snakemake.log[0])
 params = snakemake.params
 limits = {"timeout_seconds": params.timeout_seconds, "memory_gb": params.memory_gb}
-record = probe(params.clip, **limits, data_root=params.data_root)
-write_json(record, snakemake.output.record)
+check = check_clip(params.clip, **limits, data_root=params.data_root)
+write_json(check, snakemake.output.record)

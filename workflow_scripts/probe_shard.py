@@ -1,19 +1,19 @@
-"""Rule probe_shard: records of a shard's clips; those are decoded that are new or changed."""
+"""Rule probe_shard: check the clips of a shard; only new and changed ones are decoded."""
 
 from functools import partial
 
 from mobilevideogpt.files import json_digest, write_json
 from mobilevideogpt.log import log_to
-from mobilevideogpt.video.check_cache import remembered
-from mobilevideogpt.video.clip_check import probe_many
+from mobilevideogpt.video.check_cache import check_with_cache
+from mobilevideogpt.video.clip_check import check_clips
 
 log_to(snakemake.log[0])
 params = snakemake.params
 limits = {"timeout_seconds": params.timeout_seconds, "memory_gb": params.memory_gb, "data_root": params.data_root}
-records = remembered(
+checks = check_with_cache(
     list(params.clips),
-    params.remembered,
+    params.cache,
     json_digest([limits, params.code]),
-    partial(probe_many, workers=snakemake.threads, **limits),
+    partial(check_clips, workers=snakemake.threads, **limits),
 )
-write_json(records, snakemake.output.records)
+write_json(checks, snakemake.output.records)

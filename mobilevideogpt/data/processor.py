@@ -1,6 +1,5 @@
-"""Text and clips to what the model takes."""
+"""Text and clips to the inputs of the model."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,56 +7,59 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2Tokenizer
 
+from mobilevideogpt.data.frame_bounds import SETTINGS_FILE, FrameBounds, read_frame_bounds
 from mobilevideogpt.data.prompts import IGNORED, encode_turns, with_video
 from mobilevideogpt.files import read_json, write_json
-from mobilevideogpt.video.frames import clip_frames
+from mobilevideogpt.model.configuration import MobileVideoGPTConfig, count_visual_tokens
 from mobilevideogpt.video.pixels import clip_pixels
+from mobilevideogpt.video.sampling import NUM_FRAMES
 
 PLACEHOLDER = "<|video_pad|>"
-PLACEHOLDER_ID = 151656  # in Qwen2.5's vocabulary; for tokenizers without the word, any id that the model agrees on
-TOKENS_PER_IMAGE, TOKENS_PER_CHUNK, FRAMES_PER_CHUNK = 144, 49, 8
-SETTINGS_FILE = "processor_config.json"
 
 
 class MobileVideoGPTProcessor:
-    """Tokenizer, prompt and frame pipeline in one.
+    """Tokenizer, prompt builder and frame pipeline.
 
     Attributes:
         tokenizer: Qwen2's.
-        min_frames: Frames that a short clip is sampled to, if it has them.
+        min_frames: A short clip is sampled to this many frames, if it has them.
         max_frames: Frames that the model takes; shorter clips are padded with zeros.
-        video_token_id: What stands for a visual token in ``input_ids``.
-        num_visual_tokens: How many of them stand for a video.
+        video_token_id: Id of each visual token in ``input_ids``.
+        num_visual_tokens: Visual tokens of a video.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, min_frames: int = 16, max_frames: int = 16):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        min_frames: int = NUM_FRAMES,
+        max_frames: int = NUM_FRAMES,
+    ):
         self.tokenizer = tokenizer
         self.min_frames = min_frames
         self.max_frames = max_frames
-        self.video_token_id = tokenizer.get_vocab().get(PLACEHOLDER, PLACEHOLDER_ID)
-        self.num_visual_tokens = max_frames * TOKENS_PER_IMAGE + max_frames // FRAMES_PER_CHUNK * TOKENS_PER_CHUNK
+        # A vocabulary without the placeholder still agrees with the model on its id.
+        self.video_token_id = tokenizer.get_vocab().get(PLACEHOLDER, MobileVideoGPTConfig.video_token_id)
+        self.num_visual_tokens = count_visual_tokens(max_frames)
 
     @classmethod
     def from_pretrained(cls, folder_or_repo: str | Path, **kwargs) -> "MobileVideoGPTProcessor":
-        """Load the tokenizer, from ``vocab.json`` and ``merges.txt`` or ``tokenizer.json``, and this class's settings.
+        """Load the tokenizer, from ``vocab.json`` and ``merges.txt`` or ``tokenizer.json``, and the frame bounds.
 
         Args:
             folder_or_repo: Checkpoint folder or hub id.
-            kwargs: ``min_frames`` and ``max_frames`` win over what is saved; the rest goes to the tokenizer.
+            kwargs: ``min_frames`` and ``max_frames`` override the saved ones; the others go to the tokenizer.
         """
-        path = Path(folder_or_repo, SETTINGS_FILE)
-        settings = read_json(path) if path.is_file() else {}
-        settings = {k: settings[k] for k in ("min_frames", "max_frames") if k in settings}
-        settings |= {k: kwargs.pop(k) for k in ("min_frames", "max_frames") if k in kwargs}
-        return cls(Qwen2Tokenizer.from_pretrained(folder_or_repo, **kwargs), **settings)
+        given = {name: kwargs.pop(name) for name in FrameBounds._fields if name in kwargs}
+        bounds = read_frame_bounds(folder_or_repo)._replace(**given)
+        return cls(Qwen2Tokenizer.from_pretrained(folder_or_repo, **kwargs), *bounds)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the tokenizer, for transformers 4 (on which the original code runs) too, and the settings."""
+        """Write the frame bounds and the tokenizer, also for transformers 4, which the original code uses."""
         self.tokenizer.save_pretrained(folder)
         self.tokenizer.backend_tokenizer.model.save(str(folder))  # vocab.json and merges.txt
         path = Path(folder, "tokenizer_config.json")
         config = read_json(path)
-        # The older name, which transformers 5 reads, too; the original code supervises the tokens under it.
+        # The older name, which transformers 5 reads too; the original code supervises the tokens in this list.
         config["additional_special_tokens"] = config.pop("extra_special_tokens", [])
         write_json(config, path)
         settings = {
@@ -68,23 +70,21 @@ class MobileVideoGPTProcessor:
         write_json(settings, Path(folder, SETTINGS_FILE))
 
     def encode_text(self, prompt: str, response: str | None = None) -> dict[str, list[int]]:
-        """``input_ids`` and ``labels`` of one question and its answer.
+        """Return ``input_ids`` and ``labels`` of one question and its answer.
 
         Args:
-            prompt: With ``<video>`` where the video goes; in front if absent.
-            response: The answer; if None, the ids end where the model is to begin.
+            prompt: ``<video>`` in it marks the place of the video; by default that is the beginning.
+            response: The answer; if None, the ids end with the header of the answer.
         """
         turns = [("user", with_video(prompt))] + ([] if response is None else [("assistant", response)])
         input_ids, labels = encode_turns(self.tokenizer, turns, self.video_token_id, self.num_visual_tokens)
         return {"input_ids": input_ids, "labels": labels}
 
-    @property
-    def frame_reader(self) -> partial:
-        """`clip_frames` of a path and a digest, apart from the tokenizer, for processes that decode and do no more."""
-        return partial(clip_frames, min_frames=self.min_frames, max_frames=self.max_frames)
-
     def encode_video(self, path: str | Path) -> dict[str, Tensor]:
-        """``pixel_values_videos`` and ``pixel_values_context`` of a clip, each ``(max_frames, 3, 224, 224)`` float32.
+        """Return ``pixel_values_videos`` and ``pixel_values_context`` of a clip.
+
+        Returns:
+            Pixels ``(max_frames, 3, 224, 224)`` float32 under each name.
 
         Raises:
             InputError: If the clip does not decode.
@@ -92,7 +92,13 @@ class MobileVideoGPTProcessor:
         return clip_pixels(path, self.min_frames, self.max_frames)
 
     def pad(self, features: list[dict], padding_side: str = "right", pad_to_multiple_of: int = 1) -> BatchFeature:
-        """Pad ``input_ids``, ``labels`` and ``attention_mask`` to the longest or a multiple, stack the rest."""
+        """Pad ``input_ids``, ``labels`` and ``attention_mask``, and stack the other tensors.
+
+        Args:
+            features: The rows of the batch.
+            padding_side: Where the padding goes, ``"right"`` or ``"left"``.
+            pad_to_multiple_of: Pad the longest row, too, up to a multiple of this length.
+        """
         pad_id = self.tokenizer.pad_token_id
         fills = {"input_ids": self.tokenizer.eos_token_id if pad_id is None else pad_id, "labels": IGNORED}
         batch = {}
@@ -112,7 +118,12 @@ class MobileVideoGPTProcessor:
     def __call__(
         self, videos: list[str | Path], prompts: list[str], responses: list[str] | None = None
     ) -> BatchFeature:
-        """A batch of clips and questions: with answers for training (padded right), without for generation (left)."""
+        """Build a batch of clips and questions: for training with answers, for generation without.
+
+        Raises:
+            ValueError: If the lists differ in length.
+            InputError: If a clip does not decode.
+        """
         if not len(videos) == len(prompts) == len(prompts if responses is None else responses):
             raise ValueError(f"{len(videos)} videos and {len(prompts)} prompts do not match, or the responses do not")
         rows = []

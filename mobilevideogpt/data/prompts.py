@@ -1,14 +1,14 @@
-"""The one prompt builder: chat text to token ids and labels, in training, evaluation and inference alike.
+"""The one prompt builder, used by training, evaluation and inference: chat text to token ids and labels.
 
-The template is Qwen2.5's. Labels follow the rule that the released model was trained with.
+The template is Qwen2.5's. The labels follow the rule that the released model was trained with.
 """
 
 from transformers import PreTrainedTokenizerBase
 
-VIDEO = "<video>"  # stands in the text where the video's tokens go
+VIDEO = "<video>"  # in the text, the place of the visual tokens
 SYSTEM = "You are a helpful assistant."
 IGNORED = -100
-# Supervised wherever they stand, in any turn: the original slow tokenizer's additional special tokens.
+# Supervised in every turn: the additional special tokens of the original slow tokenizer.
 SUPERVISED = (
     "<|im_start|>",
     "<|im_end|>",
@@ -27,13 +27,14 @@ SUPERVISED = (
 
 
 def with_video(prompt: str) -> str:
-    """The prompt with ``<video>`` in it: put in front if it is absent or stands alone on the last line.
+    """Return the prompt with ``<video>`` in it, in front if it is absent or alone on the last line.
 
     Raises:
-        ValueError: If it stands there more than once.
+        ValueError: If the prompt contains it more than once.
     """
-    if prompt.count(VIDEO) > 1:
-        raise ValueError(f"{VIDEO} stands {prompt.count(VIDEO)} times in the prompt {prompt!r}; a sample has one video")
+    count = prompt.count(VIDEO)
+    if count > 1:
+        raise ValueError(f"the prompt {prompt!r} contains {VIDEO} {count} times; a sample has one video, so keep one")
     if prompt.endswith(f"\n{VIDEO}"):
         prompt = prompt.removesuffix(f"\n{VIDEO}")
     return prompt if VIDEO in prompt else f"{VIDEO}\n{prompt}"
@@ -42,17 +43,17 @@ def with_video(prompt: str) -> str:
 def encode_turns(
     tokenizer: PreTrainedTokenizerBase, turns: list[tuple[str, str]], video_token_id: int, num_visual_tokens: int
 ) -> tuple[list[int], list[int]]:
-    """Token ids and labels of a conversation.
+    """Return token ids and labels of a conversation.
 
-    Supervised are assistant turns, from their header to the line break behind them, and `SUPERVISED` tokens everywhere
-    else; visual tokens are not.
+    The assistant's turns are supervised, from their header to the line break after them. In the other turns, the tokens
+    `SUPERVISED` are. Visual tokens are never supervised.
 
     Args:
         tokenizer: Qwen2's, or one with its special tokens.
         turns: Pairs of role (``user``, ``assistant``) and text. If the last is the user's, the header of the answer
             follows.
-        video_token_id: What stands for each visual token.
-        num_visual_tokens: How often it stands for one ``<video>``.
+        video_token_id: Id of each visual token.
+        num_visual_tokens: Visual tokens of one ``<video>``.
     """
     supervised = {i for name in SUPERVISED if (i := tokenizer.convert_tokens_to_ids(name)) is not None}
     supervised.discard(tokenizer.unk_token_id)
@@ -73,9 +74,9 @@ def encode_turns(
         keep = in_answer if role == "assistant" else supervised.__contains__
         before, *after = f"<|im_start|>{role}\n{text}<|im_end|>\n".split(VIDEO)
         add_text(before, keep)
-        for piece in after:
+        for text_after in after:
             add([video_token_id] * num_visual_tokens, lambda _: False)
-            add_text(piece, keep)
+            add_text(text_after, keep)
     if turns[-1][0] == "user":
         add_text("<|im_start|>assistant\n", in_answer)
     return input_ids, labels

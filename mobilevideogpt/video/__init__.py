@@ -1,1 +1,1 @@
-"""Clips as files: decoding, frame sampling, pixels, integrity."""
+"""Clips as files: decoding, frame sampling, pixels, the clip check and the re-encoding."""

@@ -1,9 +1,5 @@
-"""Frames in the two sizes that the encoders see; without PyTorch, so that a process that decodes starts in no time."""
+"""Frames of a clip at the size of each encoder. Without PyTorch, so that a process that decodes starts quickly."""
 
-import os
-import signal
-import threading
-import time
 from pathlib import Path
 
 import cv2
@@ -14,47 +10,43 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.video.decoding import read_frames
 
-SIDE = 224  # pixels
-
-
-def as_reader(parent: int) -> None:
-    """Make this process one of several that decode for ``parent``: each on a core of its own, and none outlives it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
-    cv2.setNumThreads(1)
-
-
-def _end_after(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+SIDE = 224  # pixels; a test keeps it equal to MobileVideoGPTConfig.image_size, which this room must not import
 
 
 def clip_frames(path: str | Path, digest: str | None, min_frames: int, max_frames: int) -> dict[str, np.ndarray]:
-    """Frames of a clip for both encoders, by the model's names for their pixels, each ``(n, 224, 224, 3)`` RGB uint8.
+    """Decode a clip and return `encoder_frames` of it.
 
     Args:
         path: The clip.
-        digest: SHA-256 that the file should have; None where that does not matter.
+        digest: Expected SHA-256 of the file; None skips the comparison.
         min_frames: See `mobilevideogpt.video.sampling.frame_indices`.
         max_frames: Likewise.
 
     Raises:
-        InputError: If the clip does not decode, or is another by now.
+        InputError: If the clip does not decode, or its digest differs.
     """
     frames, _, _ = read_frames(path, min_frames, max_frames)
     if digest is not None and file_digest(path) != digest:
-        raise InputError(f"{path}: the file changed after it was checked; the same command again checks it anew")
-    return {"pixel_values_videos": squeezed(frames), "pixel_values_context": cropped(frames)}
+        raise InputError(f"{path}: the file changed after it was checked; run the same command again to check it anew")
+    return encoder_frames(frames)
 
 
-def squeezed(frames: np.ndarray) -> np.ndarray:
-    """``(n, H, W, 3)`` as VideoMamba takes them: by OpenCV's bilinear resize to a square, aspect ratio not kept."""
+def encoder_frames(frames: np.ndarray) -> dict[str, np.ndarray]:
+    """Resize RGB frames ``(n, H, W, 3)`` uint8 for both encoders.
+
+    Returns:
+        Frames ``(n, 224, 224, 3)`` uint8 by the model's names for the pixels of each encoder.
+    """
+    return {"pixel_values_videos": resize(frames), "pixel_values_context": resize_and_centre_crop(frames)}
+
+
+def resize(frames: np.ndarray) -> np.ndarray:
+    """Resize ``(n, H, W, 3)`` for VideoMamba: bilinear (OpenCV), to a square, whatever the aspect ratio."""
     return np.stack([cv2.resize(frame, (SIDE, SIDE)) for frame in frames])
 
 
-def cropped(frames: np.ndarray) -> np.ndarray:
-    """``(n, H, W, 3)`` as CLIP takes them: Pillow's bicubic resize of the shorter side, then the centre."""
+def resize_and_centre_crop(frames: np.ndarray) -> np.ndarray:
+    """Resize ``(n, H, W, 3)`` for CLIP: bicubic (Pillow), shorter side to 224; then crop the centre."""
     squares = []
     for frame in frames:
         height, width = frame.shape[:2]

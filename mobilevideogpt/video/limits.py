@@ -1,10 +1,10 @@
-"""How much memory a process of one's own may take."""
+"""Memory limit of a worker process."""
 
 import psutil
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Let this process take so much address space on top of what it has, where the system has such a limit."""
+    """Limit the address space of this process to its present size plus ``memory_bytes``, where the system can."""
     try:
         import resource
 

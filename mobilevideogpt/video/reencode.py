@@ -1,23 +1,38 @@
-"""Clips that are used as re-encoded files in place of what the user has; the originals stay as they are."""
+"""Re-encoded files of clips that would otherwise be shown wrongly; the originals are not changed.
+
+Each clip is encoded by a process of its own, `reencode_worker`.
+"""
 
 import logging
 import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 
 from mobilevideogpt.files import json_digest, replacing
 from mobilevideogpt.video import reencode_worker
-from mobilevideogpt.video.clip_check import probe_many
+from mobilevideogpt.video.clip_check import check_clips
+from mobilevideogpt.video.clip_status import Status
+from mobilevideogpt.video.reencode_reasons import Reason
 
 log = logging.getLogger(__name__)
-NORMALISE_TIMES = 20  # as long as decoding may take
+TIMEOUT_FACTOR = 20  # encoding may take this many times as long as decoding
+MEMORY_FACTOR = 2
 
 
-def normalise_clips(
-    records: Iterable[Mapping],
+class _Task(NamedTuple):
+    video: str
+    target: Path
+    reasons: list[Reason]
+    digest: str  # of the original
+    fingerprint: str  # of the original, the reasons and the code
+
+
+def reencode_clips(
+    checks: Iterable[Mapping],
     data_root: str | Path,
     folder: str | Path,
     *,
@@ -26,58 +41,60 @@ def normalise_clips(
     memory_gb: float,
     code: str = "",
 ) -> dict[str, dict]:
-    """Re-encode the clips whose record asks for it to ``<folder>/<clip>.mp4``, unless that was done before.
+    """Re-encode the clips whose check gives a reason, to ``<folder>/<clip>.mp4``; keep new files that are up to date.
 
     Args:
-        records: Records of `integrity.probe_many`.
-        data_root: The data set's folder; clips keep their place below it.
-        folder: Where the new files go. Files there that nobody asks for any more are deleted.
+        checks: Clip checks, as `clip_check.check_clips` yields them.
+        data_root: The data set's folder; clips keep their path below it.
+        folder: Where the new files go. Other MP4 files in it are deleted.
         workers: Clips at a time.
-        timeout_seconds: That of the check; encoding may take longer, by `NORMALISE_TIMES`.
-        memory_gb: Likewise; twice as much.
+        timeout_seconds: Limit of the clip check; encoding gets `TIMEOUT_FACTOR` times as much.
+        memory_gb: Limit of the clip check; encoding gets `MEMORY_FACTOR` times as much.
         code: Digest of the code that encodes; files made by other code are made anew.
 
     Returns:
-        For each clip, by its path: ``of``, the digest of the original; and ``file`` and ``digest`` of the new file, or
-        ``problem``, why there is none.
+        An entry for each clip, by its path: ``of``, the digest of the original, and either ``file`` and ``digest`` of
+        the new file, or ``problem``, why there is no new file.
     """
-    wanted, folder = {}, Path(folder)
-    for record in records:
-        if record["reencode"]:
-            clip = Path(record["video"]).relative_to(data_root)
-            name = clip.name if clip.suffix == ".mp4" else f"{clip.name}.mp4"
-            mark = json_digest([record["digest"], record["reencode"], code])
-            wanted[record["video"]] = (record, folder / clip.with_name(name), mark)
-    for file in folder.rglob("*.mp4"):
-        if file not in {target for _, target, _ in wanted.values()}:
-            file.unlink()
+    tasks = [_task(check, Path(data_root), Path(folder), code) for check in checks if check["reencode"]]
+    for stale in {*Path(folder).rglob("*.mp4")} - {task.target for task in tasks}:
+        stale.unlink()
 
-    def encode(one: tuple[Mapping, Path, str]) -> str | None:
-        record, target, mark = one
-        if _mark(target) == mark:
+    def encode(task: _Task) -> str | None:
+        if _fingerprint_in(task.target) == task.fingerprint:
             return None
-        log.info("%s: re-encoding to %s", record["video"], target)
-        return _encode(
-            record["video"], target, record["reencode"], mark, NORMALISE_TIMES * timeout_seconds, 2 * memory_gb
-        )
+        log.info("%s: re-encoding to %s", task.video, task.target)
+        return _encode(task, TIMEOUT_FACTOR * timeout_seconds, MEMORY_FACTOR * memory_gb)
 
     with ThreadPoolExecutor(workers) as pool:
-        problems = dict(zip(wanted, pool.map(encode, wanted.values()), strict=True))
-    targets = [target for video, (_, target, _) in wanted.items() if problems[video] is None]
+        problems = list(pool.map(encode, tasks))
+    targets = [task.target for task, problem in zip(tasks, problems, strict=True) if problem is None]
     limits = {"timeout_seconds": timeout_seconds, "memory_gb": memory_gb}
-    checked = dict(probe_many(targets, workers=workers, **limits))
-    index = {}
-    for video, (record, target, _) in wanted.items():
-        problem, found = problems[video], checked.get(target)
-        if found and (found["verdict"] == "error" or found["reencode"]):
-            problem = "; ".join(found["problems"])
-        done = {"problem": problem} if problem else {"file": str(target), "digest": found["digest"]}
-        index[video] = {"of": record["digest"], **done}
-    return index
+    new_checks = dict(check_clips(targets, workers=workers, **limits))
+    return {
+        task.video: {"of": task.digest} | _outcome(task, problem, new_checks.get(task.target))
+        for task, problem in zip(tasks, problems, strict=True)
+    }
 
 
-def _mark(file: Path) -> str | None:
-    """What a file says it was made from."""
+def _task(check: Mapping, data_root: Path, folder: Path, code: str) -> _Task:
+    clip = Path(check["video"]).relative_to(data_root)
+    name = clip.name if clip.suffix == ".mp4" else f"{clip.name}.mp4"
+    reasons = [Reason(reason) for reason in check["reencode"]]
+    fingerprint = json_digest([check["digest"], reasons, code])
+    return _Task(check["video"], folder / clip.with_name(name), reasons, check["digest"], fingerprint)
+
+
+def _outcome(task: _Task, problem: str | None, new_check: Mapping | None) -> dict[str, str]:
+    if new_check and (new_check["verdict"] == Status.ERROR or new_check["reencode"]):
+        problem = "; ".join(new_check["problems"])
+    if problem or not new_check:
+        return {"problem": problem or "was not checked"}
+    return {"file": str(task.target), "digest": new_check["digest"]}
+
+
+def _fingerprint_in(file: Path) -> str | None:
+    """Return the fingerprint that `reencode` wrote into a file."""
     try:
         with av.open(str(file)) as container:
             return container.metadata.get("comment")
@@ -85,14 +102,18 @@ def _mark(file: Path) -> str | None:
         return None
 
 
-def _encode(path: str, target: Path, needs: list[str], mark: str, seconds: float, gigabytes: float) -> str | None:
-    """Encode in a process of its own, which may hang or crash; return what went wrong."""
+def _encode(task: _Task, timeout_seconds: float, memory_gb: float) -> str | None:
+    """Encode in a process of its own, which may hang or crash; return the problem, if any."""
     try:
-        with replacing(target) as temporary:
-            command = reencode_worker.child_command(path, temporary, needs, mark, seconds, int(gigabytes * 1e9))
-            subprocess.run(command, check=True, capture_output=True, text=True, errors="replace", timeout=seconds)
+        with replacing(task.target) as temporary:
+            command = reencode_worker.child_command(
+                task.video, temporary, task.reasons, task.fingerprint, timeout_seconds, int(memory_gb * 1e9)
+            )
+            subprocess.run(
+                command, check=True, capture_output=True, text=True, errors="replace", timeout=timeout_seconds
+            )
     except subprocess.TimeoutExpired:
-        return f"was not re-encoded within {seconds:g} s"
+        return f"was not re-encoded within {timeout_seconds:g} s"
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1]
         return f"could not be re-encoded ({last})"

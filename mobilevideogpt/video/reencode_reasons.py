@@ -1,43 +1,59 @@
-"""Why a clip is encoded anew, in words and as FFmpeg's filters. Standard library only."""
+"""Reasons to re-encode a clip, the message of each and the filters of FFmpeg that fix it. Standard library only."""
 
 import shlex
 from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 
-class Need(NamedTuple):
-    """Why a clip is encoded anew, and by which filters of FFmpeg."""
+class Reason(StrEnum):
+    """Why a clip should be re-encoded; the values are in the files of the clip checks."""
 
-    problem: str  # what is said of the clip
+    INTERLACED = "interlaced"
+    OBLIQUE = "oblique"  # rotated, but not by a multiple of 90 degrees
+    PIXELS = "pixels"  # not square
+    HDR = "hdr"
+    LARGE = "large"
+    SIZE = "size"  # of the frames, which changes
+    DECODER = "decoder"  # decoding failed or took too much
+
+
+class Reencoding(NamedTuple):
+    """What is wrong with a clip, and the filters that fix it."""
+
+    problem: str  # its subject is the clip
     filters: str = ""
-    own_filters: str | None = None  # for PyAV's FFmpeg, where they are others
+    pyav_filters: str | None = None  # for PyAV's FFmpeg, where they differ
 
 
-NEEDS = {
-    "interlaced": Need("is interlaced: moving edges look like combs", "yadif"),
-    "oblique": Need("is turned by no right angle, which is not applied"),  # FFmpeg's command turns by itself
-    "pixels": Need("has pixels that are not square: bodies look squeezed", "scale=iw*sar:ih,setsar=1"),
-    "hdr": Need(
+REENCODINGS = {
+    Reason.INTERLACED: Reencoding("is interlaced: moving edges look like combs", "yadif"),
+    # FFmpeg's command applies any rotation without a filter
+    Reason.OBLIQUE: Reencoding("is rotated by an angle that is not a multiple of 90 degrees, which is not applied"),
+    Reason.PIXELS: Reencoding("has pixels that are not square: bodies look distorted", "scale=iw*sar:ih,setsar=1"),
+    Reason.HDR: Reencoding(
         "has HDR colours, which look dull and flat",
         "zscale=t=linear:npl=100,tonemap=hable,zscale=t=bt709:m=bt709:p=bt709:r=tv,format=yuv420p",
         "scale=out_transfer=bt709:out_primaries=bt709:out_color_matrix=bt709,format=yuv420p",  # FFmpeg 8 and later
     ),
-    "large": Need(
-        "has frames larger than the 9.4 million pixels that are decoded at a fair cost",
+    Reason.LARGE: Reencoding(
+        "has frames of more than 9.4 million pixels, which are slow to decode",
         "scale=1920:1920:force_original_aspect_ratio=decrease",
     ),
-    "size": Need("changes its frame size on the way"),
-    "decoder": Need(""),  # it took too long or too much
+    Reason.SIZE: Reencoding("changes its frame size part-way"),
+    Reason.DECODER: Reencoding("could not be decoded within the limits"),
 }
-# H.264 with halved chroma has even sides; frames of another size are brought to that of the first.
-EVEN = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
+EVEN = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # H.264 with 4:2:0 chroma needs even sides
 
 
-def command(path: str | Path, needs: Iterable[str]) -> str:
-    """FFmpeg's command for what `normalise.reencode` does, for a person to run; it turns the frames of itself."""
+def ffmpeg_command(path: str | Path, reasons: Iterable[Reason]) -> str:
+    """Return the FFmpeg command that does what `reencode_worker.reencode` does, for a user to run.
+
+    FFmpeg itself applies the display matrix and scales frames of a changing size to that of the first.
+    """
     path = Path(path)
-    filters = ",".join([*(NEEDS[need].filters for need in needs if NEEDS[need].filters), EVEN])
+    filters = ",".join([*(REENCODINGS[reason].filters for reason in reasons if REENCODINGS[reason].filters), EVEN])
     target = path.with_name(f"{path.stem}-reencoded.mp4")
     source = f"./{path}" if str(path).startswith("-") else str(path)
     return (

@@ -1,6 +1,6 @@
-"""Re-encode a clip that would be shown wrongly: H.264, upright, square pixels, 8-bit 4:2:0, every frame kept.
+"""Re-encode a clip: H.264, display matrix applied, square pixels, 8-bit 4:2:0, every frame kept. Child of `reencode`.
 
-FFmpeg's command may not be installed, so PyAV does the work; people are told the command.
+PyAV does the work, since FFmpeg's command may not be installed; messages to the user name the command.
 """
 
 import contextlib
@@ -8,100 +8,114 @@ import json
 import math
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
 import av
 from av.filter import Graph
 
-from mobilevideogpt.video.decoding import open_video, picture_stream, turn
+from mobilevideogpt.video.decoding import display_matrix, open_video, picture_stream
 from mobilevideogpt.video.limits import limit_memory
-from mobilevideogpt.video.reencode_reasons import EVEN, NEEDS
+from mobilevideogpt.video.reencode_reasons import EVEN, REENCODINGS, Reason
 
 
 def child_command(
-    path: str | Path, target: str | Path, needs: list[str], mark: str, seconds: float, memory_bytes: int
+    path: str | Path,
+    target: str | Path,
+    reasons: Sequence[Reason],
+    fingerprint: str,
+    timeout_seconds: float,
+    memory_bytes: int,
 ) -> list[str]:
-    """Command of a process that runs `reencode` under limits."""
-    given = [str(path), str(target), needs, mark]
-    return [sys.executable, "-m", __name__, json.dumps(given), str(math.ceil(seconds)), str(memory_bytes)]
+    """Return the command of a process that runs `reencode` under limits."""
+    arguments = json.dumps([str(path), str(target), list(reasons), fingerprint])
+    return [sys.executable, "-m", __name__, arguments, str(math.ceil(timeout_seconds)), str(memory_bytes)]
 
 
-def reencode(path: str | Path, target: str | Path, needs: list[str], mark: str = "") -> None:
-    """Encode a clip anew, without sound.
+def reencode(path: str | Path, target: str | Path, reasons: Iterable[str], fingerprint: str = "") -> None:
+    """Re-encode a clip, without sound.
 
     Args:
         path: The clip.
         target: The new file, MP4.
-        needs: Keys of `NEEDS`.
-        mark: Kept in the file, as its comment.
+        reasons: Values of `Reason`.
+        fingerprint: Written into the file, as its comment.
 
     Raises:
-        av.error.FFmpegError: If it does not decode.
+        av.error.FFmpegError: If the clip does not decode.
     """
+    filters = _filters_of([Reason(reason) for reason in reasons])
     with open_video(path) as source, av.open(str(target), "w", format="mp4") as sink:
-        sink.metadata["comment"] = mark
+        sink.metadata["comment"] = fingerprint
         stream = picture_stream(source)
         encoder = None
-        for picture in _filtered(source.decode(stream), stream, needs):
+        for picture in _filtered(source.decode(stream), stream, filters):
             if encoder is None:
                 encoder = sink.add_stream("libx264", rate=stream.average_rate, options={"crf": "18"})
                 encoder.width, encoder.height, encoder.pix_fmt = picture.width, picture.height, "yuv420p"
                 encoder.codec_context.time_base = stream.time_base
                 encoder.codec_context.thread_count = 1
-            picture.pict_type = 0  # the encoder's choice, not the old one's
+            picture.pict_type = 0  # lets the encoder choose; the frame carries the type of the source
             sink.mux(encoder.encode(picture))
         if encoder is not None:
             sink.mux(encoder.encode(None))
 
 
-def _filtered(frames: Iterable[av.VideoFrame], stream: av.VideoStream, needs: list[str]) -> Iterator[av.VideoFrame]:
-    """Send frames through the filters; some of these give a frame only when they have seen the next."""
+def _filters_of(reasons: Iterable[Reason]) -> list[str]:
+    chains = [REENCODINGS[reason] for reason in reasons]
+    texts = [one.filters if one.pyav_filters is None else one.pyav_filters for one in chains]
+    return [name for text in texts if text for name in text.split(",")]
+
+
+def _filtered(frames: Iterable[av.VideoFrame], stream: av.VideoStream, filters: list[str]) -> Iterator[av.VideoFrame]:
+    """Send frames through the filters. Some filters return a frame only after they received the next one."""
     graph = None
     for frame in chain(frames, [None]):
         if frame is not None and graph is None:
-            graph = _graph(stream, frame, needs)
+            graph = _graph(stream, frame, filters)
         if graph is None:
             return
         graph.push(frame)
-        with contextlib.suppress(BlockingIOError, EOFError):  # FFmpeg's errors are of these kinds, too
+        with contextlib.suppress(BlockingIOError, EOFError):  # FFmpeg's errors are subclasses of these
             while True:
                 yield graph.pull()
 
 
-def _graph(stream: av.VideoStream, first: av.VideoFrame, needs: list[str]) -> Graph:
-    filters = _turning(first)
-    for need in needs:
-        own, shared = NEEDS[need].own_filters, NEEDS[need].filters
-        filters += (shared if own is None else own).split(",") if own or shared else []
-    aspect = stream.sample_aspect_ratio or 1
-    filters = [f"scale={first.width}:{first.height}", f"setsar={aspect}", *filters, EVEN, "format=yuv420p"]
+def _graph(stream: av.VideoStream, first: av.VideoFrame, filters: list[str]) -> Graph:
+    texts = [
+        f"scale={first.width}:{first.height}",  # frames of a changing size get that of the first
+        f"setsar={stream.sample_aspect_ratio or 1}",
+        *_rotation_filters(first),
+        *filters,
+        EVEN,
+        "format=yuv420p",
+    ]
     graph = Graph()
     nodes = [graph.add_buffer(template=stream)]
-    for text in filters:
+    for text in texts:
         name, _, arguments = text.partition("=")
         nodes.append(graph.add(name, arguments or None))
     graph.link_nodes(*nodes, graph.add("buffersink")).configure()
     return graph
 
 
-def _turning(frame: av.VideoFrame) -> list[str]:
-    """Filters that turn a frame upright."""
-    a, b, c, d = turn(frame)
+def _rotation_filters(frame: av.VideoFrame) -> list[str]:
+    """Return the filters that apply a frame's display matrix."""
+    a, b, c, d = display_matrix(frame)
     if b:
         return [
             "transpose=" + {(1, -1): "clock", (-1, 1): "cclock", (1, 1): "cclock_flip", (-1, -1): "clock_flip"}[b, c]
         ]
-    right = ["hflip"] * (a < 0) + ["vflip"] * (d < 0)
-    if right or not frame.rotation:
-        return right
+    flips = ["hflip"] * (a < 0) + ["vflip"] * (d < 0)
+    if flips or not frame.rotation:
+        return flips
     angle = -math.radians(frame.rotation)  # FFmpeg counts anticlockwise, its filter clockwise
     return [f"rotate={angle}:ow=rotw({angle}):oh=roth({angle})"]
 
 
 if __name__ == "__main__":
     if hasattr(signal, "alarm"):
-        signal.alarm(int(sys.argv[2]))  # not handled, so that it kills, though the parent be gone
+        signal.alarm(int(sys.argv[2]))  # not handled, so that it kills this process even without its parent
     limit_memory(int(sys.argv[3]))
     reencode(*json.loads(sys.argv[1]))

@@ -1,20 +1,22 @@
-"""Which frames of a clip are looked at (Mobile-VideoGPT, arXiv:2503.21782): one a second, within bounds."""
+"""The frames of a clip that the model receives (Mobile-VideoGPT, arXiv:2503.21782): one a second, within bounds."""
+
+NUM_FRAMES = 16  # of a clip; a test keeps it equal to MobileVideoGPTConfig.num_frames, which this room must not import
 
 
-def frame_indices(num_frames: int, fps: float, min_frames: int = 16, max_frames: int = 16) -> list[int]:
-    """Positions of the frames to decode, ascending.
+def frame_indices(num_frames: int, fps: float, min_frames: int = NUM_FRAMES, max_frames: int = NUM_FRAMES) -> list[int]:
+    """Return the positions of the frames to decode, ascending.
 
-    A clip of more than ``max_frames`` seconds is thinned evenly; one of fewer than ``min_frames`` seconds is sampled
-    more densely, at equal steps from its start, and gives fewer only if it has fewer.
+    A clip of more than ``max_frames`` seconds is thinned evenly. A clip of fewer than ``min_frames`` seconds is sampled
+    more densely, at equal steps from its start. It gives fewer than ``min_frames`` only if it has fewer.
 
     Args:
-        num_frames: Frames in the clip.
-        fps: Its frames a second; at most 0.5, or unknown (0), counts as 1.
-        min_frames: The released model was trained with 8 and asked with 16.
-        max_frames: What the model takes at most.
+        num_frames: Frames of the clip.
+        fps: Frames a second; at most 0.5, or unknown (0), counts as 1.
+        min_frames: The released model was trained with 8 and evaluated with 16.
+        max_frames: Frames that the model takes.
 
     Raises:
-        ValueError: If there is no frame, or the bounds are not in order.
+        ValueError: If the clip has no frame, or the bounds are out of order.
     """
     if num_frames < 1 or not 1 <= min_frames <= max_frames:
         raise ValueError(f"cannot take {min_frames} to {max_frames} frames of {num_frames}")

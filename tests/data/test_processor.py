@@ -6,6 +6,9 @@ import torch
 
 from mobilevideogpt import MobileVideoGPTProcessor
 from mobilevideogpt.data.prompts import SUPERVISED
+from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.video.frames import SIDE
+from mobilevideogpt.video.sampling import NUM_FRAMES
 
 PARITY = Path(__file__).parents[1] / "parity"
 QUESTION = "What is the person doing in this video?"
@@ -26,6 +29,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def processor(folder):
     return MobileVideoGPTProcessor.from_pretrained(folder)
+
+
+def test_frames_are_as_many_and_as_large_as_the_model_takes():
+    config = MobileVideoGPTConfig()
+    assert (config.num_frames, config.image_size) == (NUM_FRAMES, SIDE)
 
 
 def test_the_answer_is_supervised_with_its_header_and_the_turn_marks_of_the_others(processor):

@@ -13,7 +13,7 @@ from mobilevideogpt.data.prompts import with_video
         ("What is wrong?\n<video>", "<video>\nWhat is wrong?"),
     ],
 )
-def test_the_video_stands_in_the_prompt(prompt, expected):
+def test_the_prompt_contains_the_video_once(prompt, expected):
     assert with_video(prompt) == expected
 
 

@@ -9,6 +9,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -16,7 +17,9 @@ from torch import Tensor
 from mobilevideogpt import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.model.selection import frame_scores, select_frames
 from mobilevideogpt.video.decoding import read_frames
-from mobilevideogpt.video.pixels import context_pixels, video_pixels
+from mobilevideogpt.video.frames import encoder_frames
+from mobilevideogpt.video.pixels import standardise
+from mobilevideogpt.video.sampling import NUM_FRAMES
 from tests.parity import weights
 
 HERE = Path(__file__).parent
@@ -68,6 +71,11 @@ def expanded_prompt(config) -> Tensor:
 def probed(x: Tensor) -> Tensor:
     """A fixed projection of the last axis: covers every token at little cost."""
     return x @ weights.probe(x.shape[-1])
+
+
+def _pixels_of(frames: np.ndarray) -> dict[str, Tensor]:
+    pixels = standardise(encoder_frames(frames), NUM_FRAMES)
+    return {"video": pixels["pixel_values_videos"], "context": pixels["pixel_values_context"]}
 
 
 class Measured:
@@ -215,15 +223,12 @@ class Measured:
     def _pixels(self, which: str) -> dict[str, Tensor]:
         if which == "synthetic":
             return {
-                f"pixels.synthetic.{size}.{kind}": prepare(weights.rgb_frame(size)[None])[0, :, 4::16, 4::16]
+                f"pixels.synthetic.{size}.{kind}": pixels[0, :, 4::16, 4::16]
                 for size in weights.RGB_SIZES
-                for kind, prepare in (("video", video_pixels), ("context", context_pixels))
+                for kind, pixels in _pixels_of(weights.rgb_frame(size)[None]).items()
             }
         frames, _, _ = read_frames(CLIP, min_frames=MIN_FRAMES[which])
-        return {
-            f"pixels.{which}.video": video_pixels(frames)[:, :, 8::32, 8::32],
-            f"pixels.{which}.context": context_pixels(frames)[:, :, 8::32, 8::32],
-        }
+        return {f"pixels.{which}.{kind}": pixels[:, :, 8::32, 8::32] for kind, pixels in _pixels_of(frames).items()}
 
     def _grad(self, _: str) -> dict[str, Tensor]:
         self.model.zero_grad()

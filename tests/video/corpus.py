@@ -1,4 +1,4 @@
-"""Clips that are broken, odd or merely unusual, made from good ones: ``python tests/video/corpus.py FOLDER SEEDS``."""
+"""Clips that are broken or unusual, made from good ones: ``python tests/video/corpus.py FOLDER SEEDS``."""
 
 import os
 import random
@@ -26,7 +26,7 @@ def draw(
     steps=None,
     **stream,
 ):
-    """Write a moving picture.
+    """Write a clip of a moving picture.
 
     Args:
         path: The file; its suffix is the container.
@@ -37,7 +37,7 @@ def draw(
         muxing: Options of the container, such as ``{"movflags": "faststart"}``.
         audio: Add a track of silence.
         still: Show the same picture throughout.
-        steps: Frames of 1/30 s from each picture to the next, in turn; all 1 if None.
+        steps: Frames of 1/30 s from each picture to the next, repeated; all 1 if None.
         stream: Attributes of the encoder, such as ``color_trc``.
     """
     with av.open(str(path), "w", options=muxing or {}) as container:
@@ -67,8 +67,8 @@ def draw(
     return Path(path)
 
 
-def turned(clip: Path, path: Path, matrix: tuple[int, int, int, int]) -> Path:
-    """Copy an MP4 and write a display matrix of these signs into it."""
+def with_display_matrix(clip: Path, path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """Copy an MP4 and write a display matrix of these signs into the copy."""
     data = bytearray(clip.read_bytes())
     start = data.index(b"tkhd") + 44
     a, b, c, d = (value << 16 for value in matrix)
@@ -78,7 +78,7 @@ def turned(clip: Path, path: Path, matrix: tuple[int, int, int, int]) -> Path:
 
 
 def flipped(clip: Path, path: Path, rate: float, seed: int = 0) -> Path:
-    """Copy a file with about this share of its bits flipped, one at least; the first 32 bytes, the type, stay."""
+    """Copy a file and flip about this share of its bits, at least one, but none of the first 32 bytes, the type."""
     data, draws = bytearray(clip.read_bytes()), random.Random(seed)
     for _ in range(max(1, round(8 * len(data) * rate))):
         data[draws.randrange(32, len(data))] ^= 1 << draws.randrange(8)
@@ -93,18 +93,18 @@ def truncated(clip: Path, path: Path, share: float) -> Path:
 
 
 def good_clips(folder: Path) -> dict[str, Path]:
-    """Write the good clips that the others are made from, their index first and last."""
+    """Write the good clips that the others are made from: one with its index first, one with its index last."""
     made = {"first": {"movflags": "faststart"}, "last": {}}
     return {name: draw(folder / f"index_{name}.mp4", size=(160, 120), muxing=muxing) for name, muxing in made.items()}
 
 
 def broken_clips(folder: Path, cuts: int = 40, seeds: int = 1) -> list[Path]:
-    """Write clips that are damaged, or no clips at all.
+    """Write clips that are damaged, and files that are not clips.
 
     Args:
-        folder: Where; it is there.
-        cuts: At how many places a clip is cut short.
-        seeds: How many draws of flipped bits at each rate.
+        folder: An existing folder.
+        cuts: Number of places at which a clip is cut short.
+        seeds: Draws of flipped bits at each rate.
     """
     paths = []
     for name, clip in good_clips(folder).items():
@@ -131,12 +131,15 @@ def broken_clips(folder: Path, cuts: int = 40, seeds: int = 1) -> list[Path]:
 
 
 def unusual_clips(folder: Path, large: tuple[int, int] = (7680, 4320)) -> list[Path]:
-    """Write clips that are whole, each unusual in one way; ``large`` is the size of the largest."""
+    """Write undamaged clips, each unusual in one way; ``large`` is the size of the largest."""
     good = good_clips(folder)
     wrong_suffix = shutil.move(draw(folder / "matroska.mkv"), folder / "matroska.mp4")
     return [
         *good.values(),
-        *(turned(good["first"], folder / f"turned_{name}.mp4", matrix) for name, matrix in MATRICES.items()),
+        *(
+            with_display_matrix(good["first"], folder / f"rotated_{name}.mp4", matrix)
+            for name, matrix in MATRICES.items()
+        ),
         draw(folder / "hevc.mp4", codec="libx265"),
         draw(folder / "av1.mp4", codec="libsvtav1", size=(128, 96)),
         draw(folder / "vp9.webm", codec="libvpx-vp9"),

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from mobilevideogpt.files import file_digest
-from mobilevideogpt.video.check_cache import remembered
+from mobilevideogpt.video.check_cache import check_with_cache
 
 
 class Checker:
-    """Stands for `probe_many`: a clip is well unless its text says otherwise; counts what it sees."""
+    """A double of `check_clips`: a clip is ok unless its text says otherwise; lists the clips that it checked."""
 
     def __init__(self):
         self.seen = []
@@ -32,13 +32,13 @@ def clips(tmp_path):
 
 @pytest.fixture
 def check(clips, tmp_path):
-    def checked(paths=clips, checker="a"):
-        probe = Checker()
-        records = remembered(paths, tmp_path / "remembered", checker, probe)
-        assert [record["video"] for record in records] == paths
-        return probe.seen
+    def run(paths=clips, checker="a"):
+        double = Checker()
+        checks = check_with_cache(paths, tmp_path / "cache", checker, double)
+        assert [one["video"] for one in checks] == paths
+        return double.seen
 
-    return checked
+    return run
 
 
 def test_only_what_is_new_or_changed_is_decoded(check, clips):
@@ -73,7 +73,7 @@ def test_another_checker_decodes_all(check, clips):
     assert check(checker="b") == clips
 
 
-def test_errors_and_missing_clips_are_not_remembered(check, clips):
+def test_errors_and_missing_clips_are_not_cached(check, clips):
     with open(clips[5], "w") as file:
         file.write("bad")
     os.unlink(clips[6])
@@ -81,16 +81,16 @@ def test_errors_and_missing_clips_are_not_remembered(check, clips):
     assert check() == clips[5:7]
 
 
-def test_a_spoiled_memory_is_made_anew(check, clips, tmp_path):
+def test_a_damaged_cache_is_made_anew(check, clips, tmp_path):
     check()
-    files = list((tmp_path / "remembered").glob("*.json"))
-    held = json.loads(files[0].read_text())["clips"]
+    files = list((tmp_path / "cache").glob("*.json"))
+    cached = json.loads(files[0].read_text())["clips"]
     files[0].write_text("{")
-    assert sorted(check()) == sorted(held)
+    assert sorted(check()) == sorted(cached)
     assert check() == []
 
 
-def test_what_was_decoded_before_a_failure_is_remembered(check, clips, tmp_path, monkeypatch):
+def test_clips_decoded_before_a_failure_are_cached(check, clips, tmp_path, monkeypatch):
     monkeypatch.setattr("mobilevideogpt.video.check_cache.SAVE_SECONDS", 0)
 
     def failing(paths):
@@ -100,5 +100,5 @@ def test_what_was_decoded_before_a_failure_is_remembered(check, clips, tmp_path,
             yield found
 
     with pytest.raises(KeyboardInterrupt):
-        remembered(clips, tmp_path / "remembered", "a", failing)
+        check_with_cache(clips, tmp_path / "cache", "a", failing)
     assert check() == clips[12:]

@@ -8,7 +8,7 @@ import pytest
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.video.decoding import VideoInfo, read_frames
-from tests.video.corpus import draw, turned
+from tests.video.corpus import draw, with_display_matrix
 
 PARITY = Path(__file__).parents[1] / "parity"
 
@@ -41,14 +41,14 @@ def test_fewer_frames_may_be_asked_for(clip):
 
 
 def test_pixels_of_a_real_clip_are_decoded_to_the_bit():
-    recorded = json.loads((PARITY / "golden.json").read_text())["pixels_sample_video"]["raw_rgb_frames"]
+    golden = json.loads((PARITY / "golden.json").read_text())["pixels_sample_video"]["raw_rgb_frames"]
     frames, positions, _ = read_frames(PARITY / "00000340.mp4")
     for frame, position in zip(frames, positions, strict=True):
-        assert hashlib.sha256(frame.tobytes()).hexdigest() == recorded[str(position)]["sha256"]
+        assert hashlib.sha256(frame.tobytes()).hexdigest() == golden[str(position)]["sha256"]
 
 
 @pytest.mark.parametrize(
-    ("matrix", "turn"),
+    ("matrix", "rotate"),
     [
         ((0, 1, -1, 0), lambda frames: np.rot90(frames, -1, (1, 2))),  # clockwise, as phones do
         ((0, -1, 1, 0), lambda frames: np.rot90(frames, 1, (1, 2))),
@@ -56,14 +56,14 @@ def test_pixels_of_a_real_clip_are_decoded_to_the_bit():
         ((-1, 0, 0, 1), lambda frames: frames[:, :, ::-1]),
         ((1, 0, 0, -1), lambda frames: frames[:, ::-1]),
         ((0, 1, 1, 0), lambda frames: frames.transpose(0, 2, 1, 3)),
-        ((1, 1, -1, 1), lambda frames: frames),  # no right angle
+        ((1, 1, -1, 1), lambda frames: frames),  # not a right angle
     ],
 )
-def test_a_clip_with_a_rotation_flag_stands_upright(tmp_path, matrix, turn):
+def test_the_display_matrix_of_a_clip_is_applied(tmp_path, matrix, rotate):
     plain = draw(tmp_path / "plain.mp4", size=(64, 48))
-    frames, positions, info = read_frames(turned(plain, tmp_path / "turned.mp4", matrix))
+    frames, positions, info = read_frames(with_display_matrix(plain, tmp_path / "rotated.mp4", matrix))
     stored, expected_positions, _ = read_frames(plain)
-    assert np.array_equal(frames, turn(stored)) and frames.flags.c_contiguous
+    assert np.array_equal(frames, rotate(stored)) and frames.flags.c_contiguous
     assert positions == expected_positions
     assert (info.height, info.width) == frames.shape[1:3]
 
@@ -83,7 +83,7 @@ def test_the_picture_is_read_not_the_cover_beside_it(tmp_path):
     assert read_frames(path)[2] == VideoInfo(frames=20, fps=30.0, width=64, height=48)
 
 
-def test_a_file_that_is_no_video_is_named(tmp_path):
+def test_a_file_that_is_not_a_video_is_named(tmp_path):
     path = tmp_path / "notes.mp4"
     path.write_text("not a video")
     with pytest.raises(InputError, match=r"notes\.mp4: does not decode"):

@@ -5,14 +5,14 @@ import pytest
 
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.video import reencode
-from mobilevideogpt.video.clip_check import probe
-from mobilevideogpt.video.reencode import normalise_clips
+from mobilevideogpt.video.clip_check import check_clip
+from mobilevideogpt.video.reencode import reencode_clips
 from tests.video.corpus import draw
 
 
 @pytest.fixture
 def data(tmp_path):
-    """A data set of three clips, of which two have oblong pixels; returns what normalising it says."""
+    """A data set of three clips, two of them with oblong pixels; returns a function that re-encodes it."""
     root = tmp_path / "dataset"
     (root / "squats").mkdir(parents=True)
     draw(root / "squats/good.mp4")
@@ -20,15 +20,15 @@ def data(tmp_path):
     draw(root / "squats/oblong.mkv", sample_aspect_ratio=2)
 
     def run(**changes):
-        records = [probe(clip) for clip in sorted(root.rglob("*.m*"))]
+        checks = [check_clip(clip) for clip in sorted(root.rglob("*.m*"))]
         given = {"workers": 2, "timeout_seconds": 60, "memory_gb": 4, **changes}
-        return normalise_clips(records, root, tmp_path / "normalised", **given)
+        return reencode_clips(checks, root, tmp_path / "reencoded", **given)
 
-    run.root, run.folder = root, tmp_path / "normalised"
+    run.root, run.folder = root, tmp_path / "reencoded"
     return run
 
 
-def test_clips_that_ask_for_it_get_a_new_file_and_keep_their_own(data):
+def test_clips_with_a_reason_get_a_new_file_and_the_originals_stay(data):
     digests = {clip: file_digest(clip) for clip in data.root.rglob("*.m*")}
     index = data()
     assert {Path(clip).name: Path(entry["file"]).name for clip, entry in index.items()} == {
@@ -37,7 +37,7 @@ def test_clips_that_ask_for_it_get_a_new_file_and_keep_their_own(data):
     }
     for clip, entry in index.items():
         assert entry["of"] == file_digest(clip) and entry["digest"] == file_digest(entry["file"])
-        assert probe(entry["file"])["verdict"] == "ok"
+        assert check_clip(entry["file"])["verdict"] == "ok"
     assert digests == {clip: file_digest(clip) for clip in data.root.rglob("*.m*")}
 
     # only what changed is encoded again
@@ -47,15 +47,15 @@ def test_clips_that_ask_for_it_get_a_new_file_and_keep_their_own(data):
     changed = {file.name for file, date in made.items() if file.stat().st_mtime_ns != date}
     assert changed == {"oblong.mp4"}
 
-    # and what nobody asks for any more goes
+    # and a file whose clip has no reason any more is deleted
     shutil.copy(data.root / "squats/good.mp4", data.root / "squats/oblong.mp4")
     data()
     assert [file.name for file in data.folder.rglob("*.mp4")] == ["oblong.mkv.mp4"]
 
 
-def test_a_clip_that_cannot_be_encoded_is_told_and_leaves_no_file(data, monkeypatch):
+def test_a_clip_that_cannot_be_encoded_gets_a_problem_and_no_file(data, monkeypatch):
     lost = data.root / "squats/oblong.mp4"
-    monkeypatch.setattr(reencode, "NORMALISE_TIMES", 1e-9)
+    monkeypatch.setattr(reencode, "TIMEOUT_FACTOR", 1e-9)
     index = data()
     assert "was not re-encoded within" in index[str(lost)]["problem"]
     assert not list(data.folder.rglob("*.mp4"))

@@ -3,10 +3,10 @@ import shutil
 import numpy as np
 import pytest
 
-from mobilevideogpt.video.clip_check import probe
+from mobilevideogpt.video.clip_check import check_clip
 from mobilevideogpt.video.decoding import read_frames
 from mobilevideogpt.video.reencode_worker import reencode
-from tests.video.corpus import draw, turned
+from tests.video.corpus import draw, with_display_matrix
 
 ODD = {
     "pixels": {"sample_aspect_ratio": 2},
@@ -15,34 +15,34 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("need", ODD)
-def test_a_clip_that_was_shown_wrongly_is_well_afterwards(tmp_path, need):
-    clip, target = draw(tmp_path / "clip.mp4", **ODD[need]), tmp_path / "new.mp4"
+@pytest.mark.parametrize("reason", ODD)
+def test_a_re_encoded_clip_is_ok(tmp_path, reason):
+    clip, target = draw(tmp_path / "clip.mp4", **ODD[reason]), tmp_path / "new.mp4"
     before = clip.read_bytes()
-    assert probe(clip)["reencode"] == [need]
-    reencode(clip, target, [need], mark="of something")
-    record = probe(target)
-    assert (record["verdict"], record["frames"], record["fps"]) == ("ok", 40, 30.0), record["problems"]
-    assert (record["width"], record["height"]) == ((128, 48) if need == "pixels" else (64, 48))
+    assert check_clip(clip)["reencode"] == [reason]
+    reencode(clip, target, [reason], fingerprint="of something")
+    check = check_clip(target)
+    assert (check["verdict"], check["frames"], check["fps"]) == ("ok", 40, 30.0), check["problems"]
+    assert (check["width"], check["height"]) == ((128, 48) if reason == "pixels" else (64, 48))
     assert clip.read_bytes() == before
 
 
-def test_what_the_new_file_shows_is_what_the_old_one_did(tmp_path):
+def test_the_new_file_shows_what_the_old_one_did(tmp_path):
     plain = draw(tmp_path / "plain.mp4", size=(64, 48))
     for matrix in [(0, 1, -1, 0), (0, -1, 1, 0), (-1, 0, 0, -1), (-1, 0, 0, 1), (0, 1, 1, 0), (0, -1, -1, 0)]:
-        clip, target = turned(plain, tmp_path / "turned.mp4", matrix), tmp_path / "new.mp4"
+        clip, target = with_display_matrix(plain, tmp_path / "rotated.mp4", matrix), tmp_path / "new.mp4"
         reencode(clip, target, ["decoder"])
         old, new = read_frames(clip)[0].astype(int), read_frames(target)[0]
         assert new.shape == old.shape == ((16, 64, 48, 3) if matrix[0] == 0 else (16, 48, 64, 3))
         assert np.abs(new - old).mean() < 8, matrix
 
 
-def test_an_oblique_picture_is_turned(tmp_path):
-    clip = turned(draw(tmp_path / "clip.mp4"), tmp_path / "oblique.mp4", (1, 1, -1, 1))
-    assert probe(clip)["reencode"] == ["oblique"]
+def test_an_oblique_picture_is_rotated(tmp_path):
+    clip = with_display_matrix(draw(tmp_path / "clip.mp4"), tmp_path / "oblique.mp4", (1, 1, -1, 1))
+    assert check_clip(clip)["reencode"] == ["oblique"]
     reencode(clip, tmp_path / "new.mp4", ["oblique"])
-    record = probe(tmp_path / "new.mp4")
-    assert (record["verdict"], record["width"]) == ("ok", 80)  # (64 + 48) / sqrt(2)
+    check = check_clip(tmp_path / "new.mp4")
+    assert (check["verdict"], check["width"]) == ("ok", 80)  # (64 + 48) / sqrt(2)
 
 
 def test_frames_of_changing_size_become_one_size(tmp_path):
@@ -52,14 +52,14 @@ def test_frames_of_changing_size_become_one_size(tmp_path):
     )
     with open(small, "ab") as file, open(large, "rb") as more:
         shutil.copyfileobj(more, file)
-    record = probe(small)
-    assert (record["verdict"], record["reencode"]) == ("error", ["size"]), record["problems"]
-    reencode(small, tmp_path / "new.mp4", record["reencode"])
-    record = probe(tmp_path / "new.mp4")
-    assert (record["verdict"], record["width"], record["height"]) == ("ok", 64, 48), record["problems"]
+    check = check_clip(small)
+    assert (check["verdict"], check["reencode"]) == ("error", ["size"]), check["problems"]
+    reencode(small, tmp_path / "new.mp4", check["reencode"])
+    check = check_clip(tmp_path / "new.mp4")
+    assert (check["verdict"], check["width"], check["height"]) == ("ok", 64, 48), check["problems"]
 
 
 def test_large_frames_are_shrunk(tmp_path):
     reencode(draw(tmp_path / "clip.mp4", frames=2, size=(2400, 1210)), tmp_path / "new.mp4", ["large"])
-    record = probe(tmp_path / "new.mp4")
-    assert (record["width"], record["height"]) == (1920, 968)
+    check = check_clip(tmp_path / "new.mp4")
+    assert (check["width"], check["height"]) == (1920, 968)

@@ -1,14 +1,14 @@
-"""Rule normalise: re-encode the clips that would be shown wrongly, and list the new files."""
+"""Rule reencode: re-encode the clips that would otherwise be shown wrongly, and list the new files."""
 
 from mobilevideogpt.files import write_json
 from mobilevideogpt.log import log_to
-from mobilevideogpt.verification.checklist import read_records
-from mobilevideogpt.video.reencode import normalise_clips
+from mobilevideogpt.verification.clip_report import read_clip_checks
+from mobilevideogpt.video.reencode import reencode_clips
 
 log_to(snakemake.log[0])
 params = snakemake.params
-index = normalise_clips(
-    read_records(snakemake.input.records),
+index = reencode_clips(
+    read_clip_checks(snakemake.input.records),
     params.data_root,
     params.folder,
     workers=snakemake.threads,
@@ -17,9 +17,9 @@ index = normalise_clips(
     code=params.code,
 )
 failed = {video: entry["problem"] for video, entry in index.items() if "problem" in entry}
-print(f"{len(index) - len(failed)} clips are re-encoded in {params.folder}/, {len(failed)} could not be")
+print(f"re-encoded {len(index) - len(failed)} clips to {params.folder}/, {len(failed)} failed")
 for video, problem in failed.items():
     print(f"  {video}: {problem}")
 if index:
-    print("They are used where integrity.use_normalised is true.")
+    print("Set integrity.use_normalised to true to use the new files.")
 write_json(index, snakemake.output.index)

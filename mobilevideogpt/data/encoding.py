@@ -1,0 +1,37 @@
+"""Pixels to features: the frozen encoders applied to batches of clips."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+PIXELS = ("pixel_values_videos", "pixel_values_context")
+FEATURES = ("video_features", "context_features")
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@torch.no_grad()
+def encode(
+    encoders, clips: Sequence[Mapping[str, Tensor]], device: str | torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Encode clips in one batch.
+
+    Args:
+        encoders: A model with ``encode_video``, on ``device``.
+        clips: Pixels of each clip, as `MobileVideoGPTProcessor.encode_video` returns them.
+        device: Where the encoders run.
+        dtype: Number format of the result.
+
+    Returns:
+        The features, on the CPU, with the batch as first dimension.
+    """
+    batch = {name: torch.stack([clip[name].to(device, non_blocking=True) for clip in clips]) for name in PIXELS}
+    return {name: tensor.cpu() for name, tensor in encode_batch(batch, encoders, dtype).items()}
+
+
+@torch.no_grad()
+def encode_batch(batch: Mapping[str, Tensor], encoders, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Replace the pixels of a batch, each ``(B, 16, 3, 224, 224)``, by their features in ``dtype``."""
+    features = encoders.encode_video(**{name: batch[name] for name in PIXELS})
+    rest = {name: value for name, value in batch.items() if name not in PIXELS}
+    return rest | {name: tensor.to(dtype) for name, tensor in zip(FEATURES, features, strict=True)}

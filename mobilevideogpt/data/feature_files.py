@@ -1,0 +1,59 @@
+"""Files of cached features: their keys and paths, and which are missing. Without PyTorch, so that it loads quickly."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from mobilevideogpt.files import json_digest
+
+log = logging.getLogger(__name__)
+CLIPS_FILE = "clips.json"  # the clip of each key, in the folder of a `FeatureStore`
+
+
+def feature_key(clip_digest: str, encoders_digest: str, settings: Mapping) -> str:
+    """Digest everything that the features of a clip depend on.
+
+    Args:
+        clip_digest: SHA-256 of the clip's file.
+        encoders_digest: Digest of the encoders' weights.
+        settings: Whatever else changes the result: frames, number format, encoder geometry, code of the extractor.
+    """
+    return json_digest({"clip": clip_digest, "encoder": encoders_digest, "settings": dict(settings)})
+
+
+def feature_path(folder: str | Path, key: str) -> Path:
+    """Return the file of ``key``, whether it exists or not."""
+    return Path(folder) / key[:2] / f"{key}.safetensors"
+
+
+def missing_features(folder: str | Path, keys: Mapping[str, str]) -> dict[str, str]:
+    """Find the features to compute. A file that is cut short is logged and deleted.
+
+    Args:
+        folder: The folder of the `FeatureStore`.
+        keys: Path to key of each clip.
+
+    Returns:
+        Key to path, ordered by path. Clips of equal content share a key; the first path is returned.
+    """
+    unique = {key: path for path, key in sorted(keys.items(), reverse=True)}
+    missing = {key: path for key, path in sorted(unique.items(), key=lambda item: item[1]) if not _exists(folder, key)}
+    log.info("features: %d clips, %d distinct, %d to compute", len(keys), len(unique), len(missing))
+    return missing
+
+
+def _exists(folder: str | Path, key: str) -> bool:
+    path = feature_path(folder, key)
+    try:
+        with safe_open(
+            path, framework="np"
+        ):  # compares the length with the header's; `FeatureStore.read` does the rest
+            return True
+    except FileNotFoundError:
+        return False
+    except (SafetensorError, OSError) as error:
+        log.warning("%s: damaged (%s); computed anew", path, error)
+        path.unlink()
+        return False

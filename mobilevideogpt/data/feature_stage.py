@@ -1,0 +1,104 @@
+"""The stage of the workflow that computes features: keys of all clips, and the features that are missing.
+
+PyTorch and the encoders load only if features are missing.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mobilevideogpt.data.feature_files import CLIPS_FILE, feature_key, missing_features
+from mobilevideogpt.data.frame_bounds import FrameBounds, read_frame_bounds
+from mobilevideogpt.files import read_json, write_json
+from mobilevideogpt.model.model_paths import ModelPaths
+
+
+def compute_features(
+    paths: ModelPaths,
+    encoders_digest: str,
+    clips: Mapping[str, str],
+    folder: str | Path,
+    *,
+    dtype: str,
+    batch_size: int,
+    code: str,
+    cache: bool,
+    threads: int,
+) -> dict[str, str]:
+    """Compute the features that a store lacks, and write ``<folder>/clips.json``, the file of each key.
+
+    Args:
+        paths: Where base and encoders are.
+        encoders_digest: As in ``base.json``.
+        clips: Path to SHA-256 of each clip's file.
+        folder: The folder of the `FeatureStore`.
+        dtype: Number format of the features: float16, bfloat16 or float32.
+        batch_size: Clips in a batch.
+        code: Digest of the code that shapes features.
+        cache: Whether features are kept. If not, only the keys are made, so that steps that depend on features run
+            again for the same reasons.
+        threads: Processes that decode, and threads of PyTorch.
+
+    Returns:
+        Path to key of each clip.
+
+    Raises:
+        InputError: See `extraction.extract_features`.
+    """
+    bounds = read_frame_bounds(paths.base)
+    settings = {"dtype": dtype, "code": code, "frames": list(bounds), "encoders": _stated_geometry(paths)}
+    keys = {path: feature_key(digest, encoders_digest, settings) for path, digest in clips.items()}
+    if cache and (missing := missing_features(folder, keys)):
+        _extract(paths, bounds, clips, missing, folder, dtype=dtype, batch_size=batch_size, threads=threads)
+    write_json({key: path for path, key in keys.items()}, Path(folder, CLIPS_FILE))
+    return keys
+
+
+def _stated_geometry(paths: ModelPaths) -> dict[str, Any]:
+    """Return what the configuration files say about the encoders. The rest follows from the weights and the code."""
+    base = _read_config(paths.base)
+    names = ("num_frames", "patch_size", "select_highest")
+    stated = {name: value for name, value in base.items() if name.startswith(("video_", "image_")) or name in names}
+    if paths.image_encoder is None:
+        return stated
+    clip = _read_config(paths.image_encoder)
+    return stated | {"clip": clip.get("vision_config", clip)}
+
+
+def _read_config(folder: str) -> dict[str, Any]:
+    config = read_json(Path(folder, "config.json"), remedy="fetch the checkpoint again, this file belongs to it")
+    assert isinstance(config, dict)
+    return config
+
+
+def _extract(
+    paths: ModelPaths,
+    bounds: FrameBounds,
+    clips: Mapping[str, str],
+    missing: Mapping[str, str],
+    folder: str | Path,
+    *,
+    dtype: str,
+    batch_size: int,
+    threads: int,
+) -> None:
+    import torch
+
+    from mobilevideogpt.data.extraction import extract_features
+    from mobilevideogpt.data.features import FeatureStore
+    from mobilevideogpt.model.modeling import load_encoders
+    from mobilevideogpt.video.frames import clip_frames
+
+    torch.set_num_threads(threads)
+    extract_features(
+        load_encoders(paths),
+        partial(clip_frames, **bounds._asdict()),
+        clips,
+        missing,
+        FeatureStore(folder),
+        dtype=dtype,
+        batch_size=batch_size,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        workers=threads,
+    )

@@ -1,0 +1,49 @@
+"""Processes that decode clips ahead of their use. The child's part is `decoding_pool_worker`."""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from loky import ProcessPoolExecutor
+from loky.process_executor import TerminatedWorkerError
+
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.video.decoding_pool_worker import start_decoding_worker
+
+log = logging.getLogger(__name__)
+
+
+class DecodingPool(ProcessPoolExecutor):
+    """Worker processes that decode; they are killed at the end of the ``with`` block."""
+
+    def __init__(self, workers: int):
+        super().__init__(workers, initializer=start_decoding_worker, initargs=(os.getpid(),))
+
+    def __exit__(self, *_):
+        self.shutdown(kill_workers=True)
+
+    def map_ahead(self, function: Callable, arguments: list[tuple], depth: int) -> Iterator:
+        """Return ``function(*arguments)`` in order; workers begin at once and compute up to ``depth`` results ahead.
+
+        Raises:
+            InputError: If a worker is killed.
+        """
+        remaining = iter(arguments)
+        waiting = deque(self.submit(function, *next_) for next_ in islice(remaining, depth))
+
+        def results():
+            while waiting:
+                try:
+                    result = waiting.popleft().result()
+                    waiting.extend(self.submit(function, *next_) for next_ in islice(remaining, 1))
+                except TerminatedWorkerError as error:
+                    log.info("%s", error)
+                    raise InputError(
+                        "a process that decodes clips was killed, most likely because memory ran out; completed "
+                        "features are kept. Run the same command again, with a lower --cores to save memory"
+                    ) from None
+                yield result
+
+        return results()
