@@ -1,4 +1,4 @@
-"""Rule render_sample: draw the sample's clips and write their labels."""
+"""Rule render_sample: render the clips of the sample and write their labels."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A truthful description of a movement in a few short words, measured from its joints."""
+"""A description of a movement in a few short words, measured from its joints."""
 
 import numpy as np
 
@@ -16,18 +16,18 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def flexion(joints: np.ndarray, side: str, upper: str, middle: str, lower: str) -> np.ndarray:
-    """Degrees by which a knee or elbow is bent, ``(n,)``; 0 is straight."""
+    """Return the flexion of a knee or elbow in degrees, ``(n,)``; 0 is straight."""
     a, b, c = (joints[:, J[f"{side}_{name}"]] for name in (upper, middle, lower))
     return np.degrees(np.arccos(np.clip((_unit(b - a) * _unit(c - b)).sum(-1), -1, 1)))
 
 
 def knee_flexion(joints: np.ndarray) -> np.ndarray:
-    """Flexion of the left and the right knee, degrees, ``(n, 2)``."""
+    """Return the flexion of the left and the right knee in degrees, ``(n, 2)``."""
     return np.stack([flexion(joints, side, "hip", "knee", "ankle") for side, _ in SIDES], axis=1)
 
 
 def hip_deviation(joints: np.ndarray) -> np.ndarray:
-    """How far the pelvis is above the line from shoulders to knees, metres, ``(n,)``; negative is sagging."""
+    """Return the height of the pelvis above the line from shoulders to knees in metres, ``(n,)``; negative: sagging."""
     shoulder, knee = ((joints[:, J[f"left_{p}"]] + joints[:, J[f"right_{p}"]]) / 2 for p in ("shoulder", "knee"))
     line, pelvis = knee - shoulder, joints[:, J["pelvis"]]
     part = ((pelvis - shoulder) * line).sum(-1) / np.maximum((line * line).sum(-1), 1e-9)
@@ -35,7 +35,7 @@ def hip_deviation(joints: np.ndarray) -> np.ndarray:
 
 
 def _local(joints, origin, tip, left, right, points) -> np.ndarray:
-    """Points in the frame forward, left, up of a part of the trunk, ``(n, points, 3)``."""
+    """Return points in the frame of a part of the trunk (forward, left, up), ``(n, points, 3)``."""
     up = _unit(joints[:, J[tip]] - joints[:, J[origin]])
     across = joints[:, J[left]] - joints[:, J[right]]
     across = _unit(across - up * (across * up).sum(-1, keepdims=True))
@@ -45,7 +45,7 @@ def _local(joints, origin, tip, left, right, points) -> np.ndarray:
 
 
 def _limbs(places: np.ndarray) -> str:
-    """Which of two limbs move and how, from their ends' places in the trunk's frame, ``(n, 2, 3)``."""
+    """Tell which of two limbs move, and how, from the places of their ends in the trunk's frame, ``(n, 2, 3)``."""
     spread = np.ptp(places, axis=0).max(-1)
     if spread.max() < 0.12:
         return "still"
@@ -58,7 +58,7 @@ def _limbs(places: np.ndarray) -> str:
 
 
 def _arms(hands: np.ndarray, elbows: np.ndarray, joints: np.ndarray, posture: str) -> str:
-    """Where the hands are at their highest; ``hands`` and ``elbows`` are in the chest's frame, from the neck."""
+    """Tell where the hands are at their highest; hands and elbows are relative to the neck, in the chest's frame."""
     wrists = joints[:, [J["left_wrist"], J["right_wrist"]]]
     if wrists[..., 2].max() < 0.22:
         return "on the floor"

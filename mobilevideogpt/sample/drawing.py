@@ -1,4 +1,4 @@
-"""The camera, the room and the figure, drawn with OpenCV. Pixels are RGB uint8."""
+"""Drawing of the room and the figure, and the camera, with OpenCV. Pixels are RGB uint8."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from mobilevideogpt.sample.figure import Body, J
 
 SHIFT = 4  # bits of sub-pixel precision
 
-# Tapered parts between two joints: (from, to, radius there, radius here, clothing, part of the way covered).
+# Tapered parts between two joints: (from, to, radius at the first, radius at the second, clothing).
 LIMBS = [
     (f"{side}_{a}", f"{side}_{b}", r, q, kind)
     for side in ("left", "right")
@@ -48,14 +48,14 @@ class Camera:
     middle: np.ndarray
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels ``(..., 2)`` and depth in metres ``(...)`` of points ``(..., 3)``."""
+        """Return pixels ``(..., 2)`` and depth in metres ``(...)`` of points ``(..., 3)``."""
         seen = (points - self.place) @ self.axes.T
         depth = np.maximum(seen[..., 2], 0.1)
         return seen[..., :2] / depth[..., None] * self.focal + self.middle, depth
 
 
 def place_camera(joints: np.ndarray, azimuth: float, height: float, rng, size: tuple[int, int]) -> Camera:
-    """A camera that holds the whole movement within the picture's middle square.
+    """Place a camera that shows the whole movement within the middle square of the picture.
 
     Args:
         joints: All frames of the clip, ``(n, joints, 3)``.
@@ -116,7 +116,7 @@ class Look:
 
 
 def draw_room(camera: Camera, joints: np.ndarray, rng, size: tuple[int, int]) -> np.ndarray:
-    """The empty room behind the figure, ``(H, W, 3)``."""
+    """Draw the empty room behind the figure, ``(H, W, 3)``."""
     width, height = size
     tone = rng.uniform(150, 235)
     wall = np.clip(tone + rng.uniform(-22, 22, 3), 90, 250)
@@ -124,7 +124,7 @@ def draw_room(camera: Camera, joints: np.ndarray, rng, size: tuple[int, int]) ->
     ahead = np.array([camera.axes[2, 0], camera.axes[2, 1], 0])
     ahead /= np.linalg.norm(ahead)
     middle = joints.mean(axis=(0, 1)) * [1, 1, 0]
-    foot = middle + ahead * rng.uniform(1.5, 2.6)  # where the wall stands
+    foot = middle + ahead * rng.uniform(1.5, 2.6)  # of the wall
     edge = int(np.clip(camera.project(foot)[0][1], 0.25 * height, 0.95 * height))
     rows, columns = np.linspace(0, 1, height)[:, None, None], np.linspace(-1, 1, width)[None, :, None]
     light = 1 - rng.uniform(0, 0.16) * rows + rng.uniform(-0.1, 0.1) * columns
@@ -160,7 +160,7 @@ def draw_room(camera: Camera, joints: np.ndarray, rng, size: tuple[int, int]) ->
 
 
 def _capsules(start, end, r, q) -> np.ndarray:
-    """Outlines of tapered capsules, pixels: ends ``(..., 2)``, radii ``(...)`` -> ``(..., 16, 2)``."""
+    """Outline tapered capsules, in pixels: from ends ``(..., 2)`` and radii ``(...)`` to ``(..., 16, 2)``."""
     line = end - start
     length = np.maximum(np.linalg.norm(line, axis=-1), 1e-6)
     angle = np.arctan2(line[..., 1], line[..., 0])
@@ -176,13 +176,13 @@ def _capsules(start, end, r, q) -> np.ndarray:
 
 
 class Painter:
-    """Draws a clip's frames: what can be computed for all frames at once is computed here."""
+    """Draws the frames of a clip; `__init__` computes the geometry of all frames at once."""
 
     def __init__(self, camera: Camera, body: Body, look: Look, joints: np.ndarray):
         self.look = look
         flat, depth = camera.project(joints)
         self.flat, self.depth = flat, depth
-        scale = camera.focal / depth * body.girth  # pixels a metre of thickness
+        scale = camera.focal / depth * body.girth  # pixels per metre of thickness
         a, b = (np.array([J[part[i]] for part in PARTS]) for i in (0, 1))
         r, q = (np.array([part[i] for part in PARTS]) for i in (2, 3))
         start, end = flat[:, a], flat[:, b]
@@ -194,7 +194,7 @@ class Painter:
         middle = depth[:, J["chest"], None]
         across = joints[:, b, 2] - joints[:, a, 2]
         reach = np.maximum(np.linalg.norm(joints[:, b] - joints[:, a], axis=-1), 1e-6)
-        level = 1 - np.abs(across) / reach  # level limbs catch the light from above
+        level = 1 - np.abs(across) / reach  # level limbs are lit from above
         nearer = middle - (depth[:, a] + depth[:, b]) / 2
         self.shade = np.clip(0.92 + 0.10 * level + 0.75 * nearer, 0.62, 1.12)
         self.hulls = []

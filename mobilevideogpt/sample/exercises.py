@@ -1,4 +1,4 @@
-"""The six exercises of the sample, each done well or with one of its visible faults."""
+"""The six exercises of the sample, each performed well or with one of its visible faults."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ ADVICE = {
 
 
 def knee_circles(take: Take) -> Pose:
-    """Feet together, hands on the bent knees, which draw circles."""
+    """Feet together, hands on the bent knees, and the knees draw circles."""
     radius = take.range("circles too small", (0.1, 0.2), (0.85, 1.1))
     deep = take.rng.uniform(44, 54)
     upright = take.fault == "standing too upright"
@@ -44,7 +44,7 @@ def knee_circles(take: Take) -> Pose:
 
 
 def opposite_arm_and_leg_lifts_on_knees(take: Take) -> Pose:
-    """On hands and knees, one arm and the other leg lifted until level, sides in turn."""
+    """On hands and knees, one arm and the opposite leg are lifted until level, sides alternate."""
     reach = take.range("not lifting high enough", (0.3, 0.4), (0.95, 1.06))
     knee = take.range("lifted leg bent", (88, 105), (0, 8))
     ground = all_fours(take.body)
@@ -62,7 +62,7 @@ def opposite_arm_and_leg_lifts_on_knees(take: Take) -> Pose:
 
 
 def pushups_on_knees(take: Take) -> Pose:
-    """Hands and knees on the floor, trunk in line with the thighs, chest lowered and pressed up."""
+    """Hands and knees on the floor, trunk in line with the thighs; the chest is lowered and pressed up."""
     body = take.body
     sag = take.range("hips sagging", (0.92, 1.0), (0, 0))
     low = take.range("not going low enough", (0.22, 0.32), (0.9, 1.0))
@@ -92,7 +92,7 @@ def pushups_on_knees(take: Take) -> Pose:
 
 
 def squat_jump(take: Take) -> Pose:
-    """A squat, then a jump straight up with the arms overhead; not swinging, the hands stay on the hips."""
+    """A squat, then a jump straight up with the arms overhead; without a swing, the hands stay on the hips."""
     deep = take.range("not going deep enough", (30, 42), (95, 112))
     high = take.range("not jumping high enough", (0.025, 0.045), (0.24, 0.34))
     p = take.phase
@@ -109,7 +109,7 @@ def squat_jump(take: Take) -> Pose:
 
 
 def squats(take: Take) -> Pose:
-    """Feet apart, hips lowered behind the feet until the thighs are level, and up again."""
+    """Feet apart, hips lowered behind the feet until the thighs are level, then raised."""
     deep = take.range("not going deep enough", (30, 44), (98, 116))
     inward = take.range("knees falling in", (0.82, 0.95), (-0.6, -0.4))  # 1: the knees meet
     stance = take.rng.uniform(0.17, 0.21)
@@ -128,7 +128,7 @@ def squats(take: Take) -> Pose:
 
 
 def tricep_stretch(take: Take) -> Pose:
-    """One elbow overhead with the hand behind the neck, the other hand pulling at the elbow."""
+    """One elbow overhead with the hand behind the neck; the other hand pulls the elbow."""
     raised = take.range("elbow too low", (88, 102), (182, 192))
     lean = take.range("leaning to the side", (26, 34), (0, 3))
     pull = wave(take.phase)

@@ -1,12 +1,15 @@
-"""An articulated figure: its proportions, its pose over time, and where that puts its joints.
+"""An articulated figure: its proportions, its pose over time, and the resulting positions of its joints.
 
-Metres and degrees. The figure faces +x, its left is +y, the floor is z = 0. Poses hold one value or one per frame;
-joints are ``(n, len(JOINTS), 3)`` for n frames.
+Metres and degrees. The figure faces +x, its left is +y, the floor is z = 0. A pose has one value or one
+for each frame; joints are ``(n, len(JOINTS), 3)`` for n frames.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
+
+Curve = float | np.ndarray  # one value, or one for each frame
+Vector = tuple[Curve, Curve, Curve]
 
 JOINTS = ("pelvis", "waist", "chest", "neck", "head", "nose")
 PARTS = ("shoulder", "elbow", "wrist", "hand", "hip", "knee", "ankle", "toe")
@@ -14,7 +17,7 @@ SIDES = (("left", 1), ("right", -1))
 JOINTS += tuple(f"{side}_{part}" for side, _ in SIDES for part in PARTS)
 J = {name: number for number, name in enumerate(JOINTS)}
 
-# Height of a joint's centre above the floor when the part rests on it.
+# Height of a joint's centre in metres when it rests on the floor.
 REST = {"ankle": 0.08, "toe": 0.03, "knee": 0.055, "wrist": 0.035, "elbow": 0.045, "pelvis": 0.11, "chest": 0.12}
 
 
@@ -45,7 +48,7 @@ class Body:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Body":
-        """Draw proportions of an adult."""
+        """Draw the proportions of an adult."""
         size, leg, width = rng.uniform(0.92, 1.08), rng.uniform(0.96, 1.04), rng.uniform(0.9, 1.12)
         return cls(
             thigh=0.42 * size * leg,
@@ -63,61 +66,61 @@ class Body:
 
 @dataclass
 class Swing:
-    """A limb held by its joint angles; at rest it hangs along the trunk.
+    """A limb given by its joint angles; with zeros it hangs along the trunk.
 
     ``flex`` raises it forward (180 is overhead), ``abduct`` outward, ``twist`` turns it outward about its own axis,
     ``bend`` closes knee or elbow, ``point`` extends the foot or bends the hand up.
     """
 
-    flex: object = 0.0
-    abduct: object = 0.0
-    twist: object = 0.0
-    bend: object = 0.0
-    point: object = 0.0
+    flex: Curve = 0.0
+    abduct: Curve = 0.0
+    twist: Curve = 0.0
+    bend: Curve = 0.0
+    point: Curve = 0.0
 
 
 @dataclass
 class Reach:
     """A limb whose wrist or ankle is at ``target``: a point, or a joint's name plus ``offset``.
 
-    ``pole`` is where the knee or elbow points, ``end`` the direction of foot or hand (None: the hand follows the arm).
+    ``pole`` is the direction of the knee or elbow, ``end`` that of foot or hand (None: the hand follows the arm).
     """
 
-    target: object
-    pole: object = (1.0, 0.0, 0.0)
-    end: object = None
-    offset: object = (0.0, 0.0, 0.0)
+    target: str | Vector
+    pole: Vector = (1.0, 0.0, 0.0)
+    end: Vector | None = None
+    offset: Vector = (0.0, 0.0, 0.0)
 
 
 @dataclass
 class Pose:
-    """Angles of pelvis, spine and neck, and the limbs as ``[left, right]``.
+    """Position and angles of pelvis, spine and neck, and the limbs as ``[left, right]``.
 
     ``pitch`` tips forward, ``roll`` to the right, ``yaw`` turns left; the spine's angles are spread over its length.
-    With ``anchor`` (joint names, on limbs that swing) the figure is moved so that these joints' middle is at (x, y)
-    and the lowest of them rests on the floor, plus ``z``; without it (x, y, z) is the pelvis.
+    Without ``anchor``, (x, y, z) is the pelvis. ``anchor`` names joints of swinging limbs. With it the figure is moved
+    so that the middle of these joints is at (x, y) and the lowest of them rests at height ``z`` above the floor.
     """
 
-    x: object = 0.0
-    y: object = 0.0
-    z: object = 0.0
-    pitch: object = 0.0
-    roll: object = 0.0
-    yaw: object = 0.0
-    spine_pitch: object = 0.0
-    spine_roll: object = 0.0
-    spine_yaw: object = 0.0
-    neck_pitch: object = 0.0
-    neck_roll: object = 0.0
-    neck_yaw: object = 0.0
+    x: Curve = 0.0
+    y: Curve = 0.0
+    z: Curve = 0.0
+    pitch: Curve = 0.0
+    roll: Curve = 0.0
+    yaw: Curve = 0.0
+    spine_pitch: Curve = 0.0
+    spine_roll: Curve = 0.0
+    spine_yaw: Curve = 0.0
+    neck_pitch: Curve = 0.0
+    neck_roll: Curve = 0.0
+    neck_yaw: Curve = 0.0
     arms: list = field(default_factory=lambda: [Swing(abduct=8, bend=12), Swing(abduct=8, bend=12)])
     legs: list = field(default_factory=lambda: [Swing(), Swing()])
     anchor: tuple = ()
     posture: str = "standing"
 
 
-def _turn(axis: int, degrees, n: int) -> np.ndarray:
-    """Rotations about x, y or z, ``(n, 3, 3)``."""
+def _rotation(axis: int, degrees, n: int) -> np.ndarray:
+    """Return rotation matrices about x, y or z, ``(n, 3, 3)``."""
     angle = np.radians(np.broadcast_to(degrees, n))
     matrix = np.zeros((n, 3, 3))
     a, b = (axis + 1) % 3, (axis + 2) % 3
@@ -129,7 +132,7 @@ def _turn(axis: int, degrees, n: int) -> np.ndarray:
 
 
 def _points(value, n: int) -> np.ndarray:
-    """Three coordinates, each one number or n, as ``(n, 3)``."""
+    """Stack three coordinates, each one number or n, to ``(n, 3)``."""
     return np.stack([np.broadcast_to(np.asarray(v, float), n) for v in value], axis=1)
 
 
@@ -138,7 +141,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _bend_to(start, target, pole, upper, lower):
-    """Middle and end of a two-bone limb that reaches for ``target`` (as far as it is long)."""
+    """Return middle and end of a two-bone limb that reaches for ``target``, as far as its length permits."""
     line = target - start
     reach = np.linalg.norm(line, axis=1, keepdims=True)
     length = np.clip(reach, abs(upper - lower) + 1e-3, upper + lower - 1e-4)
@@ -150,14 +153,14 @@ def _bend_to(start, target, pole, upper, lower):
 
 
 def solve(body: Body, pose: Pose, n: int) -> np.ndarray:
-    """Joint positions of n frames, ``(n, len(JOINTS), 3)``."""
+    """Compute the joint positions of n frames, ``(n, len(JOINTS), 3)``."""
     p = np.zeros((n, len(JOINTS), 3))
-    pelvis = _turn(2, pose.yaw, n) @ _turn(1, pose.pitch, n) @ _turn(0, pose.roll, n)
+    pelvis = _rotation(2, pose.yaw, n) @ _rotation(1, pose.pitch, n) @ _rotation(0, pose.roll, n)
     half = [np.asarray(v) / 2 for v in (pose.spine_yaw, pose.spine_pitch, pose.spine_roll)]
-    bend = _turn(2, half[0], n) @ _turn(1, half[1], n) @ _turn(0, half[2], n)
+    bend = _rotation(2, half[0], n) @ _rotation(1, half[1], n) @ _rotation(0, half[2], n)
     loin = pelvis @ bend
     chest = loin @ bend
-    head = chest @ _turn(2, pose.neck_yaw, n) @ _turn(1, pose.neck_pitch, n) @ _turn(0, pose.neck_roll, n)
+    head = chest @ _rotation(2, pose.neck_yaw, n) @ _rotation(1, pose.neck_pitch, n) @ _rotation(0, pose.neck_roll, n)
     p[:, J["waist"]] = pelvis[:, :, 2] * body.trunk * 0.28
     p[:, J["chest"]] = p[:, J["waist"]] + loin[:, :, 2] * body.trunk * 0.40
     p[:, J["neck"]] = p[:, J["chest"]] + chest[:, :, 2] * body.trunk * 0.32
@@ -169,16 +172,16 @@ def solve(body: Body, pose: Pose, n: int) -> np.ndarray:
 
     def swing(limb, frame, s, names, upper, lower, tip, arm):
         start = p[:, J[names[0]]]
-        frame = frame @ _turn(1, -np.asarray(limb.flex), n) @ _turn(0, s * np.asarray(limb.abduct), n)
-        frame = frame @ _turn(2, s * np.asarray(limb.twist), n)
+        frame = frame @ _rotation(1, -np.asarray(limb.flex), n) @ _rotation(0, s * np.asarray(limb.abduct), n)
+        frame = frame @ _rotation(2, s * np.asarray(limb.twist), n)
         p[:, J[names[1]]] = start - frame[:, :, 2] * upper
-        frame = frame @ _turn(1, np.asarray(limb.bend) * (-1 if arm else 1), n)
+        frame = frame @ _rotation(1, np.asarray(limb.bend) * (-1 if arm else 1), n)
         p[:, J[names[2]]] = p[:, J[names[1]]] - frame[:, :, 2] * lower
         if arm:
-            hand = frame @ _turn(1, -np.asarray(limb.point), n)
+            hand = frame @ _rotation(1, -np.asarray(limb.point), n)
             p[:, J[names[3]]] = p[:, J[names[2]]] - hand[:, :, 2] * tip
         else:
-            foot = frame @ _turn(1, 14 + np.asarray(limb.point), n)
+            foot = frame @ _rotation(1, 14 + np.asarray(limb.point), n)
             p[:, J[names[3]]] = p[:, J[names[2]]] + foot[:, :, 0] * tip
 
     def reach(limb, names, upper, lower, tip, arm):
@@ -203,10 +206,10 @@ def solve(body: Body, pose: Pose, n: int) -> np.ndarray:
                 swing(limb, frame, s, name, *sizes, arm)
     place = _points((pose.x, pose.y, pose.z), n)
     if pose.anchor:
-        held = p[:, [J[name] for name in pose.anchor]]
-        place[:, :2] -= held[:, :, :2].mean(axis=1)
+        anchors = p[:, [J[name] for name in pose.anchor]]
+        place[:, :2] -= anchors[:, :, :2].mean(axis=1)
         rest = [REST[name.split("_")[-1]] for name in pose.anchor]
-        place[:, 2] -= (held[:, :, 2] - rest).min(axis=1)
+        place[:, 2] -= (anchors[:, :, 2] - rest).min(axis=1)
     p += place[:, None]
     for limbs, names, sizes, arm in (
         (pose.legs, legs, (body.thigh, body.shin, body.foot), False),

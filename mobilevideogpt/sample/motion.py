@@ -1,4 +1,4 @@
-"""What a movement is made of: a take (who, when, how well) and curves over the phase of a repetition."""
+"""The parts of a movement: a take, which is one performance of it, and curves over the phase of a repetition."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from mobilevideogpt.sample.figure import REST, SIDES, Body, Pose, Reach
 
 @dataclass
 class Take:
-    """One performance: the body, seconds of each frame, the random stream, and the fault ("" for none)."""
+    """One performance: the body, the seconds of each frame, the random stream, and the fault ("" for none)."""
 
     body: Body
     seconds: np.ndarray
@@ -18,11 +18,11 @@ class Take:
     fault: str
     period: float  # seconds a repetition
     start: float = 0.0  # phase of the first frame, in repetitions
-    side: int = 1  # 1: the left side works or begins, -1: the right
+    side: int = 1  # of the body that works or begins; 1: left, -1: right
 
     @property
     def phase(self) -> np.ndarray:
-        """Repetitions done so far, a fraction, ``(n,)``."""
+        """Repetitions so far, with their fraction, ``(n,)``."""
         return self.seconds / self.period + self.start
 
     def range(self, fault: str, faulty: tuple[float, float], good: tuple[float, float]) -> float:
@@ -30,19 +30,19 @@ class Take:
         return self.rng.uniform(*(faulty if self.fault == fault else good))
 
     def sides(self, working, other) -> list:
-        """``[left, right]`` with the working side's value in its place."""
+        """Return ``[left, right]`` from the values of the working and the other side."""
         return [working, other] if self.side > 0 else [other, working]
 
 
 @dataclass(frozen=True)
 class Movement:
-    """A named movement.
+    """A movement with its faults and how it is filmed.
 
     Args:
         pose: Makes the pose of a take.
-        faults: Labels of what can be wrong with it.
+        faults: Labels of its possible faults.
         azimuth: Range of the camera's angle from straight ahead, degrees, either side.
-        period: Range of the seconds a repetition takes.
+        period: Range of the seconds per repetition.
         height: Range of the camera's height, metres.
     """
 
@@ -54,12 +54,12 @@ class Movement:
 
 
 def wave(phase) -> np.ndarray:
-    """0 at whole repetitions, 1 half-way, smooth."""
+    """Return a smooth curve: 0 at whole repetitions, 1 halfway."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.asarray(phase))
 
 
 def keys(phase, *points: tuple[float, float]) -> np.ndarray:
-    """A periodic curve through (phase, value) points, flat at each, eased between them."""
+    """Return a periodic curve through (phase, value) points, flat at each point and eased between them."""
     times, values = zip(*points, strict=True)
     times, values = np.array([*times, times[0] + 1]), np.array([*values, values[0]])
     at = (np.asarray(phase) - times[0]) % 1 + times[0]
@@ -69,22 +69,22 @@ def keys(phase, *points: tuple[float, float]) -> np.ndarray:
 
 
 def hold(phase) -> np.ndarray:
-    """0 to 1 and back with a pause at the top."""
+    """Return a curve from 0 to 1 and back, with a pause at the top."""
     return keys(phase, (0, 0), (0.1, 0), (0.4, 1), (0.65, 1), (0.95, 0))
 
 
 def alternate(phase, curve=hold) -> tuple[np.ndarray, np.ndarray]:
-    """``curve`` for the even repetitions and for the odd ones."""
+    """Return ``curve`` for the even repetitions, and for the odd ones."""
     even = np.floor(phase) % 2 == 0
     value = curve(phase)
     return np.where(even, value, 0), np.where(even, 0, value)
 
 
 def stand(take: Take, knee=0.0, stance=0.1, shin=0.32, pole=0.15, up=0.0, toes=0.0, **angles) -> Pose:
-    """Both feet on the floor (or ``up`` above it), knees bent by ``knee`` degrees.
+    """Stand with both feet on the floor, or ``up`` above it, and knees bent by ``knee`` degrees.
 
     Args:
-        take: Whose legs.
+        take: The performance whose body stands.
         knee: Flexion of both knees, degrees.
         stance: Half the distance between the ankles, metres.
         shin: Part of the flexion that tips the shins forward.
@@ -108,7 +108,7 @@ def stand(take: Take, knee=0.0, stance=0.1, shin=0.32, pole=0.15, up=0.0, toes=0
 
 
 def on_hips(body: Body) -> list[Reach]:
-    """Arms with the hands on the hips, elbows out."""
+    """Return arms with the hands on the hips and the elbows out."""
     return [
         Reach(f"{side}_hip", (-0.5, s, 0.1), (0.5, -s * 0.6, -0.6), (0.02, s * 0.07 * body.girth, 0.1))
         for side, s in SIDES
@@ -116,7 +116,7 @@ def on_hips(body: Body) -> list[Reach]:
 
 
 def all_fours(body: Body) -> dict:
-    """Pitch of the trunk and height of the pelvis with thighs and arms upright, hands and knees on the floor."""
+    """Return pitch and height of the pelvis on hands and knees, with upright thighs and arms."""
     z = body.thigh + REST["knee"]
     rise = (body.arm + REST["wrist"] - z) / (body.trunk - 0.03)
     pitch = 90 - np.degrees(np.arcsin(np.clip(rise, -0.5, 0.5)))

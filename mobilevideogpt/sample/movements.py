@@ -1,4 +1,4 @@
-"""Movements other than the six exercises, each with faults of its own, for training the tiny base checkpoint."""
+"""Movements that train the tiny base checkpoint. They and their faults differ from the six exercises."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ KNEES = ("left_knee", "right_knee")
 
 
 def movement(*faults: str, **view) -> Callable:
-    """Enter a pose function among the movements under its own name."""
+    """Add a pose function to `MOVEMENTS` under its name."""
 
     def enter(pose: Callable[[Take], Pose]) -> Callable[[Take], Pose]:
         MOVEMENTS[pose.__name__] = Movement(pose, faults, **view)
@@ -45,35 +45,35 @@ def movement(*faults: str, **view) -> Callable:
 
 
 def both(**angles) -> list[Swing]:
-    """The same angles on the left and on the right."""
+    """Return limbs with the same angles on the left and on the right."""
     return [Swing(**angles) for _ in SIDES]
 
 
 def partial(take: Take, fault: str = "partial range") -> float:
-    """Part of the full range that the take goes through."""
+    """Draw the part of the full range of motion; less with the fault."""
     return take.range(fault, (0.28, 0.42), (0.9, 1.05))
 
 
 def lean(take: Take, fault: str, degrees: float = 32) -> float:
-    """Degrees of a lean that is a fault, else about none."""
+    """Draw the degrees of a lean; about none without the fault."""
     return take.range(fault, (degrees - 5, degrees + 5), (-2, 3))
 
 
 def on_one_foot(take: Take, working: Swing, standing=None, **angles) -> Pose:
-    """One straight leg carries the body, the working side's leg swings."""
+    """Stand on one straight leg; the leg of the working side swings."""
     legs = take.sides(working, standing or Swing())
     name = "right" if take.side > 0 else "left"
     return Pose(legs=legs, anchor=(f"{name}_ankle",), **angles)
 
 
 def in_turn(take: Take, curve=wave) -> list:
-    """A curve for the left and one for the right, the working side first."""
+    """Return a curve for the left and one for the right; the working side is first."""
     first, second = alternate(take.phase, curve)
     return take.sides(first, second)
 
 
 def stepping(take: Take, legs: list[Swing], **angles) -> Pose:
-    """Legs that swing in turn: the lower foot is on the floor."""
+    """Swing the legs alternately; the lower foot is on the floor."""
     return Pose(legs=legs, anchor=("left_ankle", "right_ankle", "left_toe", "right_toe"), **angles)
 
 
@@ -377,7 +377,7 @@ def standing_snow_angels(take):
 
 
 def plank(take: Take, hips: float = 0.0, arms=None, legs=None, **angles) -> Pose:
-    """Straight arms and toes on the floor; ``hips`` is their height over the straight line, metres."""
+    """Rest on straight arms and toes; ``hips`` is the height of the hips above the straight line in metres."""
     b = take.body
     ankle = b.foot * 0.97 + REST["toe"]
     shoulder, upper = b.arm * 0.985 + REST["wrist"], b.trunk - 0.03
@@ -401,7 +401,7 @@ def plank(take: Take, hips: float = 0.0, arms=None, legs=None, **angles) -> Pose
 
 
 def hip_fault(take: Take) -> float:
-    """Height of the hips over the straight line, metres."""
+    """Draw the height of the hips above the straight line in metres."""
     low = take.range("hips too low", (0.16, 0.20), (0, 0))
     return take.range("hips too high", (0.24, 0.32), (0, 0.01)) - low
 
@@ -435,7 +435,7 @@ def mountain_climbers(take):
 
 
 def kneel_on_hands(take: Take, **fields) -> Pose:
-    """Hands and knees on the floor."""
+    """Rest on hands and knees."""
     ground = all_fours(take.body)
     flex = ground["pitch"]
     fields = {
@@ -514,7 +514,7 @@ def downward_dog_waves(take):
 
 
 def kneel(take: Take, pitch=0.0, thigh=0.0, **fields) -> Pose:
-    """On both knees, thighs tipped forward by ``thigh`` degrees (negative: sitting back)."""
+    """Kneel on both knees, thighs tipped forward by ``thigh`` degrees (negative: sitting back)."""
     thigh = np.asarray(thigh)
     legs = [Swing(flex=np.asarray(pitch) - thigh, abduct=6, bend=90 - thigh, point=70) for _ in SIDES]
     return Pose(pitch=pitch, legs=legs, anchor=KNEES, posture="kneeling", **fields)
@@ -555,14 +555,14 @@ def half_kneeling_hip_stretch(take):
 
 
 def supine(**fields) -> Pose:
-    """On the back."""
+    """Lie on the back."""
     return Pose(
         **{"posture": "supine", "pitch": -90, "z": REST["pelvis"], "arms": both(abduct=18), "neck_pitch": 8, **fields}
     )
 
 
 def prone(**fields) -> Pose:
-    """On the belly."""
+    """Lie on the belly."""
     return Pose(
         **{
             "posture": "prone",
@@ -725,11 +725,11 @@ def seated_overhead_reaches(take):
     )
 
 
-# Movements nobody named
+# Random movements
 
 
 def _path(rng: np.random.Generator, take: Take, low: float, high: float, moves: bool) -> np.ndarray:
-    """A periodic curve between two values drawn from a range, or one of them held."""
+    """Draw a periodic curve between two values of a range, or one constant value."""
     a, b = rng.uniform(low, high, 2)
     lag, kind = rng.choice([0.0, 0.25, 0.5, 0.75]), rng.integers(3)
     curve = (wave, hold, lambda p: wave(p / 2))[kind](take.phase + lag)
@@ -737,13 +737,13 @@ def _path(rng: np.random.Generator, take: Take, low: float, high: float, moves: 
 
 
 def random_movement(take: Take) -> Pose:
-    """A random posture with random limbs moving in it."""
+    """Draw a random posture with random moving limbs."""
     rng, b = take.rng, take.body
     together = rng.choice(["together", "in turn", "one"])
     arms_move, legs_move, trunk_moves = rng.random(3) < (0.65, 0.6, 0.35)
 
     def pair(**ranges) -> list[Swing]:
-        """Swings of both sides: mirrored, half a repetition apart, or one side still."""
+        """Draw swings of both sides: mirrored, half a repetition apart, or one side still."""
         moves = arms_move if "arm" in ranges else legs_move
         ranges.pop("arm", None)
         state = rng.bit_generator.state
@@ -797,7 +797,7 @@ def random_movement(take: Take) -> Pose:
             take, knee, rng.uniform(0.06, 0.28), rng.uniform(0.2, 0.5), outward, up, 40 * (up > 0), pitch=pitch, **trunk
         )
         pose.x, pose.y = pose.x + circle * np.cos(angle), circle * np.sin(angle)
-        if knee.max() > 55:  # one foot ahead of the other: neither a squat nor circles of the knees
+        if knee.max() > 55:  # one foot ahead of the other, unlike a squat or knee circles
             step = rng.uniform(0.15, 0.3) * take.side
             for leg, s in zip(pose.legs, (1, -1), strict=True):
                 leg.target = (leg.target[0] + s * step, *leg.target[1:])
@@ -826,7 +826,7 @@ def random_movement(take: Take) -> Pose:
         flex, up = pose.pitch, in_turn(take, hold)
         arm_lift, leg_lift = rng.uniform(0, 1.1, 2) * (rng.random(2) < 0.7)
         knee, out = rng.uniform(0, 100), (rng.random() < 0.3) * rng.uniform(20, 70)
-        if together == "one":  # limbs of one side: the opposite arm and leg are one of the six exercises
+        if together == "one":  # limbs of one side, because opposite arm and leg are one of the six exercises
             up = [up[0], 0 * up[0]]
         back = leg_lift * (out == 0)
         pose.arms = [
@@ -839,7 +839,7 @@ def random_movement(take: Take) -> Pose:
         pose.neck_pitch = rng.uniform(-30, 40)
         return pose
     if posture == "knee plank":
-        low = rng.uniform(0, 0.9) * (rng.random() < 0.6)  # held: lowering it is one of the six exercises
+        low = rng.uniform(0, 0.9) * (rng.random() < 0.6)  # constant, because lowering it is one of the six exercises
         shoulder = b.arm * 0.97 + REST["wrist"] - low * (b.arm - 0.22)
         tilt = np.radians(_path(rng, take, 8, 50 - 25 * low, True))
         line = b.trunk - 0.03

@@ -1,4 +1,4 @@
-"""Names of the sample's exercises and clips. Standard library only, so that a dry run stays fast."""
+"""Names of the exercises and clips of the sample. Standard library only, so that a dry run stays fast."""
 
 EXERCISES = (
     "knee_circles",
@@ -12,7 +12,7 @@ NO_ISSUE = "no obvious issue"
 
 
 def clip_names(clips_per_exercise: int = 5) -> list[str]:
-    """Paths of the clips relative to the sample's folder, ``<exercise>/<8 digits>.mp4``, in order."""
+    """List the paths of the clips relative to the sample's folder, ``<exercise>/<8 digits>.mp4``, in order."""
     return [
         f"{exercise}/{number * clips_per_exercise + clip + 1:08d}.mp4"
         for number, exercise in enumerate(EXERCISES)

@@ -1,13 +1,14 @@
-"""The sample's tiny base checkpoint: the real architecture in small, taught on movements that the sample does not hold.
+"""Pretraining of the sample's tiny base checkpoint: the real architecture at a small size.
 
-`make base` makes an equivalent one and writes it to `mobilevideogpt/sample/base`: some 20 minutes on an H100, days on a
-CPU. The one that is there took three stretches on an H100: 9 minutes of everything but text alone, 9 minutes with it,
-and, with the weights carried over to a larger vocabulary, 4 minutes of ``--language-only``.
+`make base` trains an equivalent checkpoint and writes it to `mobilevideogpt/sample/base`, in 20 minutes on an H100 or
+days on a CPU. The checkpoint in the repository was trained in three runs on an H100: 9 minutes without lessons of
+text alone, 9 minutes with them, and 4 minutes of ``--language-only`` after its weights were copied to a larger
+vocabulary.
 
-It sees rendered movements outside the six exercises, named ones with their own labels and random ones with a
-description, and never a label of the six. Text without video (prose that every Python carries, and repeating after the
-user) teaches it to write words that no lesson holds. Heads that are thrown away afterwards ask both encoders where the
-joints are, so that what they say of a clip is about the pose.
+The clips show rendered movements outside the six exercises: named ones with their labels, and random ones with a
+description. No lesson contains a label of the six. Text without video (the topics of Python's help, and repetition of
+the user's words) teaches words that no lesson about a clip contains. Temporary heads predict the joints from the
+features of both encoders, so that the features represent the pose.
 """
 
 import argparse
@@ -58,8 +59,8 @@ GEOMETRY = {
     "image_num_heads": 4,
 }
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
-TEXT_LENGTH = 96  # pieces
-VOCABULARY = 2000  # pieces of text, besides the special tokens
+TEXT_LENGTH = 96  # tokens
+VOCABULARY = 2000  # tokens, besides the special ones
 # Qwen2's special tokens in its order; those up to <|video_pad|> are its additional_special_tokens.
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"]
 SPECIAL += ["<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"]
@@ -67,7 +68,7 @@ SPECIAL += ["<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad
 NOT_SPECIAL = ["<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"]
 NOT_SPECIAL += ["<|repo_name|>", "<|file_sep|>"]
 
-# Words of the trade, so that each is a piece of text of its own.
+# Words about exercise; each becomes a token.
 WORDS = """
 add ankle apart arch arm arms as back balance ball before belly bend bent beside big body both breathe calf center
 chest chin circle circles close cross curl deep deeper down draw drop ease elbow elbows even extend face fall falling
@@ -101,7 +102,7 @@ def draw_lesson(rng: np.random.Generator) -> tuple[ClipSpec, str, str]:
 
 
 def draw_seed(rng: np.random.Generator) -> tuple[int, int]:
-    """Draw a clip's seed, apart from those of the sample, which begin with a small number."""
+    """Draw the seed of a clip; it differs from the seeds of the sample, which begin with a small number."""
     return int(rng.integers(2**30, 2**31)), int(rng.integers(2**31))
 
 
@@ -112,13 +113,13 @@ def random_specs(rng: np.random.Generator) -> Iterator[ClipSpec]:
 
 
 def resembles_an_exercise(seen: dict[str, str | int]) -> bool:
-    """Tell whether a movement could be taken for one of the six, well done or not, by its description."""
+    """Tell from its description whether a movement resembles one of the six exercises, with or without faults."""
     match seen["posture"]:
         case "kneeling plank":  # push-ups
             return seen["motion"] != "static"
         case "all fours":  # opposite arm and leg lifts
             return seen["arms_move"] != "still" and seen["legs_move"] != "still"
-        case "standing":  # squats, squat jumps and knee circles; the triceps stretch
+        case "standing":  # squats, squat jumps, knee circles and the triceps stretch
             bending = seen["knee_degrees"] > 25 and (seen["legs_move"] == "together" or seen["motion"] == "circular")
             folded = seen["elbow_degrees"] > 110 and seen["arms_move"] == "still"
             return bending or folded or seen["arms"] in ("behind the head", "on the knees")
@@ -126,21 +127,21 @@ def resembles_an_exercise(seen: dict[str, str | int]) -> bool:
 
 
 def in_words(spec: ClipSpec) -> str:
-    """What is seen of a clip, as a sentence; measures in steps of ten."""
+    """Describe a clip in one sentence, with measures in steps of ten."""
     seen = {name: round(value, -1) if isinstance(value, int) else value for name, value in describe(spec).items()}
     return "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in seen.items())
 
 
 def write_tokenizer(folder: Path, seed: int = 0) -> None:
-    """Learn byte pairs from the lessons' texts and write them as Qwen2's tokenizer files."""
+    """Train byte-pair encoding on the texts of the lessons, and write it as Qwen2's tokenizer files."""
     rng = np.random.default_rng(seed)
     texts = [text for _ in range(1000) for text in draw_lesson(rng)[1:]]
     words = [form for word in WORDS.split() for form in _forms(word)] * 300
-    learner = ByteLevelBPETokenizer(add_prefix_space=False)
-    learner.train_from_iterator([*texts, *words, *topics.values()], vocab_size=VOCABULARY, show_progress=False)
+    tokenizer = ByteLevelBPETokenizer(add_prefix_space=False)
+    tokenizer.train_from_iterator([*texts, *words, *topics.values()], vocab_size=VOCABULARY, show_progress=False)
     folder.mkdir(parents=True, exist_ok=True)
-    learner.save_model(str(folder))
-    write_tokenizer_config(folder, learner.get_vocab_size())
+    tokenizer.save_model(str(folder))
+    write_tokenizer_config(folder, tokenizer.get_vocab_size())
 
 
 def _forms(word: str) -> list[str]:
@@ -148,7 +149,7 @@ def _forms(word: str) -> list[str]:
 
 
 def write_tokenizer_config(folder: Path, size: int) -> None:
-    """Write ``tokenizer_config.json`` with Qwen2's special tokens behind the ``size`` pieces of text."""
+    """Write ``tokenizer_config.json`` with Qwen2's special tokens after the first ``size`` tokens."""
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     added = {
         str(size + i): {"content": token, **flags, "special": token in SPECIAL}
@@ -186,19 +187,19 @@ def new_model(processor: MobileVideoGPTProcessor) -> MobileVideoGPTForConditiona
 
 
 class Lessons(IterableDataset):
-    """Batches without end: frames, joints, and the text as ids and labels."""
+    """An endless stream of batches: frames, joints, and text as ids and labels."""
 
     def __init__(self, processor: MobileVideoGPTProcessor, batch_size: int, seed: int):
         self.processor, self.batch_size, self.seed = processor, batch_size, seed
         self.indices = frame_indices(FRAMES, FPS)
         tokenize = processor.tokenizer
         self.prose = tokenize("\n".join(topics.values())).input_ids
-        self.pieces = tokenize.vocab_size
+        self.vocabulary = tokenize.vocab_size  # without the special tokens
         turns = ("<|im_start|>user\nRepeat: ", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n")
         self.repeat = [tokenize(turn).input_ids for turn in turns]
 
     def __iter__(self):
-        """Draw from a stream of each worker's own."""
+        """Draw batches; each worker has its own random stream."""
         cv2.setNumThreads(1)
         worker = torch.utils.data.get_worker_info()
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
@@ -212,12 +213,12 @@ class Lessons(IterableDataset):
             spec, question, answer = draw_lesson(rng)
             metres, pixels = joints(spec, self.indices)
             pictures = frames(spec, self.indices)
-            if rng.random() < 0.25:  # as after a codec
+            if rng.random() < 0.25:  # compression artefacts
                 quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 96))]
                 pictures = np.stack([cv2.imdecode(cv2.imencode(".jpg", p, quality)[1], 1) for p in pictures])
             item = self.processor.encode_text(question, answer)
             item |= {"frames": torch.from_numpy(pictures), "places": torch.from_numpy(pixels).float()}
-            item["body"] = torch.from_numpy(facing_forward(metres)).float()
+            item["body"] = torch.from_numpy(centred(metres)).float()
             items.append(item)
         texts = [self.text(rng) for _ in range(2 * self.batch_size)]
         return {
@@ -227,24 +228,24 @@ class Lessons(IterableDataset):
         }
 
     def text(self, rng: np.random.Generator) -> dict[str, list[int]]:
-        """Draw a lesson without video: prose, or any pieces of text at all, to be repeated."""
+        """Draw a lesson without video: prose, or tokens to repeat."""
         start = int(rng.integers(len(self.prose) - TEXT_LENGTH))
         if rng.random() < 0.5:
             ids = self.prose[start : start + TEXT_LENGTH]
             return {"input_ids": ids, "labels": ids}
         length = int(rng.integers(4, TEXT_LENGTH // 2))
-        pieces = self.prose[start : start + length] if rng.random() < 0.3 else rng.integers(self.pieces, size=length)
+        drawn = self.prose[start : start + length] if rng.random() < 0.3 else rng.integers(self.vocabulary, size=length)
         before, between, after = self.repeat
-        pieces = [int(piece) for piece in pieces]
-        known = before + pieces + between
+        tokens = [int(token) for token in drawn]
+        prompt = before + tokens + between
         return {
-            "input_ids": known + pieces + after,
-            "labels": [-100] * len(known) + pieces + after,
+            "input_ids": prompt + tokens + after,
+            "labels": [-100] * len(prompt) + tokens + after,
         }
 
 
 def padded(items: list[dict], prefix: str) -> dict[str, Tensor]:
-    """Ids and labels of unequal length as tensors, filled up on the right."""
+    """Stack ids and labels of unequal length, padded on the right."""
     length = max(len(item["input_ids"]) for item in items)
     return {
         prefix + name: torch.tensor([item[name] + [fill] * (length - len(item[name])) for item in items])
@@ -252,15 +253,15 @@ def padded(items: list[dict], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def facing_forward(metres: np.ndarray) -> np.ndarray:
-    """Joints ``(n, J, 3)`` seen from the figure: relative to the pelvis but for the height."""
+def centred(metres: np.ndarray) -> np.ndarray:
+    """Move joints ``(n, J, 3)`` so that the pelvis is at x = y = 0; heights stay."""
     moved = metres.copy()
     moved[..., :2] -= metres[:, :1, :2]
     return moved
 
 
 class PoseHead(nn.Module):
-    """Ask patch tokens where the joints are, in the picture and in space; thrown away afterwards."""
+    """Predicts the joints, in the picture and in space, from patch tokens; discarded after the training."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -269,7 +270,7 @@ class PoseHead(nn.Module):
         self.shrink = nn.Linear(width, 32)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens ``(M, side * side, width)`` to places in 0...1 ``(M, J, 2)`` and metres ``(M, J, 3)``."""
+        """Map tokens ``(M, side * side, width)`` to places in 0...1 ``(M, J, 2)`` and metres ``(M, J, 3)``."""
         side = round(tokens.shape[1] ** 0.5)
         weights = self.score(tokens).float().softmax(1)  # (M, side * side, J)
         axis = (torch.arange(side, device=tokens.device) + 0.5) / side
@@ -278,22 +279,40 @@ class PoseHead(nn.Module):
         return weights.mT @ grid, self.lift(found.flatten(1)).unflatten(1, (-1, 3))
 
 
-def as_pixels(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Frames uint8 ``(B, F, H, W, 3)`` as the encoders take them; close to `mobilevideogpt.video.pixels`, but fast."""
+def as_pixels(pictures: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Standardise frames uint8 ``(B, F, H, W, 3)`` for both encoders; faster than `video.pixels`, and nearly equal."""
     shape, x = pictures.shape[:2], pictures.flatten(0, 1).permute(0, 3, 1, 2).float()
     gain = 1 + 0.15 * torch.randn(len(pictures), 1, 1, 1, 1, device=x.device)
     x = (x.unflatten(0, shape) * gain).clamp(0, 255).flatten(0, 1)
     height, width = x.shape[-2:]
-    video = F.interpolate(x, (224, 224), mode="bilinear")
-    long = int(224 * width / height)
-    context = F.interpolate(x, (224, long), mode="bicubic", antialias=True).clamp(0, 255)
-    context = context[..., (long - 224) // 2 : (long - 224) // 2 + 224]
+    video = F.interpolate(x, (size, size), mode="bilinear")
+    long = int(size * width / height)
+    context = F.interpolate(x, (size, long), mode="bicubic", antialias=True).clamp(0, 255)
+    left = (long - size) // 2
+    context = context[..., left : left + size]
 
-    def normalise(x, mean, std):
+    def standardise(x, mean, std):
         mean, std = (torch.tensor(v, device=x.device).view(3, 1, 1) for v in (mean, std))
         return ((x / 255 - mean) / std).unflatten(0, shape)
 
-    return normalise(video, VIDEO_MEAN, VIDEO_STD), normalise(context, CONTEXT_MEAN, CONTEXT_STD)
+    return standardise(video, VIDEO_MEAN, VIDEO_STD), standardise(context, CONTEXT_MEAN, CONTEXT_STD)
+
+
+def new_start(folder: Path, seed: int) -> tuple[MobileVideoGPTProcessor, MobileVideoGPTForConditionalGeneration]:
+    """Train a tokenizer, write it to ``folder``, and build a model with random weights."""
+    write_tokenizer(folder, seed)
+    processor = MobileVideoGPTProcessor.from_pretrained(folder)
+    return processor, new_model(processor)
+
+
+def continue_from(start: Path, folder: Path) -> tuple[MobileVideoGPTProcessor, MobileVideoGPTForConditionalGeneration]:
+    """Copy the tokenizer of ``start`` to ``folder``, and load the processor and the model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if start.resolve() != folder.resolve():
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(start / name, folder / name)
+    model = MobileVideoGPTForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+    return MobileVideoGPTProcessor.from_pretrained(start), model
 
 
 def pretrain(
@@ -306,30 +325,21 @@ def pretrain(
     start: Path | None = None,
     language_only: bool = False,
 ) -> None:
-    """Teach the tiny model and write it to ``folder`` in the official layout.
+    """Train the tiny model and write it to ``folder`` in the official layout.
 
     Args:
-        folder: Where.
-        steps: Most steps.
-        batch_size: Lessons a step.
-        minutes: Most minutes; the learning rate falls to 0 by whichever comes first.
+        folder: Destination.
+        steps: Maximal number of steps.
+        batch_size: Lessons per step.
+        minutes: Maximal duration; the learning rate reaches 0 at the earlier of both limits.
         workers: Processes that draw lessons.
-        seed: Of weights and lessons.
-        start: A checkpoint to go on from, instead of random weights.
-        language_only: Leave the encoders as they are, which is faster.
+        seed: Seed of weights and lessons.
+        start: Checkpoint to continue from, instead of random weights.
+        language_only: Do not train the encoders, which is faster.
     """
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if start is None:
-        write_tokenizer(folder, seed)
-        processor = MobileVideoGPTProcessor.from_pretrained(folder)
-        model = new_model(processor)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in TOKENIZER_FILES if start.resolve() != folder.resolve() else ():
-            shutil.copyfile(start / name, folder / name)
-        processor = MobileVideoGPTProcessor.from_pretrained(start)
-        model = MobileVideoGPTForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+    processor, model = new_start(folder, seed) if start is None else continue_from(start, folder)
     model = model.to(device).train()
     if not language_only:
         model.requires_grad_(True)
@@ -364,16 +374,18 @@ def pretrain(
         if step % 100 == 0:
             means = zip(parts, torch.stack(recent).mean(0).tolist(), strict=True)
             seconds = time.monotonic() - started
-            told = ", ".join(f"{name} {value:.3f}" for name, value in means)
+            listed = ", ".join(f"{name} {value:.3f}" for name, value in means)
             rate, waiting = step * batch_size / seconds, 100 * waited / seconds
-            logger.info("step %d: %s; %.0f clips/s, %.0f %% waiting", step, told, rate, waiting)
+            logger.info("step %d: %s; %.0f clips/s, %.0f %% waiting", step, listed, rate, waiting)
             recent.clear()
     model.eval().half().save_pretrained(folder, layout="official")
 
 
-def losses(model: nn.Module, heads: nn.ModuleList | None, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Losses of the answers, of text without video and, with heads, of the joints that each encoder shows."""
-    video, context = model.encode_video(*as_pixels(batch["frames"]))
+def losses(
+    model: MobileVideoGPTForConditionalGeneration, heads: nn.ModuleList | None, batch: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Compute the losses of the answers, of text without video and, with heads, of the joints by each encoder."""
+    video, context = model.encode_video(*as_pixels(batch["frames"], model.config.image_size))
     features = {"video_features": video, "context_features": context}
     parts = {
         "answers": model(input_ids=batch["input_ids"], labels=batch["labels"], **features).loss,
@@ -386,25 +398,25 @@ def losses(model: nn.Module, heads: nn.ModuleList | None, batch: dict[str, Tenso
         scores = frame_scores(context.detach().unflatten(1, (-1, FRAMES_PER_CHUNK)))
         chosen = select_frames(scores, FRAMES_PER_CHUNK // 2)  # (B, P, 4)
         tokens = video.unflatten(2, (FRAMES_PER_CHUNK // 2, -1)).flatten(0, 2)  # (B * P * 4, 49, W)
-        parts["video pose"] = pose_loss(heads[1], tokens, *(take(t, chosen) for t in (places, batch["body"])))
+        parts["video pose"] = pose_loss(heads[1], tokens, *(gather_frames(t, chosen) for t in (places, batch["body"])))
     return parts
 
 
 def crop(places: Tensor) -> Tensor:
-    """Places in the whole frame as places in the square in its middle that CLIP sees."""
+    """Convert places in the whole frame to places in its middle square, which CLIP sees."""
     ratio = SIZE[0] / SIZE[1]
     return torch.stack([(places[..., 0] - 0.5) * ratio + 0.5, places[..., 1]], -1)
 
 
-def take(of_frames: Tensor, chosen: Tensor) -> Tensor:
-    """``(B, F, J, k)`` of the frames chosen in each chunk ``(B, P, c)``, as ``(B * P * c, J, k)``."""
+def gather_frames(of_frames: Tensor, chosen: Tensor) -> Tensor:
+    """Gather the frames chosen in each chunk ``(B, P, c)`` from ``(B, F, J, k)``, as ``(B * P * c, J, k)``."""
     chunks = of_frames.unflatten(1, (-1, FRAMES_PER_CHUNK))
     index = chosen[..., None, None].expand(-1, -1, -1, *of_frames.shape[2:])
     return chunks.gather(2, index).flatten(0, 2)
 
 
 def pose_loss(head: PoseHead, tokens: Tensor, places: Tensor, body: Tensor) -> Tensor:
-    """How far off the joints are, in tenths of the picture and in tenths of a metre."""
+    """Compute the error of the joints; a tenth of the picture counts 1, half a metre too."""
     found, metres = head(tokens)
     return F.l1_loss(found.float(), places) * 10 + F.l1_loss(metres.float(), body) * 2
 
@@ -415,11 +427,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=BASE)
     parser.add_argument("--steps", type=int, default=4200)
     parser.add_argument("--batch-size", type=int, default=48)
-    parser.add_argument("--minutes", type=float, default=60 * 24 * 7, help="stop after these, whatever the steps")
+    parser.add_argument("--minutes", type=float, default=60 * 24 * 7, help="stop after this time")
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="go on from this checkpoint")
-    parser.add_argument("--language-only", action="store_true", help="leave the encoders as they are")
+    parser.add_argument("--start", type=Path, help="continue from this checkpoint")
+    parser.add_argument("--language-only", action="store_true", help="do not train the encoders")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     pretrain(**vars(options))

@@ -1,4 +1,4 @@
-"""Rendered clips: what is in one, its frames and joints, and the sample of the six exercises with its labels."""
+"""Rendered clips: their joints, frames and labels, and the sample of the six exercises."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,17 +25,17 @@ FRAMES = 150
 SIZE = (320, 240)
 ADVICE = {**MOVEMENT_ADVICE, **EXERCISE_ADVICE}
 
-# The fault that the sample's clips of an exercise can show (more than one: shown in turn).
+# Faults that the clips of an exercise show in the sample; several alternate.
 SAMPLE_FAULT = {name: EXERCISES[name].faults[:1] for name in NAMES} | {
     "squats": ("not going deep enough", "knees falling in"),
 }
-# Which of five clips are done well; the others show a fault.
+# True for the clips of an exercise that show no fault, five in a row.
 SAMPLE_PATTERN = (True, False, False, True, False)
 
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """A clip: a movement, how it is done (`NO_ISSUE` or one of its faults) and a seed that settles all else.
+    """A clip: a movement, its variation (`NO_ISSUE` or one of its faults) and a seed that decides all else.
 
     ``movement`` is an exercise, a key of `MOVEMENTS`, or "random".
     """
@@ -51,7 +51,7 @@ class ClipSpec:
 
     @property
     def descriptive_label(self) -> str:
-        """The label with the variation put as advice."""
+        """The label with advice in place of the variation."""
         return f"{self.movement.replace('_', ' ')} - {ADVICE.get(self.variation, self.variation)}"
 
 
@@ -67,13 +67,13 @@ class Scene:
 
 
 def find_movement(name: str):
-    """The `Movement` called ``name``."""
+    """Return the `Movement` with this name, or raise ValueError."""
     if name == "random":
         return RANDOM
     try:
         return EXERCISES[name] if name in EXERCISES else MOVEMENTS[name]
     except KeyError:
-        raise ValueError(f"{name}: no such movement; choose from {', '.join([*EXERCISES, *MOVEMENTS])}") from None
+        raise ValueError(f"{name} is not a movement; choose from {', '.join([*EXERCISES, *MOVEMENTS])}") from None
 
 
 @lru_cache(maxsize=4)
@@ -81,7 +81,7 @@ def _scene(spec: ClipSpec, size: tuple[int, int]) -> Scene:
     movement = find_movement(spec.movement)
     fault = "" if spec.variation == NO_ISSUE else spec.variation
     if fault and fault not in movement.faults:
-        raise ValueError(f"{spec.movement}: no variation {fault!r}; choose from {', '.join(movement.faults)}")
+        raise ValueError(f"{spec.movement} has no variation {fault!r}; choose from {', '.join(movement.faults)}")
     pose_rng, view_rng = (np.random.default_rng([*spec.seed, stream]) for stream in (0, 1))
     body = Body.draw(pose_rng)
     period, start, side = pose_rng.uniform(*movement.period), pose_rng.uniform(), pose_rng.choice([-1, 1])
@@ -100,14 +100,14 @@ def _chosen(indices) -> list[int]:
 
 
 def joints(spec: ClipSpec, indices=None, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """Joints of the frames at ``indices`` (None: all): metres ``(n, J, 3)`` and pixels ``(n, J, 2)``."""
+    """Return joints of the frames at ``indices`` (None: all): metres ``(n, J, 3)`` and pixels ``(n, J, 2)``."""
     scene = _scene(spec, size)
     chosen = scene.joints[_chosen(indices)]
     return chosen, scene.camera.project(chosen)[0]
 
 
 def frames(spec: ClipSpec, indices=None, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """Frames at ``indices`` (None: all), RGB uint8 ``(n, H, W, 3)``."""
+    """Render the frames at ``indices`` (None: all), RGB uint8 ``(n, H, W, 3)``."""
     scene = _scene(spec, size)
     look_rng = np.random.default_rng([*spec.seed, 2])
     room = draw_room(scene.camera, scene.joints, look_rng, size)
@@ -120,13 +120,13 @@ def frames(spec: ClipSpec, indices=None, size: tuple[int, int] = SIZE) -> np.nda
 
 
 def describe(spec: ClipSpec) -> dict[str, str | int]:
-    """What can be seen in the clip, in words: `attributes.attributes` of its joints."""
+    """Describe the clip in words, by `attributes.attributes` of its joints."""
     scene = _scene(spec, SIZE)
     return attributes(scene.joints, scene.posture, scene.period)
 
 
 def write_clip(spec: ClipSpec, path: str | Path) -> None:
-    """Render and encode a clip as H.264 in MP4, whole or not at all; the same bytes each time."""
+    """Render and encode a clip as H.264 in MP4, whole or not at all, with the same bytes each time."""
     with replacing(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "20", "preset": "veryfast"})
         stream.width, stream.height = SIZE
@@ -139,7 +139,7 @@ def write_clip(spec: ClipSpec, path: str | Path) -> None:
 
 
 def sample_specs(seed: int = 0, clips_per_exercise: int = 5) -> dict[str, ClipSpec]:
-    """The sample's clips by path relative to its folder."""
+    """Return the clips of the sample by path relative to its folder."""
     specs = {}
     for place, path in enumerate(clip_names(clips_per_exercise)):
         exercise, number = path.split("/")[0], place % clips_per_exercise
@@ -154,13 +154,13 @@ def write_sample(folder: str | Path, seed: int = 0, clips_per_exercise: int = 5,
     """Write clips, ``fine_grained_labels.json`` and, last, ``manifest.json`` into ``folder``.
 
     Args:
-        folder: Where; clips that are there are replaced.
-        seed: Another seed gives other people, rooms and movements.
-        clips_per_exercise: How many clips of each exercise.
-        split: What the labels' field ``split`` says.
+        folder: Destination; clips that are there are replaced.
+        seed: Decides people, rooms and movements.
+        clips_per_exercise: Number of clips of each exercise.
+        split: Value of the field ``split`` of the labels.
     """
     folder = Path(folder)
-    (folder / "manifest.json").unlink(missing_ok=True)  # it says that the rest is complete
+    (folder / "manifest.json").unlink(missing_ok=True)  # its presence means that the sample is complete
     specs = sample_specs(seed, clips_per_exercise)
     for path, spec in specs.items():
         write_clip(spec, folder / path)

@@ -190,13 +190,13 @@ def test_the_sample_holds_clips_labels_and_a_manifest(tmp_path):
     write_sample(tmp_path, seed=5, clips_per_exercise=2, split="test")
     paths = names.clip_names(2)
     assert json.loads((tmp_path / "manifest.json").read_text()) == {path: path.split("/")[0] for path in paths}
-    records = json.loads((tmp_path / "fine_grained_labels.json").read_text())
-    assert [record["video_path"] for record in records] == paths
-    for path, record in zip(paths, records, strict=True):
-        exercise, fault = record["labels"][0].split(" - ")
+    labels = json.loads((tmp_path / "fine_grained_labels.json").read_text())
+    assert [label["video_path"] for label in labels] == paths
+    for path, label in zip(paths, labels, strict=True):
+        exercise, fault = label["labels"][0].split(" - ")
         assert exercise == path.split("/")[0].replace("_", " ")
-        assert record["labels_descriptive"] == [f"{exercise} - {render.ADVICE.get(fault, NO_ISSUE)}"]
-        assert record["split"] == "test"
+        assert label["labels_descriptive"] == [f"{exercise} - {render.ADVICE.get(fault, NO_ISSUE)}"]
+        assert label["split"] == "test"
         with av.open(str(tmp_path / path)) as container:
             stream = container.streams.video[0]
             assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
