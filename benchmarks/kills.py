@@ -25,9 +25,10 @@ import torch
 from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.finetune import finetune
+from mobilevideogpt.training.settings import TrainingSettings
 
 SAMPLE = Path(__file__).resolve().parents[1] / "mobilevideogpt" / "sample" / "base"  # its tokenizer is used
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -67,13 +68,12 @@ class Project:
         )
         MobileVideoGPTForConditionalGeneration(config).save_pretrained(self.base)
         shapes = config.feature_shapes
-        self.records, self.keys = [], {}
+        self.samples = []
         for n in range(CLIPS + 2):
             video, key = f"dataset/squats/{n}.mp4", f"{n:064}"
             self.store.write(key, {name: torch.randn(shape) for name, shape in shapes.items()})
             turns = [{"from": "human", "value": "<video>\nHow is it?"}, {"from": "gpt", "value": f"squats - {n} times"}]
-            self.records.append({"video": video, "conversations": turns})
-            self.keys[video] = key
+            self.samples.append({"video": video, "conversations": turns, "features": key})
 
     def train(self, run: Path) -> None:
         """Fine-tune, or go on; what it prints goes to a file beside ``run``."""
@@ -83,10 +83,9 @@ class Project:
         torch.set_num_threads(1)
         finetune(
             SETTINGS,
-            base=self.base,
-            train=self.records[:CLIPS],
-            val=self.records[CLIPS:],
-            features=self.keys,
+            model=ModelPaths(str(self.base)),
+            train=self.samples[:CLIPS],
+            val=self.samples[CLIPS:],
             store=self.store,
             run_folder=run,
             digest="kills",

@@ -26,11 +26,12 @@ from mobilevideogpt.data.features import FeatureStore, extract_features
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.evaluation.evaluate import evaluate
 from mobilevideogpt.files import file_digest, json_digest
+from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, encoder_state_digest
 from mobilevideogpt.sample.render import write_sample
 from mobilevideogpt.settings import merge, validated
-from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.finetune import finetune
+from mobilevideogpt.training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("exercise_accuracy", "feedback_accuracy", "rougeL", "shown_exercise_accuracy")
@@ -85,25 +86,27 @@ def main() -> None:
     features = extract_features(
         model.to(device), processor.frame_reader, clips, store, encoders, settings, batch_size=4, device=device
     )
+
+    def with_keys(samples):
+        return [sample | {"features": features[sample["video"]]} for sample in samples]
+
     print(f"{'seed':>6} {'set':>11} {'model':>16} {'n':>4} " + " ".join(f"{c:>24}" for c in COLUMNS), flush=True)
     for seed in options.seeds:
         started = time.monotonic()
         run = options.work / f"run-{seed}"
         record = finetune(
             TrainingSettings.from_dict(config["finetune"] | {"seed": seed}),
-            base=base,
-            train=own["train"],
-            val=own["val"],
-            features=features,
+            model=ModelPaths(str(base)),
+            train=with_keys(own["train"]),
+            val=with_keys(own["val"]),
             store=store,
             run_folder=run,
             digest=json_digest([seed, config["finetune"], time.time()]),
         )
         print(f"{seed:>6} trained in {time.monotonic() - started:.0f} s, losses {record['losses']}", flush=True)
         for name, samples in sets.items():
-            keyed = [row | {"features": features[row["video"]]} for row in samples]
             metrics, rows = evaluate(
-                load().to(device), processor, run / "adapter", keyed, store,
+                load().to(device), processor, run / "adapter", with_keys(samples), store,
                 prompt_names_exercise=False, seed=0, batch_size=6, max_new_tokens=64, progress=False,
             )  # fmt: skip
             for kind in ("base", "finetuned", "mismatched_video"):

@@ -16,7 +16,6 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.adapter import load_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.training.checkpoints import FINGERPRINT, locked, read_fingerprint, write_fingerprint
-from mobilevideogpt.training.guards import unmoved
 
 STEPS = 6  # 5 clips by 2 in 2 epochs
 
@@ -211,11 +210,6 @@ def test_the_best_and_the_last_adapter_are_kept_and_a_resumed_run_knows_the_best
     assert record["resumed_from"] == 9 and record["kept"] == "last" and not (tmp_path / "adapter-last").exists()
     assert all(torch.equal(tensor, adapter(tmp_path)[name]) for name, tensor in last.items())
     assert all(torch.equal(tensor, adapter(tmp_path, "adapter-best")[name]) for name, tensor in first.items())
-
-
-def test_a_saved_parameter_that_did_not_move_is_named():
-    before = {"moved": torch.zeros(2), "stuck": torch.ones(2), "missing": torch.ones(2)}
-    assert unmoved(before, {"moved": torch.ones(2), "stuck": torch.ones(2)}) == ["stuck", "missing"]
 
 
 def test_an_empty_training_split_is_refused(project, tmp_path):

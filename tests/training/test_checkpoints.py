@@ -1,0 +1,112 @@
+"""Folders of a run, without training."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.training.checkpoints import (
+    FINGERPRINT,
+    Fingerprint,
+    Mismatch,
+    adapter_is_intact,
+    archive_stale_checkpoints,
+    finished,
+    locked,
+    mismatch,
+    newest_checkpoint,
+    prune_checkpoints,
+    read_fingerprint,
+    write_fingerprint,
+)
+
+ONE = Fingerprint("one", 1, None)
+
+
+def write_folder(folder, fingerprint=ONE):
+    folder.mkdir(parents=True)
+    (folder / "weights").write_bytes(b"1234")
+    (folder / "train.json").write_text(json.dumps({"digest": fingerprint.digest, "keep": "last"}))
+    write_fingerprint(folder, fingerprint)
+    return folder
+
+
+def test_the_module_imports_no_torch_so_that_rules_may_import_it():
+    code = "import sys, mobilevideogpt.training.checkpoints; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_fingerprint_is_read_as_it_was_written_and_is_none_for_an_incomplete_folder(tmp_path):
+    folder = write_folder(tmp_path / "checkpoint-1", Fingerprint("two", 2, "zero2"))
+    assert read_fingerprint(folder) == Fingerprint("two", 2, "zero2")
+    for content in ("", "[]", "{}", '{"bytes": {}}'):
+        (folder / FINGERPRINT).write_text(content)
+        assert read_fingerprint(folder) is None
+    write_fingerprint(folder, ONE)
+    (folder / "weights").write_bytes(b"12")
+    assert read_fingerprint(folder) is None
+
+
+def test_a_checkpoint_is_resumed_only_under_the_same_inputs_and_processes():
+    assert mismatch(ONE, ONE) is None
+    assert mismatch(None, ONE) is Mismatch.INCOMPLETE
+    assert mismatch(Fingerprint("two", 1, None), ONE) is Mismatch.INPUTS
+    assert mismatch(Fingerprint("one", 2, None), ONE) is mismatch(Fingerprint("one", 1, "zero2"), ONE)
+    assert mismatch(Fingerprint("one", 2, None), ONE) is Mismatch.PROCESSES
+
+
+def test_stale_checkpoints_are_archived_by_digest_and_the_newest_of_the_others_is_found(tmp_path, caplog):
+    for step, fingerprint in ((2, ONE), (4, ONE), (6, Fingerprint("two", 1, None)), (8, Fingerprint("one", 2, None))):
+        write_folder(tmp_path / f"checkpoint-{step}", fingerprint)
+    (tmp_path / "checkpoint-10").mkdir()
+    archive_stale_checkpoints(tmp_path, ONE)
+    archived = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("stale/*/*"))
+    assert archived == ["stale/incomplete/checkpoint-10", "stale/one/checkpoint-8", "stale/two/checkpoint-6"]
+    assert "is incomplete; not resumed" in caplog.text and "another number of processes" in caplog.text
+    assert newest_checkpoint(tmp_path, ONE) == tmp_path / "checkpoint-4"
+    assert newest_checkpoint(tmp_path, ONE, before=4) == tmp_path / "checkpoint-2"
+
+
+def test_all_but_the_newest_and_the_best_checkpoints_are_deleted(tmp_path):
+    for step in (1, 2, 3, 10):
+        write_folder(tmp_path / f"checkpoint-{step}")
+    prune_checkpoints(tmp_path, newest=2, best_step=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-1", "checkpoint-3", "checkpoint-10"}
+
+
+def test_a_training_is_finished_if_the_adapter_is_complete_and_of_the_same_digest_and_choice(tmp_path):
+    assert finished(tmp_path, "one", "last") is None
+    write_folder(tmp_path / "adapter")
+    assert finished(tmp_path, "one", "last") == {"digest": "one", "keep": "last"}
+    assert finished(tmp_path, "two", "last") is None
+    assert finished(tmp_path, "one", "best") is None
+
+
+def test_an_adapter_is_intact_if_it_is_complete_and_the_one_of_the_run_record(tmp_path):
+    assert adapter_is_intact(tmp_path), "no record: nothing is missing"
+    record = tmp_path / "train.json"
+    record.write_text(json.dumps({"digest": "one"}))
+    assert not adapter_is_intact(tmp_path)
+    write_folder(tmp_path / "adapter")
+    assert adapter_is_intact(tmp_path)
+    record.write_text(json.dumps({"digest": "two"}))
+    assert not adapter_is_intact(tmp_path), "another run's adapter"
+    record.write_text("{")
+    assert not adapter_is_intact(tmp_path)
+    record.write_text(json.dumps({"digest": "one"}))
+    (tmp_path / "adapter/weights").unlink()
+    assert not adapter_is_intact(tmp_path)
+
+
+def test_a_locked_folder_refuses_a_second_process_by_name(tmp_path):
+    code = "import sys; from pathlib import Path; from mobilevideogpt.training.checkpoints import locked\n"
+    code += "with locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdin=-1, stdout=-1) as other:
+        other.stdout.readline()
+        with pytest.raises(InputError, match=f"process {other.pid} on .* is training here"), locked(tmp_path):
+            pass
+        other.stdin.close()
+    with locked(tmp_path):
+        pass
