@@ -1,9 +1,9 @@
-"""Are broken clips judged as ``ffmpeg -v error -i CLIP -f null -`` judges them, without a crash or a hang?
+"""Compare the clip check of broken clips with ``ffmpeg -v error -i CLIP -f null -``; count crashes and hangs.
 
     python benchmarks/broken_clips.py   # needs ffmpeg, or `pip install imageio-ffmpeg`
 
-FFmpeg finds fault with a clip if it fails, does not end within the time limit or says anything; the checker does by
-the verdict `error`. Prints the clips on which they differ, and the counts.
+FFmpeg finds a fault if it fails, exceeds the time limit or prints anything; the clip check finds one if the status is
+`error`. Prints the clips on which they differ, and the counts.
 """
 
 import argparse
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from mobilevideogpt.video.clip_check import probe_many
+from mobilevideogpt.video.clip_check import check_clips
+from mobilevideogpt.video.reencode_reasons import Reason
 
 CORPUS = Path(__file__).parents[1] / "tests/video/corpus.py"
 
 
 def ffmpeg_complaint(ffmpeg: str, path: Path, timeout_seconds: float) -> str:
-    """What FFmpeg says of a clip; empty if it finds no fault."""
+    """Return FFmpeg's messages about a clip, or why it failed; empty if it finds no fault."""
     command = [ffmpeg, "-nostdin", "-v", "error", "-i", str(path), "-f", "null", "-"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout_seconds)
@@ -42,24 +43,21 @@ def main() -> None:
         subprocess.run([sys.executable, str(CORPUS), name, str(options.seeds)], check=True, capture_output=True)
         paths = sorted([*folder.iterdir(), folder / "missing.mp4"])
         started = time.monotonic()
-        records = dict(probe_many(paths, workers=2, timeout_seconds=options.timeout_seconds))
+        checks = dict(check_clips(paths, workers=2, timeout_seconds=options.timeout_seconds))
         seconds = time.monotonic() - started
         same = called_ok = 0
         for path in paths:
-            verdict, complaint = records[path]["verdict"], ffmpeg_complaint(options.ffmpeg, path, 5)
-            agreed = (verdict == "error") == bool(complaint)
+            status, complaint = checks[path]["verdict"], ffmpeg_complaint(options.ffmpeg, path, 5)
+            agreed = (status == "error") == bool(complaint)
             same += agreed
-            called_ok += verdict != "error" and bool(complaint)
+            called_ok += status != "error" and bool(complaint)
             if not agreed:
-                ours = "; ".join(records[path]["problems"])[:100]
-                print(f"{path.name}: {verdict} ({ours}); ffmpeg: {complaint.splitlines()[:1] or 'no fault'}")
-        killed = [problem for record in records.values() for problem in record["problems"] if "crashed" in problem]
-        late = [
-            problem for record in records.values() for problem in record["problems"] if "not decoded within" in problem
-        ]
+                ours = "; ".join(checks[path]["problems"])[:100]
+                print(f"{path.name}: {status} ({ours}); ffmpeg: {complaint.splitlines()[:1] or 'no fault'}")
+    failed = sum(Reason.DECODER in check["reencode"] for check in checks.values())
     print(
-        f"{len(paths)} clips in {seconds:.1f} s: {same} judged as by ffmpeg, {called_ok} called ok or warned of where "
-        f"ffmpeg finds fault, {len(killed)} crashed a worker, {len(late)} hung; the run went on after each"
+        f"{len(paths)} clips in {seconds:.1f} s: {same} as by ffmpeg, {called_ok} ok or a warning where ffmpeg finds a "
+        f"fault, {failed} crashed or hung the decoder; the run continued after each"
     )
 
 

@@ -1,8 +1,8 @@
-"""Frames and seconds of `read_frames` beside decord, through which the original code reads.
+"""Compare the frames and the speed of `read_frames` with decord, which the original code uses.
 
     pip install decord2 && python benchmarks/decoders.py
 
-Prints for each of some unusual clips, and a real one, whether the 16 frames are the same to the bit.
+Prints whether the 16 frames of a real clip, and of some unusual ones, are the same to the bit.
 """
 
 import statistics
@@ -24,13 +24,13 @@ RUNS = 5
 
 
 def decord_frames(path: Path) -> np.ndarray:
-    """Frames at the same positions, through decord."""
+    """Decode the frames at the same positions through decord."""
     reader = decord.VideoReader(str(path), num_threads=1)
     return reader.get_batch(frame_indices(len(reader), reader.get_avg_fps())).asnumpy()
 
 
 def timed(work, path: Path) -> tuple[np.ndarray, float]:
-    """Result and median milliseconds of some runs."""
+    """Return the result and the median milliseconds of `RUNS` runs."""
     taken = []
     for _ in range(RUNS):
         started = time.perf_counter()
@@ -50,14 +50,14 @@ def main() -> None:
             try:
                 ours, milliseconds = timed(lambda path: read_frames(path)[0], path)
             except InputError:
-                continue  # broken, too
+                continue  # also broken
             try:
                 theirs, their_milliseconds = timed(decord_frames, path)
             except (decord.DECORDError, RuntimeError) as error:
                 print(f"{path.name:22} {milliseconds:6.0f} ms; decord fails: {str(error).strip().splitlines()[0][:80]}")
                 continue
             same = ours.shape == theirs.shape and np.abs(ours.astype(int) - theirs).max()
-            difference = "another shape" if same is False else "the same bits" if same == 0 else f"up to {same} apart"
+            difference = "another shape" if same is False else "equal" if same == 0 else f"up to {same} apart"
             print(f"{path.name:22} {milliseconds:6.0f} ms, decord {their_milliseconds:6.0f} ms, {difference}")
 
 

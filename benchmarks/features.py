@@ -1,10 +1,10 @@
-"""Clips a second through the feature stage, from files on the disk to features on the disk, and what it waits for.
+"""Clips a second through the feature stage, from clips on the disk to features on the disk, and its bottleneck.
 
     python benchmarks/features.py [--clips 256] [--batch-size 32] [--encoders tiny]
 
-Runs `extract_features` itself, with full-size encoders of random weights unless told otherwise, on the GPU if there is
-one. The clips are copies of one real clip. Prints where the stage's own thread waits, what each part costs a clip, and
-how reading scales over threads and over processes.
+Runs `extract_features`, by default with full-size encoders of random weights, on the GPU if there is one. The clips are
+copies of one real clip. Prints where the main thread waits, the time of each part for a clip, and how decoding scales
+over threads and over processes.
 """
 
 import argparse
@@ -26,17 +26,21 @@ import cv2
 import torch
 from loky import ProcessPoolExecutor
 
-from mobilevideogpt.data import features
+from mobilevideogpt.data import extraction
+from mobilevideogpt.data.encoding import DTYPES
+from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.video.decoding import read_frames
-from mobilevideogpt.video.frames import as_reader, clip_frames, cropped, squeezed
+from mobilevideogpt.video.decoding_pool import DecodingPool
+from mobilevideogpt.video.decoding_pool_worker import start_decoding_worker
+from mobilevideogpt.video.frames import clip_frames, encoder_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT / "tests/parity/00000340.mp4"  # 145 frames of 640x480, H.264
 READ = partial(clip_frames, min_frames=16, max_frames=16)
-SECONDS: Counter = Counter()  # by part; of all threads together
+SECONDS: Counter = Counter()  # of each part, summed over all threads
 _lock = threading.Lock()
 
 
@@ -51,7 +55,7 @@ def timed(part: str):
 
 
 def timing(part: str, function):
-    """``function``, with its seconds counted for ``part``."""
+    """Wrap ``function`` and count its seconds for ``part``."""
 
     def wrapped(*args, **kwargs):
         with timed(part):
@@ -61,7 +65,7 @@ def timing(part: str, function):
 
 
 def timing_items(part: str, function):
-    """A function that returns an iterator, with the seconds that its consumer waits counted for ``part``."""
+    """Wrap a function that returns an iterator, and count the seconds that its consumer waits for ``part``."""
 
     def timed_items(items):
         while True:
@@ -76,7 +80,7 @@ def timing_items(part: str, function):
 
 
 def model_of(size: str, device: str):
-    """A model of random weights whose language model, which is not used here, is small."""
+    """Make a model of random weights; its language model, which is not used here, is small."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     sizes |= {"num_key_value_heads": 1, "vocab_size": 64, "bos_token_id": 1, "eos_token_id": 2, "video_token_id": 3}
@@ -87,33 +91,34 @@ def model_of(size: str, device: str):
 
 
 def scaling(clips: list[str], counts: list[int]) -> list[tuple[str, int, float]]:
-    """Clips a second that are read and resized, by kind and number of workers."""
+    """Measure the clips a second that are read and resized, by kind and number of workers."""
 
     def rate(pool: Executor) -> float:
         with pool:
-            list(pool.map(read_one, clips[:2]))  # started
+            list(pool.map(read_one, clips[:2]))  # the workers start
             started = time.perf_counter()
             list(pool.map(read_one, clips))
             return len(clips) / (time.perf_counter() - started)
 
-    rows = [
-        ("processes", n, rate(ProcessPoolExecutor(n, initializer=as_reader, initargs=(os.getpid(),)))) for n in counts
-    ]
+    def processes(n: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(n, initializer=start_decoding_worker, initargs=(os.getpid(),))
+
+    rows = [("processes", n, rate(processes(n))) for n in counts]
     return rows + [("threads", n, rate(ThreadPoolExecutor(n))) for n in counts]
 
 
 def read_one(path: str) -> int:
-    """Read a clip and drop its frames, so that no kind of worker pays for handing them over."""
+    """Read a clip and drop its frames, so that no kind of worker spends time on returning them."""
     return len(READ(path, digest=None))
 
 
 def alone(clip: str) -> dict[str, float]:
-    """Seconds of the parts of reading a clip, on a core with nothing beside it."""
+    """Measure the parts of reading a clip, on an otherwise idle core, in seconds."""
     cv2.setNumThreads(1)
     started = time.perf_counter()
     pictures, _, _ = read_frames(clip)
     decoded = time.perf_counter()
-    squeezed(pictures), cropped(pictures)
+    encoder_frames(pictures)
     return {"decoding": decoded - started, "resizing": time.perf_counter() - decoded}
 
 
@@ -123,12 +128,12 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=256)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--no-scaling", action="store_true", help="measure the stage alone, not its readers by number")
+    parser.add_argument("--no-scaling", action="store_true", help="measure the stage alone, not its workers by number")
     parser.add_argument("--encoders", choices=["full", "tiny"], default="full")
-    parser.add_argument("--dtype", choices=list(features.DTYPES), default="float16")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="float16")
     parser.add_argument("--clip", type=Path, default=CLIP, help="the clip that is copied")
     parser.add_argument("--folder", help="where clips and features go; by default the system's temporary folder")
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {platform.machine()}"
@@ -136,10 +141,10 @@ def main() -> None:
     figures = {"device": where, "scaling": [], "runs": []}
     with (
         tempfile.TemporaryDirectory(dir=options.folder) as folder,
-        patch.object(features, "encode", timing("encoding", features.encode)),
-        patch.object(features._Readers, "ahead", timing_items("waiting for frames", features._Readers.ahead)),
-        patch.object(features, "normalised", timing("normalising", features.normalised)),
-        patch.object(features.FeatureStore, "write", timing("writing", features.FeatureStore.write)),
+        patch.object(extraction, "encode", timing("encoding", extraction.encode)),
+        patch.object(DecodingPool, "map_ahead", timing_items("waiting for frames", DecodingPool.map_ahead)),
+        patch.object(extraction, "standardise", timing("standardising", extraction.standardise)),
+        patch.object(FeatureStore, "write", timing("writing", FeatureStore.write)),
     ):
         clips = [str(shutil.copy(options.clip, Path(folder, f"{i:05d}.mp4"))) for i in range(options.clips)]
         counts = sorted({n for n in (1, 2, 4, 8, 16, 32) if n < options.workers} | {options.workers})
@@ -150,27 +155,25 @@ def main() -> None:
         reading = alone(clips[0])
         digest = file_digest(options.clip)
         model = model_of(options.encoders, device)
-        pixels = features.normalised(READ(clips[0], digest=digest), model.config.num_frames, device)
-        features.encode(model, [pixels] * 2, device, torch.float16)  # kernels are compiled
+        pixels = extraction.standardise(READ(clips[0], digest=digest), model.config.num_frames, device)
+        extraction.encode(model, [pixels] * 2, device, torch.float16)  # kernels are compiled
         for size in options.batch_size:
             SECONDS.clear()
-            store = features.FeatureStore(Path(folder, f"features-{size}"))
-            keys = patch.object(features, "feature_key", side_effect=[f"{i:08d}" for i in range(len(clips))])
-            settings = {"dtype": options.dtype}
+            store = FeatureStore(Path(folder, f"features-{size}"))
+            missing = {f"{i:08d}": clip for i, clip in enumerate(clips)}  # as if their contents differed
             started = time.perf_counter()
-            with keys:  # as if each clip had content of its own
-                features.extract_features(
-                    model, READ, dict.fromkeys(clips, digest), store, "", settings, size, device, options.workers,
-                    progress=False,
-                )  # fmt: skip
+            extraction.extract_features(
+                model, READ, dict.fromkeys(clips, digest), missing, store, dtype=options.dtype, batch_size=size,
+                device=device, workers=options.workers, progress=False,
+            )  # fmt: skip
             seconds = time.perf_counter() - started
             size_on_disk = sum(path.stat().st_size for path in store.folder.rglob("*.safetensors"))
             shutil.rmtree(store.folder)
-            shares = {part: SECONDS[part] / seconds for part in ("waiting for frames", "normalising", "encoding")}
+            shares = {part: SECONDS[part] / seconds for part in ("waiting for frames", "standardising", "encoding")}
             shares["the rest"] = 1 - sum(shares.values())
             taken = reading | {part: SECONDS[part] / len(clips) for part in ("encoding", "writing")}
             print(f"\nbatches of {size}: {len(clips) / seconds:.1f} clips/s ({len(clips)} in {seconds:.1f} s)")
-            print("  the stage's thread: " + ", ".join(f"{part} {share:.0%}" for part, share in shares.items()))
+            print("  main thread: " + ", ".join(f"{part} {share:.0%}" for part, share in shares.items()))
             print("  ms a clip, on a core or the GPU: " + ", ".join(f"{p} {s * 1e3:.1f}" for p, s in taken.items()))
             print(f"  on the disk: {size_on_disk / len(clips) / 1e6:.2f} MB a clip")
             busiest = max(shares, key=shares.get)

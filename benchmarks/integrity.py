@@ -1,10 +1,10 @@
-"""Seconds a clip of the integrity check, beside a bare full decode of the same files by ``ffmpeg -f null -``.
+"""Seconds a clip of the clip check, compared with a bare full decode of the same files by ``ffmpeg -f null -``.
 
     python benchmarks/integrity.py   # needs ffmpeg, or `pip install imageio-ffmpeg`
 
-Half of the clips are rendered ones of the sample, half copies of a real one of 145 frames of 640 x 480. As many FFmpegs
-run at a time, of one thread each, as the checker has workers. Each is run in turn, the workflow on fresh results each
-time, and the medians are compared.
+Half of the clips are rendered ones of the sample, half are copies of a real one of 145 frames of 640 x 480. FFmpeg runs
+in as many processes, of one thread each, as the checker. Each measurement runs in turn, the workflow on empty results,
+and the medians are compared.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import imageio_ffmpeg
 
 from mobilevideogpt.files import write_json
 from mobilevideogpt.sample.render import sample_specs, write_clip
-from mobilevideogpt.video.clip_check import probe_many
+from mobilevideogpt.video.clip_check import check_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT / "tests/parity/00000340.mp4"
@@ -75,8 +75,8 @@ def main() -> None:
                 list(pool.map(decode, paths))
 
         def checker():
-            verdicts = {record["verdict"] for _, record in probe_many(paths, workers=options.cores)}
-            assert verdicts == {"ok"}, verdicts
+            statuses = {check["verdict"] for _, check in check_clips(paths, workers=options.cores)}
+            assert statuses == {"ok"}, statuses
 
         def workflow():
             shutil.rmtree(folder / "results", ignore_errors=True)

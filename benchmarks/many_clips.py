@@ -1,10 +1,10 @@
 """Seconds and peak memory of planning, of a run with nothing to do and of one changed clip, by the number of clips.
 
-    python benchmarks/many_clips.py [30 1000 10000 100000] [--cores 2] [--remembered] [--plan-only]
+    python benchmarks/many_clips.py [30 1000 10000 100000] [--cores 2] [--cached] [--plan-only]
 
 Works in a copy of the project, on hard links to a few drawn clips, with the tiny base of the sample. The first run to
-the features is real, too: every clip is checked and decoded (with --remembered, as if that had been done before), while
-equal clips share their features. Memory is the most that Snakemake and its jobs held together.
+the features is real, too: every clip is checked and decoded (with --cached, the clip checks are in the cache); equal
+clips share their features. Memory is the peak of Snakemake and its jobs together.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from mobilevideogpt.sample.exercises import EXERCISES
 from mobilevideogpt.sample.names import NO_ISSUE
 from mobilevideogpt.sample.render import ClipSpec, write_clip
 from mobilevideogpt.source import source_digest
-from mobilevideogpt.video.check_cache import remembered
-from mobilevideogpt.video.clip_check import probe_many
+from mobilevideogpt.video.check_cache import check_with_cache
+from mobilevideogpt.video.clip_check import check_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {
@@ -64,20 +64,20 @@ def make_project(folder: Path, clips: int) -> Path:
     return folder / "dataset" / labels[0]["video_path"]
 
 
-def remember_verdicts(project: Path) -> None:
-    """Write down verdicts on all clips, from those on the few that they are links to, as the check itself would."""
+def cache_checks(project: Path) -> None:
+    """Fill the cache of clip checks from checks of the few clips that all are links to."""
     settings = yaml.safe_load((project / "config.yaml").read_text())["integrity"]
     limits = {"timeout_seconds": settings["timeout_seconds"], "memory_gb": settings["memory_gb"]}
     checker = [{**limits, "data_root": "dataset"}, source_digest("workflow_scripts/probe_shard.py", root=project)]
     os.chdir(project)  # the paths are relative
-    drawn = {Path(path).stem: record for path, record in probe_many(Path("drawn").glob("*.mp4"), workers=2, **limits)}
+    drawn = {Path(path).stem: check for path, check in check_clips(Path("drawn").glob("*.mp4"), workers=2, **limits)}
 
     def known(paths):
         for path in paths:
             yield path, drawn[Path(path).parent.name] | {"video": path}
 
     paths = sorted(str(path) for path in Path("dataset").glob("*/*.mp4"))
-    remembered(paths, "results/verify/remembered", json_digest(checker), known)
+    check_with_cache(paths, "results/verify/cache", json_digest(checker), known)
     os.chdir(ROOT)
 
 
@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("clips", type=int, nargs="*", default=[30, 1000, 10_000, 100_000])
     parser.add_argument("--cores", default="2")
-    parser.add_argument("--remembered", action="store_true", help="all clips have been decoded before")
+    parser.add_argument("--cached", action="store_true", help="the clip checks are in the cache")
     parser.add_argument("--plan-only", action="store_true", help="nothing is checked or decoded")
     parser.add_argument("--folder", help="where the projects go; by default the system's temporary folder")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
@@ -142,9 +142,9 @@ def main() -> None:
             measure("plan of all", "-n", "--quiet", "all")
             if options.plan_only:
                 continue
-            if options.remembered:
-                remember_verdicts(project)
-            first = "first run, verdicts known" if options.remembered else "first run to the features"
+            if options.cached:
+                cache_checks(project)
+            first = "first run, checks cached" if options.cached else "first run to the features"
             measure(first, *to_features)
             if "Nothing to be done" not in measure("nothing to do", *to_features):
                 sys.exit("there was something to do")

@@ -22,12 +22,13 @@ from mobilevideogpt.annotations.labels import read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.annotations.splits import assign_splits
-from mobilevideogpt.data.features import FeatureStore, extract_features
+from mobilevideogpt.data.feature_stage import compute_features
+from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.evaluation.evaluate import evaluate
 from mobilevideogpt.files import file_digest, json_digest
-from mobilevideogpt.model.model_paths import ModelPaths
-from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, encoder_state_digest
+from mobilevideogpt.model.model_paths import ModelPaths, describe
+from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.sample.render import write_sample
 from mobilevideogpt.settings import merge, validated
 from mobilevideogpt.training.finetune import finetune
@@ -75,17 +76,16 @@ def main() -> None:
     def load():
         return MobileVideoGPTForConditionalGeneration.from_pretrained(base, dtype=torch.float32).eval()
 
-    model = load()
     store = FeatureStore(options.work / "features")
     clips = {
         record["video"]: file_digest(record["video"]) for split in (*own.values(), other["train"]) for record in split
     }
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoders = encoder_state_digest(model)
-    settings = {"dtype": config["features"]["dtype"]}
-    features = extract_features(
-        model.to(device), processor.frame_reader, clips, store, encoders, settings, batch_size=4, device=device
-    )
+    paths = ModelPaths(str(base))
+    features = compute_features(
+        paths, describe(paths, paths.files())["encoders_digest"], clips, store.folder,
+        dtype=config["features"]["dtype"], batch_size=4, code="", cache=True, threads=os.cpu_count() or 1,
+    )  # fmt: skip
 
     def with_keys(samples):
         return [sample | {"features": features[sample["video"]]} for sample in samples]
@@ -96,7 +96,7 @@ def main() -> None:
         run = options.work / f"run-{seed}"
         record = finetune(
             TrainingSettings.from_dict(config["finetune"] | {"seed": seed}),
-            model=ModelPaths(str(base)),
+            model=paths,
             train=with_keys(own["train"]),
             val=with_keys(own["val"]),
             store=store,
