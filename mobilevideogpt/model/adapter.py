@@ -66,11 +66,13 @@ def nf4(compute_dtype: torch.dtype, device: torch.device | str) -> dict:
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def add_lora(model: MobileVideoGPTForConditionalGeneration, r: int, lora_alpha: int, lora_dropout: float) -> PeftModel:
+def add_lora(
+    model: MobileVideoGPTForConditionalGeneration, r: int, lora_alpha: float, lora_dropout: float
+) -> PeftModel:
     """Wrap ``model`` for training; trained tensors are float32 for a base of any dtype, the others are frozen."""
     config = LoraConfig(
         r=r,
-        lora_alpha=lora_alpha,
+        lora_alpha=lora_alpha,  # pyright: ignore[reportArgumentType]  # PEFT divides it by r
         lora_dropout=lora_dropout,
         target_modules=LORA_TARGETS,
         modules_to_save=MODULES_TO_SAVE,

@@ -8,6 +8,7 @@ differ by rounding and by the elements that dropout zeroes.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -52,7 +53,9 @@ class _CapturedPasses:
         self.gradients = [*of_inputs, *gradients]
         kept = [gradient for gradient in self.gradients if gradient is not None]
         with capture(self.backward):
-            torch._foreach_copy_(kept, torch.autograd.grad(y, differentiated, self.dy))
+            torch._foreach_copy_(  # pyright: ignore[reportPrivateImportUsage]
+                kept, torch.autograd.grad(y, differentiated, self.dy)
+            )
         self.y = y.detach()
 
 
@@ -96,39 +99,45 @@ class Graphed:
         """
         self.run, self.warm_up, self.largest = run, warm_up or run, largest
         owners = [module for root in trained for module in root.modules()]
-        self.places = [(owner, name) for owner in owners for name, p in owner._parameters.items() if _is_trainable(p)]
-        self.parameters = [owner._parameters[name] for owner, name in self.places]
+        self.places: list[tuple[nn.Module, str]] = []
+        self.parameters: list[nn.Parameter] = []
+        for owner in owners:
+            for name, parameter in owner._parameters.items():
+                if parameter is not None and parameter.requires_grad:
+                    self.places.append((owner, name))
+                    self.parameters.append(parameter)
         self.captured: dict[tuple, _CapturedPasses | None] = {}  # None: the capture failed
-        self.capture: _Capture | None = None
+        self.capture: _Capture | None = None  # from the first call on
         self.gradients: list[Tensor] = []  # of the latest replay
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         if self.capture is None:
-            self._start(inputs)
+            self.capture = self._start(inputs)
         key = _key(inputs)
         if key not in self.captured and len(self.captured) < MAX_SHAPES:
-            self._capture(inputs)
+            self._capture(inputs, self.capture)
         if (captured := self.captured.get(key)) is None:
             return self.run(*inputs)
         y = _Replay.apply(captured, *inputs, *self.parameters)
         self._provide_gradients()
         return y
 
-    def _start(self, inputs: Sequence[Tensor]) -> None:
-        self.capture = _Capture()
+    def _start(self, inputs: Sequence[Tensor]) -> _Capture:
+        capture = _Capture()
         self.gradients = [torch.empty_like(p) for p in self.parameters]
         if self.largest:
             shapes = zip(inputs, self.largest, strict=True)
-            self._capture([t.new_zeros(shape, requires_grad=t.requires_grad) for t, shape in shapes])
+            self._capture([t.new_zeros(shape, requires_grad=t.requires_grad) for t, shape in shapes], capture)
+        return capture
 
-    def _capture(self, inputs: Sequence[Tensor]) -> None:
+    def _capture(self, inputs: Sequence[Tensor], capture: _Capture) -> None:
         logger.info("capturing CUDA graphs for inputs of shape %s", ", ".join(str(tuple(t.shape)) for t in inputs))
         state = torch.cuda.get_rng_state()  # the warm-up must not shift the dropout of the steps
         torch.cuda.synchronize()
         captured = None
         try:
             with self._aliases() as aliases:
-                captured = _CapturedPasses(self.run, self.warm_up, inputs, aliases, self.gradients, self.capture)
+                captured = _CapturedPasses(self.run, self.warm_up, inputs, aliases, self.gradients, capture)
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:  # this GPU, driver or library cannot capture an operation
@@ -147,7 +156,7 @@ class Graphed:
         aliases = [p.detach().requires_grad_() for p in self.parameters]
         try:
             for (owner, name), alias in zip(self.places, aliases, strict=True):
-                owner._parameters[name] = alias
+                owner._parameters[name] = alias  # pyright: ignore[reportArgumentType]  # a Tensor suffices
             yield aliases
         finally:
             for (owner, name), parameter in zip(self.places, self.parameters, strict=True):
@@ -156,23 +165,20 @@ class Graphed:
     def _provide_gradients(self) -> None:
         """Give each parameter a gradient of zero to add to; else autograd would adopt a graph's memory as gradient."""
         missing = [p for p in self.parameters if p.grad is None]
-        for parameter in missing:
-            parameter.grad = torch.empty_like(parameter)
-        if missing:
-            torch._foreach_zero_([parameter.grad for parameter in missing])
+        gradients = [torch.empty_like(parameter) for parameter in missing]
+        for parameter, gradient in zip(missing, gradients, strict=True):
+            parameter.grad = gradient
+        if gradients:
+            torch._foreach_zero_(gradients)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _key(inputs: Sequence[Tensor]) -> tuple:
     return tuple((t.shape, t.dtype) for t in inputs)
 
 
-def _is_trainable(parameter: nn.Parameter | None) -> bool:
-    return parameter is not None and parameter.requires_grad
-
-
 def can_be_captured(model: PeftModel) -> bool:
     """Whether the decoder attends as `capture_passes` assumes: causally, to all positions, by PyTorch's kernels."""
-    config = model.get_base_model().config
+    config: Any = model.get_base_model().config
     return config._attn_implementation == "sdpa" and set(config.layer_types) == {"full_attention"}
 
 
@@ -185,7 +191,7 @@ def capture_passes(model: PeftModel, largest: tuple[int, int] | None = None) -> 
         model: The model.
         largest: Clips and tokens of the largest batch to come, for which memory is reserved first.
     """
-    whole = model.get_base_model()
+    whole: Any = model.get_base_model()
     decoder, embed, decode = whole.model, whole.embed, whole.model.forward
     # transformers materialises a causal mask during a capture, unless told that none is needed.
     no_mask = dict.fromkeys(decoder.config.layer_types)
@@ -212,16 +218,18 @@ def capture_passes(model: PeftModel, largest: tuple[int, int] | None = None) -> 
     def training() -> bool:
         return decoder.training and torch.is_grad_enabled()
 
-    def embed_or_replay(input_ids, video_features=None, context_features=None, **pixels):
-        inputs = (input_ids, video_features, context_features)
-        if training() and all(t is not None for t in inputs) and all(p is None for p in pixels.values()):
-            return graphed_embed(*inputs)
-        return embed(*inputs, **pixels)
+    def embed_or_replay(
+        input_ids: Tensor, video_features: Tensor | None = None, context_features: Tensor | None = None, **pixels
+    ):
+        no_pixels = all(p is None for p in pixels.values())
+        if training() and no_pixels and video_features is not None and context_features is not None:
+            return graphed_embed(input_ids, video_features, context_features)
+        return embed(input_ids, video_features, context_features, **pixels)
 
-    def decode_or_replay(inputs_embeds=None, attention_mask=None, **kwargs):
+    def decode_or_replay(inputs_embeds: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs):
         kwargs.pop("return_dict", None)
         plain = attention_mask is None and all(value is None or value is False for value in kwargs.values())
-        if training() and plain and inputs_embeds.requires_grad:
+        if training() and plain and inputs_embeds is not None and inputs_embeds.requires_grad:
             return BaseModelOutputWithPast(last_hidden_state=graphed_decode(inputs_embeds))
         return decode(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs)
 

@@ -47,7 +47,9 @@ def overflowing(log_history: list[dict], steps: int) -> bool:
 def out_of_patience(log_history: list[dict], patience: int | None) -> bool:
     """Whether none of the last ``patience`` validation losses is a new minimum; equal in a resumed run."""
     losses = [entry["eval_loss"] for entry in log_history if "eval_loss" in entry]
-    return bool(patience and losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
+    if not patience or not losses:
+        return False
+    return len(losses) - 1 - losses.index(min(losses)) >= patience
 
 
 def check_that_all_moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor], log_history: list[dict]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,7 +28,7 @@ def load_for_training(settings: TrainingSettings, paths: ModelPaths):
     dtype = DTYPES["fp32" if full else settings.precision]
     gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # this process's; quantized weights are packed there
     quantized = nf4(dtype, gpu if torch.cuda.is_available() else "cpu") if settings.quantization == "nf4" else {}
-    model = MobileVideoGPTForConditionalGeneration.from_pretrained(
+    model: Any = MobileVideoGPTForConditionalGeneration.from_pretrained(
         paths.base, **paths.encoders, dtype=dtype, **quantized
     )
     model.model.vision_tower = None

@@ -5,6 +5,7 @@ import math
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
@@ -65,6 +66,8 @@ class FinetuneTrainer(Trainer):
         pad_to_multiple_of: int = 1,
     ):
         self.settings, self.fingerprint = settings, fingerprint
+        self.run_folder = Path(str(args.output_dir))
+        self.train_samples, self.val_samples = train_dataset, eval_dataset
         self.clips, self.val_clips = clips, val_clips
         self.processor = processor
         self.encoders = encoders.to(args.device) if encoders is not None else None
@@ -74,20 +77,24 @@ class FinetuneTrainer(Trainer):
         self._saving_to: Path | None = None
         self._unchecked_losses: list[tuple[Tensor, list[int]]] = []  # losses of this step, and the samples of each
         super().__init__(
-            model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, data_collator=list
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=list,  # pyright: ignore[reportArgumentType]  # unused, see `get_train_dataloader`
         )
         self.model_accepts_loss_kwargs = True  # our forward takes num_items_in_batch
         self.train_batches = self._sampler(
             len(train_dataset),
             settings.seed,
             lengths=train_dataset.lengths if settings.group_by_length else None,
-            step_size=settings.batch_size * settings.gradient_accumulation_steps,
+            step_size=settings.shared * settings.gradient_accumulation_steps,
         )
         self.steps_per_epoch = -(-len(self.train_batches) // settings.gradient_accumulation_steps)
         self._add_callbacks(stop)
 
     def _add_callbacks(self, stop: GracefulStop) -> None:
-        validates = self.eval_dataset is not None
+        validates = self.val_samples is not None
         self.remove_callback(PrinterCallback)
         self.add_callback(
             FlowCallback(
@@ -99,32 +106,35 @@ class FinetuneTrainer(Trainer):
                 stop=stop,
             )
         )
-        self.add_callback(JsonLinesCallback(Path(self.args.output_dir) / "log.jsonl"))
+        self.add_callback(JsonLinesCallback(self.run_folder / "log.jsonl"))
         self.add_callback(LossDisplay(validates))
 
     # Batches
 
     def _sampler(self, n: int, seed: int | None, **grouping) -> SharedBatches:
         processes = self.args.process_index, self.args.world_size
-        return SharedBatches(n, self.settings.batch_size, *processes, seed, **grouping)
+        return SharedBatches(n, self.settings.shared, *processes, seed, **grouping)
 
     def get_train_dataloader(self):
         """Return the training batches, without accelerate's sharding, which would distribute whole batches."""
         collate = Collate(self.processor, self.pad_to_multiple_of)
         pin = self.args.device.type == "cuda"
-        return data_loader(self.train_dataset, collate, self.train_batches, self.settings.num_workers, pin)
+        return data_loader(self.train_samples, collate, self.train_batches, self.settings.num_workers, pin)
 
     def _prepare_inputs(self, inputs):
         """Move a batch to the device and encode pixels there, outside of the autocast around the model."""
         inputs = super()._prepare_inputs(inputs)
-        return encode_batch(inputs, self.encoders, self.features_dtype) if self.encoders is not None else inputs
+        if self.encoders is None or self.features_dtype is None:
+            return inputs
+        return encode_batch(inputs, self.encoders, self.features_dtype)
 
     # Optimisation
 
     def create_optimizer(self, model=None):
         """Create AdamW over the trainable parameters, each kind at its learning rate."""
         if self.optimizer is None:
-            cls, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            cls, options = self.get_optimizer_cls_and_kwargs(self.args)
+            assert isinstance(self.model, nn.Module)
             groups = parameter_groups(self.model, self.learning_rates, self.args.weight_decay)
             self.optimizer = cls(groups, **options)
         return self.optimizer
@@ -170,7 +180,7 @@ class FinetuneTrainer(Trainer):
             raise self._diverged(rise, since, self._clips_of(since))
 
     def _diverged(self, what: str, step: int, clips: list[str]) -> InputError:
-        last = newest_checkpoint(Path(self.args.output_dir), self.fingerprint, before=step)
+        last = newest_checkpoint(self.run_folder, self.fingerprint, before=step)
         return InputError(
             f"{what} in step {step}, on {', '.join(clips)}; last good checkpoint: {last or 'none yet'}. "
             "Lower finetune.learning_rate, or look at these clips and their labels"
@@ -192,16 +202,18 @@ class FinetuneTrainer(Trainer):
         Raises:
             InputError: If it is non-finite.
         """
-        self.model_wrapped.eval()
+        assert self.val_samples is not None
+        model: Any = self.model_wrapped
+        model.eval()
         collate = Collate(self.processor)
-        sampler = self._sampler(len(self.eval_dataset), seed=None)
+        sampler = self._sampler(len(self.val_samples), seed=None)
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, tokens
         losses: list[tuple[Tensor, list[int]]] = []
-        for batch in data_loader(self.eval_dataset, collate, sampler, self.settings.num_workers, False):
+        for batch in data_loader(self.val_samples, collate, sampler, self.settings.num_workers, False):
             numbers = batch.pop("numbers").tolist()
             batch = self._prepare_inputs(batch)
             tokens = (batch["labels"][:, 1:] != IGNORED).sum()
-            loss = self.model_wrapped(**batch, num_items_in_batch=tokens.clamp(min=1)).loss
+            loss = model(**batch, num_items_in_batch=tokens.clamp(min=1)).loss
             sums += torch.stack([loss.double() * tokens, tokens.double()])
             losses.append((loss, numbers))
         if self.args.world_size > 1:
@@ -219,17 +231,16 @@ class FinetuneTrainer(Trainer):
     # Checkpoints
 
     def _get_output_dir(self, trial) -> str:
-        return str(self._saving_to or self.args.output_dir)
+        return str(self._saving_to or self.run_folder)
 
     def _save_checkpoint(self, model, trial):
         """Save ``checkpoint-N`` whole or not at all, its fingerprint last; delete all but the newest and the best.
 
         The best is that of `best_step`: a checkpoint is saved wherever the validation loss is computed.
         """
-        run_folder = Path(self.args.output_dir)
         name = f"checkpoint-{self.state.global_step}"
         main = self.is_world_process_zero()
-        place = replacing_folder(run_folder / name) if main else nullcontext()
+        place = replacing_folder(self.run_folder / name) if main else nullcontext()
         with place as folder:
             self._saving_to = self._broadcast(folder)
             try:
@@ -243,7 +254,7 @@ class FinetuneTrainer(Trainer):
                 (folder / name).rmdir()
                 write_fingerprint(folder, self.fingerprint)
         if main:
-            prune_checkpoints(run_folder, self.settings.save_total_limit, best_step(self.state.log_history))
+            prune_checkpoints(self.run_folder, self.settings.save_total_limit, best_step(self.state.log_history))
         self.accelerator.wait_for_everyone()
 
     def _broadcast(self, path: Path | None) -> Path:
@@ -256,7 +267,8 @@ class FinetuneTrainer(Trainer):
 
     def save_model(self, output_dir=None, _internal_call=False):
         """Save the adapter; only under ZeRO-3, which partitions the parameters, they are gathered first."""
-        if self.is_deepspeed_enabled and self.deepspeed.zero_optimization_partition_weights():
+        engine: Any = self.deepspeed
+        if self.is_deepspeed_enabled and engine.zero_optimization_partition_weights():
             super().save_model(output_dir, _internal_call=True)
         else:
             self._save(output_dir)
@@ -265,4 +277,4 @@ class FinetuneTrainer(Trainer):
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             for unneeded in ("training_args.bin", "README.md", "generation_config.json"):
-                (Path(output_dir or self.args.output_dir) / unneeded).unlink(missing_ok=True)
+                (Path(output_dir or self.run_folder) / unneeded).unlink(missing_ok=True)

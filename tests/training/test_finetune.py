@@ -183,8 +183,10 @@ def test_a_second_run_is_refused_and_told_who_holds_the_folder(project, tmp_path
 
 
 def test_training_ends_early_when_validation_no_longer_improves_and_stays_ended(project, tmp_path):
-    # Rates so high that the loss rises; rates near zero would let rounding decide, which differs between processors.
-    changes = {"epochs": 5, "learning_rate": 0.3, "projector_learning_rate": 0.3, "early_stopping_patience": 1}
+    # Training never sees the bytes of these answers. Whatever the weights, learning other bytes raises their loss.
+    answer = {"from": "gpt", "value": "ZZZZ QQQQ ZZZZ QQQQ"}
+    val = [sample | {"conversations": [sample["conversations"][0], answer]} for sample in project.val]
+    changes = {"epochs": 5, "learning_rate": 1e-2, "early_stopping_patience": 1, "val": val}
     first = project.finetune(tmp_path / "run", **changes)
     assert first["steps"] < 15
     (tmp_path / "run" / "adapter").rename(tmp_path / "lost")

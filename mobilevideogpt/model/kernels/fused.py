@@ -4,10 +4,11 @@ No formula changes. Results differ by rounding and by the elements that dropout 
 """
 
 import logging
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm
 
@@ -16,15 +17,15 @@ from mobilevideogpt.model.kernels.lora import FusedLora
 logger = logging.getLogger(__name__)
 
 
-def fuse(model: nn.Module) -> None:
+def fuse(model: Any) -> None:
     """Replace forward functions of ``model`` in place: LoRA (if any), norms and, with liger-kernel, SwiGLU and RoPE."""
     _fuse_lora(model)
     for module in model.modules():
         if isinstance(module, Qwen2RMSNorm):
-            module.forward = _RMSNorm(module)
+            module.forward = _RMSNorm(module)  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        from liger_kernel.ops import LigerSiLUMulFunction
-        from liger_kernel.transformers.rope import liger_rotary_pos_emb
+        from liger_kernel.ops import LigerSiLUMulFunction  # pyright: ignore[reportMissingImports]
+        from liger_kernel.transformers.rope import liger_rotary_pos_emb  # pyright: ignore[reportMissingImports]
     except ImportError:
         logger.info("liger-kernel is not installed; training is a little faster with it")
         return
@@ -34,7 +35,7 @@ def fuse(model: nn.Module) -> None:
     modeling_qwen2.apply_rotary_pos_emb = liger_rotary_pos_emb
 
 
-def _fuse_lora(model: nn.Module) -> None:
+def _fuse_lora(model: Any) -> None:
     lora = FusedLora(model)
     if not lora.layers:  # the whole language model is trained, or it is quantized
         return
