@@ -82,7 +82,7 @@ rule export:
         mem_mb=16000,
         runtime=30,
     params:
-        folder=f"{RUN}/export",
+        folder=lambda wildcards, output: str(Path(output.weights).parent),
         code=source_hash("workflow_scripts/export.py"),
     message:
         "Exporting to {params.folder}"

@@ -26,7 +26,7 @@ rule finetune:
         settings=lambda wildcards: json.dumps(config["finetune"]),
         # To be recorded with the run. A function of `output` is a parameter that Snakemake does not compare.
         configuration=lambda wildcards, output: json.dumps(config),
-        run_folder=RUN,
+        run_folder=lambda wildcards, output: str(Path(output.record).parent),
         preflight=f"{RESULTS}/preflight.json",  # no input: it differs from machine to machine
         store=FEATURES,
         uncached="" if config["features"]["cache"] else f"--uncached {config['features']['dtype']}",

@@ -71,9 +71,3 @@ def numba_scan() -> Callable[..., Tensor] | None:
         log.warning("the selective scan falls back to the PyTorch backend, which is slow: %s", error)
         return None
     return cpu_scan
-
-
-@cache
-def multiprocessors(device: torch.device) -> int:
-    """Return the number of multiprocessors of a GPU."""
-    return torch.cuda.get_device_properties(device).multi_processor_count

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mobilevideogpt.model.kernels.backends import multiprocessors
+from mobilevideogpt.model.kernels.gpu import multiprocessors
 
 SHARE = tl.constexpr(8)  # columns that share a counter
 ROUNDS = tl.constexpr(7)  # of Philox, the fewest that pass BigCrush (Salmon et al., 2011)

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mobilevideogpt.model.kernels.backends import multiprocessors
+from mobilevideogpt.model.kernels.gpu import multiprocessors
 
 LOG2E = tl.constexpr(1.4426950408889634)
 
