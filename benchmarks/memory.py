@@ -19,10 +19,11 @@ import torch
 from random_base import make_base  # in this folder
 
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.training.memory import predicted_bytes
-from mobilevideogpt.training.micro_batch import longest_text
+from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.training.memory import Step, longest_text, predicted_bytes
 from mobilevideogpt.training.plan import plan_launch
-from mobilevideogpt.training.preflight import A_SAMPLE, GB, rehearse
+from mobilevideogpt.training.preflight import EXAMPLE_SAMPLE, GB
+from mobilevideogpt.training.rehearsal import rehearse
 from mobilevideogpt.training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,14 +44,14 @@ CONFIGURATIONS = {  # what they change of config.yaml, and whether the text is l
 }
 
 
-def with_long_text(record: dict, processor: MobileVideoGPTProcessor) -> dict:
-    """Return the record with its question drawn out until the text has `LONG` tokens, or a few more."""
-    question, answer = (turn["value"] for turn in record["conversations"])
-    while sum(longest_text([record], processor, 10**6)[1]) < LONG:
+def with_long_text(sample: dict, processor: MobileVideoGPTProcessor) -> dict:
+    """Return the sample with its question extended until the text has at least `LONG` tokens."""
+    question, answer = (turn["value"] for turn in sample["conversations"])
+    while sum(longest_text([sample], processor, 10**6)[1]) < LONG:
         question += " Keep the back straight."
         turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-        record = {**record, "conversations": turns}
-    return record
+        sample = {**sample, "conversations": turns}
+    return sample
 
 
 def main() -> None:
@@ -70,22 +71,22 @@ def main() -> None:
         base = Path(folder, "base")
         make_base(base, options.tiny)
         processor = MobileVideoGPTProcessor.from_pretrained(base)
-        model = {"base": base, "video_encoder": None, "image_encoder": None}
+        model = ModelPaths(str(base))
         for name, (changes, long) in CONFIGURATIONS.items():
             if options.only not in name:
                 continue
             settings = TrainingSettings.from_dict(always | changes)
-            launch = plan_launch(settings)
-            record = with_long_text(A_SAMPLE, processor) if long else A_SAMPLE
-            _, text = longest_text([record], processor, settings.max_text_tokens)
-            predicted = predicted_bytes(settings, base, text, 1, launch.deepspeed, on_gpu=gpu)
+            sample = with_long_text(EXAMPLE_SAMPLE, processor) if long else EXAMPLE_SAMPLE
+            _, text = longest_text([sample], processor, settings.max_text_tokens)
+            step = Step(settings, plan_launch(settings), base, text, on_gpu=gpu)
+            predicted = predicted_bytes(step)
             started = time.perf_counter()
-            found, problem = rehearse(settings, launch, model, record, Path(folder), deepspeed_configs=ROOT / "config")
+            rehearsal = rehearse(step, model, sample, Path(folder), deepspeed_configs=ROOT / "config")
             seconds = time.perf_counter() - started
-            if problem:
-                print(f"{name:48} {predicted / GB:10.2f} {problem}", flush=True)
+            if not (measured := rehearsal.measured):
+                print(f"{name:48} {predicted / GB:10.2f} {rehearsal.message}", flush=True)
                 continue
-            reserved, taken = found["reserved_bytes"], found["peak_bytes"]
+            reserved, taken = measured.reserved_bytes, measured.peak_bytes
             numbers = f"{predicted / GB:10.2f} {reserved / GB:10.2f} {taken / GB:10.2f} {predicted / taken - 1:+8.1%}"
             print(f"{name:48} {numbers} {seconds:8.1f}", flush=True)
 

@@ -37,7 +37,7 @@ rule preflight:
         min_free_disk_gb=setting("preflight/min_free_disk_gb"),
         run_folder=RUN,
         rehearsal=f"{RESULTS}/preflight.rehearsal.json",  # kept from run to run
-        code=source_hash("workflow_scripts/preflight.py", "mobilevideogpt/training/rehearsal.py"),
+        code=source_hash("workflow_scripts/preflight.py", "mobilevideogpt/training/rehearsal_worker.py"),
     message:
         "Preflight: rehearsing two training steps"
     script:

@@ -1,26 +1,42 @@
-"""How much memory a training step takes, from the configuration alone."""
+"""Predict the peak memory of a training step from the configuration alone.
+
+In the formulas, T is the number of tokens in a device's batch, b the bytes of a number in the chosen precision, h, i
+and k are the widths of the decoder, of its MLP and of its keys and values, and r is LoRA's rank.
+"""
 
 import importlib.util
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mobilevideogpt.annotations.samples import prompt_and_response
+from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.model.configuration import DTYPES, MobileVideoGPTConfig
 from mobilevideogpt.model.kernels.lora import kernels_support
 from mobilevideogpt.training.batches import length_multiple
-from mobilevideogpt.training.plan import Launch, supported_optimisations
+from mobilevideogpt.training.plan import Launch, Optimisations, supported_optimisations
 from mobilevideogpt.training.settings import TrainingSettings
 
-# Found on an H100 by `benchmarks/memory.py`: CUDA's context with the libraries' workspaces, as the driver counts them,
-# and what CUDA graphs take beside the memory that they work in.
+# Measured on an H100 by `benchmarks/memory.py`: CUDA's context with the libraries' workspaces, as the driver counts
+# them, and what CUDA graphs need beside the memory of their tensors.
 FIXED_GPU, CUDA_GRAPHS = 0.8e9, 0.45e9
-NCCL = 0.93e9  # its kernels and buffers, under DeepSpeed in a single process, too
+NCCL = 0.93e9  # kernels and buffers, under DeepSpeed also in a single process
 FIXED_CPU = 0.6e9  # Python with torch and transformers
 ZERO_BUCKETS = 2 * 50_000_000 * 4  # reduce and gather buckets of config/zero*.json, float32
 GATHERED = 100_000_000 * 4  # stage3_max_live_parameters of config/zero3*.json, float32
 NF4 = 1 / 2 + 1 / 64  # bytes of a weight, with its share of its block's scale (arXiv:2305.14314, section 3)
+FLOAT32 = 4  # bytes
+LOGIT = 10  # bytes of a logit with its float32 copy and gradient
+# Fields of config.json that affect memory, and the token ids, which the configuration checks against the vocabulary.
+_FIELDS = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("vocab_size", "num_frames", "video_hidden_size", "image_hidden_size", "image_size", "patch_size"),
+    *("bos_token_id", "eos_token_id", "video_token_id"),
+)
 
 
 class TextTokens(NamedTuple):
@@ -30,111 +46,221 @@ class TextTokens(NamedTuple):
     answer: int
 
 
-def predicted_bytes(
-    settings: TrainingSettings,
-    base: str | Path,
-    text: TextTokens,
-    processes: int = 1,
-    deepspeed: str | None = None,
-    on_gpu: bool = True,
-) -> int:
-    """Predict the peak memory of a training step on one device.
+def longest_text(samples: Sequence[dict], processor: Any, max_text_tokens: int) -> tuple[dict, TextTokens]:
+    """Return the sample with the longest text, and the number of its tokens that training sees."""
 
-    With T tokens in a device's batch, b bytes a number, h, i and k the widths of the decoder, of its MLP and of keys or
-    values, and r LoRA's rank, it adds up:
+    def tokens(sample: dict) -> TextTokens:
+        encoded = processor.encode_text(*prompt_and_response(sample))
+        answer = sum(label != IGNORED for label in encoded["labels"])
+        return TextTokens(len(encoded["input_ids"]) - processor.num_visual_tokens - answer, answer)
 
-    - the frozen language model, b each, half a byte in its linear layers under NF4; 16 bytes each for what is trained:
-      float32 weight, gradient, two moments;
-    - what a decoder layer keeps for its backward pass with `fused.fuse`, b T (7 h + 3 i + 2 k + 7 r): what enters and
-      leaves its two norms, queries, attention and its copy, keys and values, gate, up and their product, and LoRA's
-      r-wide middles; without liger-kernel b T (i + h) more; where dropout is not drawn inside of kernels, its masks,
-      T (6 h + i) bytes. All layers keep it; with gradient checkpointing one, and
-      each layer b T h. On the way back b T (3 i + 3 h) of gradients come to it;
-    - with PEFT's own modules b T (5 h + 4 i + 4 k + 7 r), 8 T h for two norms in float32, and 5 T (6 h + i) for the
-      inputs again behind LoRA's dropout, float32, with its masks;
-    - the projectors' activations, b times 4 h for each of the frames' 196 tokens;
-    - logits at the answer's positions (more where prompts are of unequal length), over the vocabulary, 10 bytes each
-      (with their float32 copy and gradient);
-    - LoRA's factors again, b each, and for captured CUDA graphs the gradients again and `CUDA_GRAPHS`;
-    - under DeepSpeed another 4 bytes for each trained weight, and its buckets; the processes share all but the weights
-      (ZeRO-2) or all but the few that are in use (ZeRO-3), and with offloading these alone are on the GPU;
-    - a fixed sum for the libraries, and for NCCL under DeepSpeed or with several processes.
+    longest = max(samples, key=lambda sample: sum(tokens(sample)))
+    prompt, answer = tokens(longest)
+    return longest, TextTokens(prompt, max(0, min(answer, max_text_tokens - prompt)))
 
-    With ``method: full`` a decoder layer keeps b T (7 h + 4 i + 2 k) and the same norms: no dropout, but a rounded copy
-    for each linear layer and, unless it is recomputed, of the weights. What stands between the layers is float32. The
-    gradients come as activations and logits go, so the larger of both counts (unless gradients add up over several
-    batches): first that of the head, last that of the embeddings, which is then added to it.
+
+@dataclass(frozen=True)
+class Step:
+    """One training step on one device: everything that affects its memory.
+
+    Attributes:
+        settings: With a number for ``batch_size``, unless `micro_batch.choose_micro_batch` is to choose it.
+        launch: The processes, and DeepSpeed.
+        base: Folder of the base checkpoint.
+        text: Tokens of the longest sample.
+        on_gpu: Whether the device is a GPU.
     """
-    g = _geometry(base)
-    b, h, i, r = DTYPES[settings.precision].itemsize, g.hidden_size, g.intermediate_size, settings.lora_r
-    full, quantized, again = settings.method == "full", settings.quantization == "nf4", settings.gradient_checkpointing
-    fused, captured = supported_optimisations(settings, Launch(processes, deepspeed), "cuda" if on_gpu else "cpu")
-    multiple = length_multiple(sum(text)) if captured else 1
-    clips = settings.batch_size // processes
-    tokens = clips * multiple * math.ceil((g.visual_tokens + sum(text)) / multiple)
 
-    products = g.layers * (2 * h * h + 2 * h * g.kv + 3 * h * i)  # weights of the decoder's linear layers
-    language_model = g.vocab_size * h + products + g.layers * 2 * h
-    lora = g.layers * r * ((2 * h) * 2 + 2 * (h + g.kv) + 3 * (h + i))
-    projectors = sum(w * h + h * h + 12 * h for w in (g.video_hidden_size, g.image_hidden_size))
-    trained = projectors + (language_model if full else lora)
-    frozen = 0 if full else b * language_model
-    on_the_way_back = 0
-    if full:
-        layer = b * tokens * (7 * h + 4 * i + 2 * g.kv) + 8 * tokens * h
-    elif fused and not quantized:
-        without_liger = 0 if importlib.util.find_spec("liger_kernel") else i + h
-        layer = b * tokens * (7 * h + 3 * i + 2 * g.kv + 7 * r + without_liger)
-        layer += 0 if kernels_support(DTYPES[settings.precision], r) else tokens * (6 * h + i)
-        on_the_way_back = b * tokens * (3 * i + 3 * h)
-        frozen += b * lora
-    else:
-        layer = b * tokens * (5 * h + 4 * i + 4 * g.kv + 7 * r) + 8 * tokens * h + 5 * tokens * (6 * h + i)
-    frozen -= (b - NF4) * products if quantized else 0
-    frozen += 4 * trained + CUDA_GRAPHS if captured else 0
+    settings: TrainingSettings
+    launch: Launch
+    base: str | Path
+    text: TextTokens
+    on_gpu: bool
 
-    kept = g.layers * ((4 if full else b) * tokens * h if again else layer)
-    activations = kept + on_the_way_back + b * clips * 196 * (g.num_frames + g.num_frames // 2) * 4 * h
-    logits = clips * text.answer * g.vocab_size * 10
-    embeddings = 4 * g.vocab_size * h
-    weights, gradients, moments = _states(frozen, trained, embeddings, processes, deepspeed, on_gpu)
-    if not full:
-        activations += logits + (layer if again else 0)
-    else:
-        activations += max(logits, embeddings + (layer if again else 0))
-        if b < 4 and not again:
-            activations += b * language_model
-        if settings.gradient_accumulation_steps == 1:
-            gradients, activations = max(gradients + embeddings + layer, activations), 0
-    if not on_gpu:
-        weights += 4 * trained  # as they were before, kept in main memory to see that all move
-    fixed = FIXED_GPU + (NCCL if deepspeed or processes > 1 else 0) if on_gpu else FIXED_CPU
-    return int(weights + moments + gradients + activations + fixed)
+    def with_settings(self, **changes: Any) -> "Step":
+        """Return the step with other settings."""
+        return replace(self, settings=replace(self.settings, **changes))
 
+    def with_micro_batch(self, clips: int) -> "Step":
+        """Return a step of the same result, with ``clips`` in a forward pass of each process."""
+        return replace(self, settings=self.settings.with_micro_batch(clips, self.launch.processes))
 
-def _geometry(base: str | Path) -> SimpleNamespace:
-    """The sizes of a checkpoint that matter here, the released ones where it names none."""
-    config = json.loads((Path(base) / "config.json").read_text(encoding="utf-8"))
-    default = MobileVideoGPTConfig()
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-    names += ("vocab_size", "num_frames", "video_hidden_size", "image_hidden_size")
-    g = SimpleNamespace(**{name: config.get(name) or getattr(default, name) for name in names})
-    g.layers, g.kv = g.num_hidden_layers, g.hidden_size // g.num_attention_heads * g.num_key_value_heads
-    g.visual_tokens = default.num_visual_tokens * g.num_frames // default.num_frames
-    return g
+    @property
+    def micro_batch(self) -> int:
+        """Clips of a forward pass in each process."""
+        return self.settings.micro_batch(self.launch.processes)
+
+    @cached_property
+    def config(self) -> MobileVideoGPTConfig:
+        """The configuration of the base; fields that its config.json lacks have the released values."""
+        values = json.loads((Path(self.base) / "config.json").read_text(encoding="utf-8"))
+        return MobileVideoGPTConfig(**{name: values[name] for name in _FIELDS if name in values})
+
+    @property
+    def optimisations(self) -> Optimisations:
+        """The supported optimisations."""
+        return supported_optimisations(self.settings, self.launch, "cuda" if self.on_gpu else "cpu")
+
+    @property
+    def number_bytes(self) -> int:
+        """b: bytes of a number in the chosen precision."""
+        return DTYPES[self.settings.precision].itemsize
+
+    @property
+    def kv_width(self) -> int:
+        """k: width of keys and of values."""
+        heads = self.config.num_attention_heads
+        return self.config.hidden_size // heads * (self.config.num_key_value_heads or heads)
+
+    @property
+    def tokens(self) -> int:
+        """T: tokens of a forward pass, with padding."""
+        multiple = length_multiple(sum(self.text)) if self.optimisations.cuda_graphs else 1
+        return self.micro_batch * multiple * math.ceil((self.config.num_visual_tokens + sum(self.text)) / multiple)
+
+    @property
+    def embedding_bytes(self) -> int:
+        """Bytes of the embeddings in float32."""
+        return FLOAT32 * self.config.vocab_size * self.config.hidden_size
 
 
-def _states(
-    frozen: float, trained: int, embeddings: int, processes: int, deepspeed: str | None, on_gpu: bool
-) -> tuple[float, float, float]:
-    """Bytes of weights, gradients and moments on a device; ``frozen`` and ``embeddings`` are bytes, too."""
-    weights, gradients = frozen + 4 * trained, 4 * trained
-    if not deepspeed:
-        return weights, gradients, 8 * trained
-    moments = 12 * trained / processes + ZERO_BUCKETS  # with a copy of the weights
-    if deepspeed == "zero2":
+def predicted_bytes(step: Step) -> int:
+    """Predict the peak memory of a training step.
+
+    The sum of weights, gradients, the optimizer's moments, activations, and a fixed sum for the libraries, and for NCCL
+    under DeepSpeed or with several processes.
+    """
+    parameters = _count_parameters(step)
+    weights, gradients, moments = _state_bytes(step, parameters)
+    if not step.on_gpu:
+        weights += FLOAT32 * parameters.trained  # a copy, to check after training that every weight has moved
+    uses_nccl = step.launch.deepspeed or step.launch.processes > 1
+    fixed = FIXED_GPU + (NCCL if uses_nccl else 0) if step.on_gpu else FIXED_CPU
+    peak = _peak_full if step.settings.method == "full" else _peak_lora
+    return int(weights + moments + peak(step, parameters, gradients) + fixed)
+
+
+class _Parameters(NamedTuple):
+    """Numbers of parameters; ``linear`` are those of the decoder's linear layers."""
+
+    linear: int
+    language_model: int
+    lora: int
+    trained: int
+
+
+def _count_parameters(step: Step) -> _Parameters:
+    c, k = step.config, step.kv_width
+    h, i, layers = c.hidden_size, c.intermediate_size, c.num_hidden_layers
+    linear = layers * (2 * h * h + 2 * h * k + 3 * h * i)
+    language_model = c.vocab_size * h + linear + layers * 2 * h
+    lora = layers * step.settings.lora_r * ((2 * h) * 2 + 2 * (h + k) + 3 * (h + i))
+    projectors = sum(width * h + h * h + 12 * h for width in (c.video_hidden_size, c.image_hidden_size))
+    trained = projectors + (language_model if step.settings.method == "full" else lora)
+    return _Parameters(linear, language_model, lora, trained)
+
+
+def _frozen_bytes(step: Step, parameters: _Parameters) -> float:
+    """Return the bytes of the frozen weights and of copies that optimisations keep.
+
+    The language model has b bytes a weight, `NF4` in quantized linear layers. Fused kernels keep LoRA's factors again
+    in b bytes, and CUDA graphs keep the gradients again, with `CUDA_GRAPHS`.
+    """
+    b, settings = step.number_bytes, step.settings
+    frozen = 0 if settings.method == "full" else b * parameters.language_model
+    if settings.quantization == "nf4":
+        frozen -= (b - NF4) * parameters.linear
+    elif settings.method == "lora" and step.optimisations.fused:
+        frozen += b * parameters.lora
+    if step.optimisations.cuda_graphs:
+        frozen += FLOAT32 * parameters.trained + CUDA_GRAPHS
+    return frozen
+
+
+def _state_bytes(step: Step, parameters: _Parameters) -> tuple[float, float, float]:
+    """Return the bytes of weights, gradients and moments on a device.
+
+    A trained parameter has 16 bytes: float32 weight, gradient and two moments. DeepSpeed keeps a copy of the weight,
+    and its buckets. Under ZeRO-2 the processes share all but the weights, under ZeRO-3 all but the few weights in use;
+    with offloading only these are on the GPU.
+    """
+    stage, processes = step.launch.deepspeed, step.launch.processes
+    trained = FLOAT32 * parameters.trained
+    weights, gradients = _frozen_bytes(step, parameters) + trained, trained
+    if not stage:
+        return weights, gradients, 2 * trained
+    moments = 3 * trained / processes + ZERO_BUCKETS
+    if stage == "zero2":
         return weights, gradients / processes, moments
-    in_use = min(weights, GATHERED + embeddings)  # the embeddings come as a whole
-    if deepspeed == "zero3_offload" and on_gpu:
+    in_use = min(weights, GATHERED + step.embedding_bytes)  # the embeddings are gathered as a whole
+    if stage == "zero3_offload" and step.on_gpu:
         return in_use, 0, ZERO_BUCKETS
     return weights / processes + in_use, gradients / processes, moments
+
+
+def _peak_lora(step: Step, parameters: _Parameters, gradients: float) -> float:
+    """Return the peak of gradients and activations where LoRA is trained.
+
+    Every layer keeps its activations. With gradient checkpointing one layer does, and each keeps its input, b T h.
+    """
+    layer, backward = _lora_layer_bytes(step)
+    checkpointing = step.settings.gradient_checkpointing
+    kept = step.config.num_hidden_layers * (step.number_bytes * _hidden(step) if checkpointing else layer)
+    recomputed = layer if checkpointing else 0
+    return gradients + kept + recomputed + backward + _projector_bytes(step) + _logit_bytes(step)
+
+
+def _lora_layer_bytes(step: Step) -> tuple[int, int]:
+    """Return the activations that a decoder layer keeps for the backward pass, and what one layer adds in that pass.
+
+    With fused kernels b T (7 h + 3 i + 2 k + 7 r): inputs and outputs of both norms, queries, attention and its copy,
+    keys and values, gate, up and their product, and the r-wide products of LoRA; b T (i + h) more without liger-kernel,
+    and dropout's masks, T (6 h + i), unless the kernels draw them. The backward pass adds gradients, b T (3 i + 3 h).
+
+    With PEFT's modules b T (5 h + 4 i + 4 k + 7 r), 8 T h for both norms in float32, and 5 T (6 h + i) for the inputs
+    after LoRA's dropout in float32, with its masks.
+    """
+    settings, b, tokens, k, r = step.settings, step.number_bytes, step.tokens, step.kv_width, step.settings.lora_r
+    h, i = step.config.hidden_size, step.config.intermediate_size
+    if not step.optimisations.fused or settings.quantization == "nf4":
+        return b * tokens * (5 * h + 4 * i + 4 * k + 7 * r) + 8 * tokens * h + 5 * tokens * (6 * h + i), 0
+    without_liger = 0 if importlib.util.find_spec("liger_kernel") else i + h
+    masks = 0 if kernels_support(DTYPES[settings.precision], r) else tokens * (6 * h + i)
+    layer = b * tokens * (7 * h + 3 * i + 2 * k + 7 * r + without_liger) + masks
+    return layer, b * tokens * (3 * i + 3 * h)
+
+
+def _peak_full(step: Step, parameters: _Parameters, gradients: float) -> float:
+    """Return the peak of gradients and activations where the whole language model is trained.
+
+    A decoder layer keeps b T (7 h + 4 i + 2 k), and 8 T h for both norms: no dropout, but a rounded copy of the input
+    of each linear layer and, without checkpointing, of the weights. Activations between layers are float32. The
+    gradients grow while activations and logits are freed. So the larger of both counts, unless gradients accumulate
+    over batches: first that of the head, last that of the embeddings, which is then added to it.
+    """
+    c, b, checkpointing = step.config, step.number_bytes, step.settings.gradient_checkpointing
+    layer_widths = 7 * c.hidden_size + 4 * c.intermediate_size + 2 * step.kv_width
+    layer = b * step.tokens * layer_widths + 8 * _hidden(step)
+    activations = c.num_hidden_layers * (FLOAT32 * _hidden(step) if checkpointing else layer) + _projector_bytes(step)
+    activations += max(_logit_bytes(step), step.embedding_bytes + (layer if checkpointing else 0))
+    if b < FLOAT32 and not checkpointing:
+        activations += b * parameters.language_model
+    if step.settings.gradient_accumulation_steps > 1:
+        return gradients + activations
+    return max(gradients + step.embedding_bytes + layer, activations)
+
+
+def _hidden(step: Step) -> int:
+    """Numbers of one hidden state, T h."""
+    return step.tokens * step.config.hidden_size
+
+
+def _projector_bytes(step: Step) -> int:
+    """Return the bytes of the projectors' activations: b times 4 h for each patch of each frame."""
+    frames = step.config.num_frames + step.config.num_frames // 2
+    return step.number_bytes * step.micro_batch * step.config.num_patches * frames * 4 * step.config.hidden_size
+
+
+def _logit_bytes(step: Step) -> int:
+    """Return the bytes of the logits at the answer's positions; prompts of unequal length need more."""
+    return step.micro_batch * step.text.answer * step.config.vocab_size * LOGIT

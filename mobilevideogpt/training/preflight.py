@@ -1,38 +1,32 @@
-"""Whether the fine-tuning runs on this machine: facts, predicted memory, and two rehearsed steps."""
+"""Check whether the fine-tuning runs on this machine: device, libraries, disk, and memory by a rehearsal."""
 
 import importlib.util
-import json
 import logging
-import os
-import platform
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from mobilevideogpt.checks import Check, all_ok
 from mobilevideogpt.data.encoding import DTYPES
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import read_json
+from mobilevideogpt.machine import free_bytes_for_each, free_disk_bytes, machine_facts, nearest_folder
+from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.training.arguments import missing_reporter
-from mobilevideogpt.training.launch import LAUNCHED_BY, launcher_command
-from mobilevideogpt.training.memory import predicted_bytes
-from mobilevideogpt.training.micro_batch import fit_batch, free_bytes, longest_text, what_would_fit, with_less_memory
+from mobilevideogpt.training.memory import Step, longest_text, predicted_bytes
+from mobilevideogpt.training.memory_remedies import what_would_fit
+from mobilevideogpt.training.micro_batch import choose_micro_batch, with_less_memory
 from mobilevideogpt.training.plan import Launch, plan_launch, resolve_precision
+from mobilevideogpt.training.rehearsal import Measured, Outcome, Rehearsal, RehearsalCache, rehearse
 from mobilevideogpt.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
 GB = 1e9
-REHEARSAL_SECONDS = 900
-NF4_REMEDY = "pip install '.[nf4]', or set finetune.quantization: none"
-# Rehearsed where no records are given.
-A_SAMPLE = {
+ADAPTERS = 3  # on the disk: the best, the last, and that of the run before
+EXAMPLE_SAMPLE = {  # rehearsed where no samples are given
     "video": "a clip",
+    "exercise": "squats",
     "conversations": [
         {"from": "human", "value": "<video>\nAnalyze this video and provide corrective feedback."},
         {"from": "gpt", "value": "squats - not deep enough, and the heels leave the floor; " * 6},
@@ -40,307 +34,247 @@ A_SAMPLE = {
 }
 
 
+@dataclass(frozen=True)
+class FeatureFiles:
+    """The features that a run will write to the disk.
+
+    Attributes:
+        folder: That of the `FeatureStore`; some features may be there.
+        dtype: Number format of the files.
+        encode: Whether the training computes the features itself, so that none are written.
+    """
+
+    folder: str | Path | None = None
+    dtype: str = "float16"
+    encode: bool = False
+
+
 def preflight(
     settings: TrainingSettings,
     *,
-    base: str | Path,
+    model: ModelPaths,
     run_folder: str | Path,
     allow_cpu: bool,
     min_free_disk_gb: float,
-    video_encoder: str | Path | None = None,
-    image_encoder: str | Path | None = None,
     train: list[dict] | None = None,
-    clips: dict[str, int] | None = None,
-    store: str | Path | None = None,
-    features_dtype: str = "float16",
-    encode: bool = False,
+    clips: Mapping[str, int] | None = None,
+    features: FeatureFiles = FeatureFiles(),
     deepspeed_configs: str | Path = "config",
+    cache: RehearsalCache | None = None,
 ) -> dict:
-    """Check the machine against the settings, and rehearse if nothing speaks against it.
+    """Check the machine against the settings, and rehearse if all checks passed.
 
     Args:
-        base: Folder of the base checkpoint.
-        run_folder: Whose disk must have ``min_free_disk_gb`` free.
-        allow_cpu: Whether to go on without a GPU.
-        train: Annotation records to learn from, of which the longest is rehearsed; None takes one that is made up.
-        clips: How many clips each split holds.
-        store: Folder of the features, of which some may be there; on the disk they have ``features_dtype``.
-        encode: Whether the training computes the features itself; the rehearsal does, the prediction leaves it out.
+        settings: Those of the fine-tuning.
+        model: Paths of base and encoders.
+        run_folder: The run's folder, on whose disk ``min_free_disk_gb`` must be free.
+        allow_cpu: Whether the fine-tuning may run without a GPU.
+        min_free_disk_gb: Gigabytes.
+        train: Samples to learn from; the longest is rehearsed. None means `EXAMPLE_SAMPLE`.
+        clips: Number of clips of each split.
+        features: The features' files. If the training encodes, so does the rehearsal, but not the prediction.
+        deepspeed_configs: Folder of zero2.json and so on.
+        cache: Result of the last rehearsal, which is used again if nothing that affects it has changed.
 
     Returns:
-        ``ok``, ``device``, ``precision``, ``batch`` (how a step takes its clips), ``predicted_bytes`` and
-        ``rehearsed_bytes`` (of the device's memory, None if not known), ``free_disk`` in bytes, ``machine``, and
+        ``ok``, ``device``, ``precision``, ``batch`` (micro-batch and so on), ``predicted_bytes`` and
+        ``rehearsed_bytes`` (of the device's memory, None if unknown), ``free_disk`` in bytes, ``machine``, and
         ``checks`` of ``name``, ``ok``, ``detail`` and ``remedy``.
     """
-    checks = []
-
-    def check(name: str, ok: bool, detail: str, remedy: str = "") -> None:
-        checks.append({"name": name, "ok": bool(ok), "detail": detail, "remedy": "" if ok else remedy})
-
-    machine = machine_facts()
+    machine, free_disk = machine_facts(), free_disk_bytes(run_folder)
     gpu = machine["gpus"][0] if machine["gpus"] else None
-    _check_device(check, machine, gpu, allow_cpu)
-    asked, settings = settings, resolve_precision(settings)
-    instead = f" in place of {asked.precision}" if settings != asked else ""
-    check(
-        "precision",
-        settings.precision != "fp16" or gpu,
-        f"{settings.precision}{instead}",
-        "fp16 needs a GPU: set finetune.precision: fp32",
-    )
-    if settings.quantization == "nf4":
-        installed = importlib.util.find_spec("bitsandbytes") is not None
-        check("quantization", installed, f"nf4, {'with' if installed else 'without'} bitsandbytes", NF4_REMEDY)
-    if settings.report_to:
-        obstacle = missing_reporter(settings.report_to)
-        check("report_to", not obstacle, ", ".join(settings.report_to), obstacle)
-    clips = clips or {}
-    check(
-        "data",
-        train or train is None,
-        ", ".join(f"{n} clips in {split}" for split, n in clips.items()) or "not counted",
-        "there is nothing to train on: correct annotations.split",
-    )
-    folder = next(path for path in (Path(run_folder), *Path(run_folder).resolve().parents) if path.exists())
-    free_disk = shutil.disk_usage(folder).free
-    check(
-        "disk",
-        free_disk >= min_free_disk_gb * GB,
-        f"{free_disk / GB:.1f} GB free, {min_free_disk_gb:g} wanted",
-        "free some space, or lower preflight.min_free_disk_gb",
-    )
+    clips, resolved = clips or {}, resolve_precision(settings)
+    launch, processes_check = _plan(resolved)
+    checks = [
+        *_device_checks(machine, gpu, allow_cpu),
+        _precision_check(settings, resolved, bool(gpu)),
+        *_library_checks(resolved),
+        _data_check(train, clips),
+        _disk_check(free_disk, min_free_disk_gb),
+        processes_check,
+    ]
     result = {"batch": None, "predicted_bytes": None, "rehearsed_bytes": None}
-    try:
-        launch = plan_launch(settings)
-        check("processes", True, f"{launch.processes}, DeepSpeed {launch.deepspeed or 'off'}")
-    except InputError as error:
-        check("processes", False, str(error), "change finetune.processes or finetune.deepspeed")
-    if all(entry["ok"] for entry in checks):
-        model = {"base": base, "video_encoder": video_encoder, "image_encoder": image_encoder}
-        processor = MobileVideoGPTProcessor.from_pretrained(base)
-        longest, text = longest_text(train or [A_SAMPLE], processor, settings.max_text_tokens)
-        there = free_bytes(launch.processes)
-        if automatic := settings.batch_size == "auto":
-            settings = fit_batch(settings, launch, base, text)
-        while True:
-            found, problem = rehearse(settings, launch, model, longest, folder, encode, deepspeed_configs)
-            less = with_less_memory(settings, launch.processes) if automatic else None
-            if not (less and _for_want_of_memory(problem)):
-                break
-            settings = less
-        predicted = predicted_bytes(settings, base, text, launch.processes, launch.deepspeed, on_gpu=bool(gpu))
-        rehearsed = found.get("peak_bytes")
+    if launch and all_ok(checks):
+        processor = MobileVideoGPTProcessor.from_pretrained(model.base)
+        longest, text = longest_text(train or [EXAMPLE_SAMPLE], processor, resolved.max_text_tokens)
+        step, free_bytes = Step(resolved, launch, model.base, text, bool(gpu)), free_bytes_for_each(launch.processes)
+
+        def rehearse_or_reuse(step: Step) -> Rehearsal:
+            return _cached_or_rehearsed(
+                cache, step, model, longest, nearest_folder(run_folder), features.encode, deepspeed_configs
+            )
+
+        step, rehearsal = _rehearse_until_it_fits(step, free_bytes, rehearse_or_reuse)
+        checks.append(_memory_check(step, rehearsal, free_bytes))
+        if measured := rehearsal.measured:
+            checks.append(_disk_need_check(measured, resolved.save_total_limit, clips, features, free_disk))
         result = {
-            "batch": {
-                "effective": settings.effective_batch_size,
-                "micro": settings.batch_size // launch.processes,
-                "accumulation": settings.gradient_accumulation_steps,
-                "gradient_checkpointing": settings.gradient_checkpointing,
-            },
-            "predicted_bytes": predicted,
-            "rehearsed_bytes": rehearsed,
+            "batch": _batch(step),
+            "predicted_bytes": predicted_bytes(step),
+            "rehearsed_bytes": measured.peak_bytes if measured else None,
         }
-        numbers = f"predicted {predicted / GB:.2f} GB, {there / GB:.1f} GB free"
-        if rehearsed:
-            numbers = f"rehearsed {rehearsed / GB:.2f} GB, {numbers}"
-        fits = not problem and rehearsed <= there
-        if fits or not problem or _for_want_of_memory(problem):
-            scale = (rehearsed or max(there, predicted)) / predicted
-            remedy = what_would_fit(settings, launch, base, text, there, scale)
-        else:
-            remedy = "the log of this rule says more"
-        check("memory", fits, f"{problem}; {numbers}" if problem else numbers, remedy)
-        if found:
-            needed, detail = _disk_wanted(found, settings, clips, store, features_dtype, encode)
-            check("disk for features and checkpoints", needed <= free_disk, detail, "free some space")
-    ok = all(entry["ok"] for entry in checks)
-    for entry in checks:
-        logger.info("preflight, %s: %s", entry["name"], "; ".join(filter(None, (entry["detail"], entry["remedy"]))))
+    for check in checks:
+        logger.info("preflight, %s: %s", check.name, check.text)
     return {
-        "ok": ok,
+        "ok": all_ok(checks),
         "device": gpu["name"] if gpu else "cpu",
-        "precision": settings.precision,
+        "precision": resolved.precision,
         **result,
         "free_disk": free_disk,
         "machine": machine,
-        "checks": checks,
+        "checks": [check.to_json() for check in checks],
     }
 
 
-def _check_device(check, machine: dict, gpu: dict | None, allow_cpu: bool) -> None:
-    what = f"no GPU that torch can use: {machine['why_no_gpu']}"
-    if gpu:
-        what = f"{gpu['name']}, compute capability {gpu['compute_capability']}, driver {machine['driver']}"
-    check(
-        "device",
-        gpu or allow_cpu,
-        what,
-        "install a driver and a torch build that see the GPU, or set preflight.allow_cpu: true and be patient",
-    )
+def _device_checks(machine: Mapping, gpu: Mapping | None, allow_cpu: bool) -> list[Check]:
     if not gpu:
-        return
-    check(
-        "kernels",
-        _built_for(gpu["compute_capability"]),
-        f"torch {machine['torch']} is built for {', '.join(machine['cuda_architectures'])}",
-        "install a torch build for this GPU",
-    )
-    others = [process for gpu in machine["gpus"] for process in gpu["processes"]]
+        remedy = (
+            "install a driver and a torch build that support the GPU, or set preflight.allow_cpu: true, which is slow"
+        )
+        return [Check("device", allow_cpu, f"no GPU that torch can use: {machine['why_no_gpu']}", remedy)]
+    capability, architectures = gpu["compute_capability"], machine["cuda_architectures"]
+    others = [process for each in machine["gpus"] for process in each["processes"]]
     listed = ", ".join(f"{p['name']} ({p['pid']}) {(p['bytes'] or 0) / GB:.1f} GB" for p in others)
-    check("other processes on the GPU", True, listed or "none seen")
+    return [
+        Check("device", True, f"{gpu['name']}, compute capability {capability}, driver {machine['driver']}"),
+        Check(
+            "kernels",
+            is_supported(capability, architectures),
+            f"torch {machine['torch']} is built for {', '.join(architectures)}",
+            "install a torch build for this GPU",
+        ),
+        Check("other processes on the GPU", True, listed or "none visible"),
+    ]
 
 
-def _disk_wanted(found: dict, settings, clips: dict, store, features_dtype: str, encode: bool) -> tuple[int, str]:
-    """Return the bytes that a run is going to write, and in words what they are."""
-    there = sum(1 for _ in Path(store).glob("*/*.safetensors")) if store else 0
-    lacking = 0 if encode else max(0, sum(clips.values()) - there)
-    features = lacking * found["values_a_clip"] * DTYPES[features_dtype].itemsize
-    checkpoints = (settings.save_total_limit + 2) * found["checkpoint_bytes"]  # the best, and one being written
-    total = features + checkpoints + 3 * found["adapter_bytes"]  # the best, the last, and the run's before
-    return total, f"{features / GB:.2f} GB for features, {(total - features) / GB:.2f} GB for checkpoints and adapters"
+def is_supported(capability: str, architectures: list[str]) -> bool:
+    """Whether a build of torch supports a GPU.
 
+    It does with kernels (``sm_``) of the same major generation that are not newer, or with code to compile
+    (``compute_``) that is not newer.
 
-def _for_want_of_memory(problem: str) -> bool:
-    return "want of memory" in problem or "out of memory" in problem.lower()
-
-
-def _built_for(capability: str) -> bool:
-    """Whether torch holds kernels for a GPU: of the same major generation and no newer, or code to compile for it."""
-    import torch
-
+    Args:
+        capability: The GPU's compute capability, such as ``9.0``.
+        architectures: Those of the build, such as ``sm_90``.
+    """
     major, minor = map(int, capability.split("."))
-    for architecture in torch.cuda.get_arch_list():
+    for architecture in architectures:
         kind, _, number = architecture.partition("_")
-        number = "".join(filter(str.isdigit, number))
-        there = (int(number[:-1]), int(number[-1]))
-        if (kind == "sm" and there[0] == major and there[1] <= minor) or (
-            kind == "compute" and there <= (major, minor)
-        ):
+        digits = "".join(filter(str.isdigit, number))
+        built = (int(digits[:-1]), int(digits[-1]))
+        if kind == "sm" and built[0] == major and built[1] <= minor:
+            return True
+        if kind == "compute" and built <= (major, minor):
             return True
     return False
 
 
-def machine_facts() -> dict:
-    """Return what the machine is: versions, memory in bytes, and each GPU with its driver and other users."""
-    import torch
-    import transformers
-
-    facts = {
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "cpu_count": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "memory_available_bytes": psutil.virtual_memory().available,
-        "cuda": torch.version.cuda,
-        "cuda_architectures": torch.cuda.get_arch_list() if torch.cuda.is_available() else [],
-        "driver": _driver(),
-        "why_no_gpu": None if torch.cuda.is_available() else _why_no_gpu(),
-        "gpus": [],
-    }
-    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        properties = torch.cuda.get_device_properties(index)
-        facts["gpus"].append(
-            {
-                "name": properties.name,
-                "compute_capability": f"{properties.major}.{properties.minor}",
-                "bf16": properties.major >= 8,
-                "memory_bytes": properties.total_memory,
-                "free_bytes": properties.total_memory - torch.cuda.device_memory_used(index),
-                "processes": _processes_on(str(properties.uuid)),
-            }
-        )
-    return facts
+def _precision_check(settings: TrainingSettings, resolved: TrainingSettings, has_gpu: bool) -> Check:
+    instead = f" in place of {settings.precision}" if resolved != settings else ""
+    remedy = "fp16 needs a GPU; set finetune.precision: fp32"
+    return Check("precision", resolved.precision != "fp16" or has_gpu, f"{resolved.precision}{instead}", remedy)
 
 
-def _why_no_gpu() -> str:
-    import torch
+def _library_checks(settings: TrainingSettings) -> list[Check]:
+    checks = []
+    if settings.quantization == "nf4":
+        installed = importlib.util.find_spec("bitsandbytes") is not None
+        remedy = "pip install '.[nf4]', or set finetune.quantization: none"
+        detail = f"nf4, {'with' if installed else 'without'} bitsandbytes"
+        checks.append(Check("quantization", installed, detail, remedy))
+    if settings.report_to:
+        obstacle = missing_reporter(settings.report_to)
+        checks.append(Check("report_to", not obstacle, ", ".join(settings.report_to), obstacle or ""))
+    return checks
 
+
+def _data_check(train: list[dict] | None, clips: Mapping[str, int]) -> Check:
+    detail = ", ".join(f"{count} clips in {split}" for split, count in clips.items()) or "not counted"
+    remedy = "the training split is empty; correct annotations.split"
+    return Check("data", train is None or bool(train), detail, remedy)
+
+
+def _disk_check(free_disk: int, min_free_disk_gb: float) -> Check:
+    detail = f"{free_disk / GB:.1f} GB free, at least {min_free_disk_gb:g} required"
+    remedy = "free some space, or lower preflight.min_free_disk_gb"
+    return Check("disk", free_disk >= min_free_disk_gb * GB, detail, remedy)
+
+
+def _plan(settings: TrainingSettings) -> tuple[Launch | None, Check]:
     try:
-        torch.cuda.init()
-    except Exception as error:  # AssertionError without CUDA in the build, RuntimeError without a driver for it
-        return str(error).strip().splitlines()[0]
-    return "none is visible"
+        launch = plan_launch(settings)
+    except InputError as error:
+        remedy = "change finetune.processes or finetune.deepspeed"
+        return None, Check("processes", False, str(error), remedy)
+    return launch, Check("processes", True, f"{launch.processes}, DeepSpeed {launch.deepspeed or 'off'}")
 
 
-def _processes_on(uuid: str) -> list[dict]:
-    """Return pid, name and bytes of the processes that use a GPU; of those that the driver lets be seen."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}")
-        computing, drawing = (
-            pynvml.nvmlDeviceGetComputeRunningProcesses(handle),
-            pynvml.nvmlDeviceGetGraphicsRunningProcesses(handle),
-        )
-    except pynvml.NVMLError:
-        return []
-    found = {process.pid: process.usedGpuMemory for process in [*drawing, *computing] if process.pid != os.getpid()}
-    names = {process.pid: process.info["name"] for process in psutil.process_iter(["name"])}
-    return [{"pid": pid, "name": names.get(pid, "unknown"), "bytes": used} for pid, used in found.items()]
-
-
-def _driver() -> str | None:
-    """Return the version of NVIDIA's driver, or None without one."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        return pynvml.nvmlSystemGetDriverVersion()
-    except pynvml.NVMLError:
-        return None
-
-
-def rehearse(
-    settings: TrainingSettings,
-    launch: Launch,
-    model: dict,
+def _cached_or_rehearsed(
+    cache: RehearsalCache | None,
+    step: Step,
+    model: ModelPaths,
     longest: dict,
     folder: Path,
-    encode: bool = False,
-    deepspeed_configs: str | Path = "config",
-) -> tuple[dict, str]:
-    """Fine-tune for two steps on random features, in as many processes and with the DeepSpeed of the real run.
+    encode: bool,
+    deepspeed_configs: str | Path,
+) -> Rehearsal:
+    key = cache.key(step, encode, deepspeed_configs) if cache else ""
+    if cache and (found := cache.read(key)):
+        logger.info("%s: nothing that affects the rehearsal has changed; its result is used again", cache.path)
+        return found
+    rehearsal = rehearse(step, model, longest, folder, encode=encode, deepspeed_configs=deepspeed_configs)
+    if cache and rehearsal.measured:
+        cache.write(key, rehearsal.measured)
+    return rehearsal
 
-    Args:
-        settings: With a number for ``batch_size``.
-        model: ``base``, ``video_encoder`` and ``image_encoder``.
-        longest: The annotation record that fills the batch.
-        folder: What is written goes to a temporary folder below.
 
-    Returns:
-        What it took, as `training.rehearsal` tells it, of the process that took most; and what went wrong, or "".
-    """
-    for remains in folder.glob(".rehearsal-*"):  # of one that was killed
-        shutil.rmtree(remains)
-    with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=folder) as place:
-        known = {"processes": launch.processes, "deepspeed": launch.deepspeed or "none"}
-        request = {
-            "settings": settings.__dict__ | known,
-            "longest": longest,
-            "folder": place,
-            "encode": encode,
-            "deepspeed_configs": str(deepspeed_configs),
-            **{name: path and str(path) for name, path in model.items()},
-        }
-        module = ["-m", "mobilevideogpt.training.rehearsal", json.dumps(request)]
-        command = launcher_command(launch.processes, module) if launch.processes > 1 else [sys.executable, *module]
-        environment = os.environ | {LAUNCHED_BY: str(os.getpid())}
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=REHEARSAL_SECONDS, check=False, env=environment
-            )
-        except subprocess.TimeoutExpired:
-            return {}, f"two rehearsed steps took longer than {REHEARSAL_SECONDS} s"
-        logger.info("rehearsal: %s%s", done.stdout, done.stderr)
-        found = [read_json(path) for path in Path(place).glob("rehearsed-*.json")]
-    if done.returncode < 0 or done.returncode == 128 + signal.SIGKILL:
-        return {}, f"the rehearsal was killed by signal {abs(done.returncode) % 128}, most likely for want of memory"
-    if done.returncode or len(found) < launch.processes:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        told = next((line for line in reversed(lines) if "Error" in line or "ERROR" in line), lines[-1])
-        return {}, f"the rehearsal of two steps failed: {told}"
-    return max(found, key=lambda each: each["peak_bytes"]), ""
+def _rehearse_until_it_fits(
+    step: Step, free_bytes: int, rehearse_step: Callable[[Step], Rehearsal]
+) -> tuple[Step, Rehearsal]:
+    """Rehearse; with an automatic batch size, again with less memory for as long as the device runs out of it."""
+    automatic = step.settings.batch_size == "auto"
+    if automatic:
+        step = choose_micro_batch(step, free_bytes)
+    while True:
+        rehearsal = rehearse_step(step)
+        less = with_less_memory(step) if automatic and rehearsal.outcome is Outcome.OUT_OF_MEMORY else None
+        if less is None:
+            return step, rehearsal
+        step = less
+
+
+def _memory_check(step: Step, rehearsal: Rehearsal, free_bytes: int) -> Check:
+    predicted, measured = predicted_bytes(step), rehearsal.measured
+    detail = f"predicted {predicted / GB:.2f} GB, {free_bytes / GB:.1f} GB free"
+    if measured:
+        detail = f"rehearsed {measured.peak_bytes / GB:.2f} GB{' before' if rehearsal.cached else ''}, {detail}"
+    if rehearsal.message:
+        detail = f"{rehearsal.message}; {detail}"
+    if rehearsal.outcome in (Outcome.OK, Outcome.OUT_OF_MEMORY):
+        needed = measured.peak_bytes if measured else max(free_bytes, predicted)
+        remedy = what_would_fit(step, free_bytes, needed / predicted)
+    else:
+        remedy = "read the log of this rule for the whole error"
+    return Check("memory", measured is not None and measured.peak_bytes <= free_bytes, detail, remedy)
+
+
+def _disk_need_check(
+    measured: Measured, save_total_limit: int, clips: Mapping[str, int], features: FeatureFiles, free_disk: int
+) -> Check:
+    present = sum(1 for _ in Path(features.folder).glob("*/*.safetensors")) if features.folder else 0
+    missing = 0 if features.encode else max(0, sum(clips.values()) - present)
+    feature_bytes = missing * measured.values_per_clip * DTYPES[features.dtype].itemsize
+    checkpoints = (save_total_limit + 2) * measured.checkpoint_bytes  # the best, and one that is being written
+    run_bytes = checkpoints + ADAPTERS * measured.adapter_bytes
+    detail = f"{feature_bytes / GB:.2f} GB for features, {run_bytes / GB:.2f} GB for checkpoints and adapters"
+    name = "disk for features and checkpoints"
+    return Check(name, feature_bytes + run_bytes <= free_disk, detail, "free some space")
+
+
+def _batch(step: Step) -> dict:
+    return {
+        "effective": step.settings.effective_batch_size,
+        "micro": step.micro_batch,
+        "accumulation": step.settings.gradient_accumulation_steps,
+        "gradient_checkpointing": step.settings.gradient_checkpointing,
+    }

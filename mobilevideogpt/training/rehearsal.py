@@ -1,101 +1,173 @@
-"""A fine-tuning of two steps on random features; `preflight` runs it in processes of its own to see what it takes.
-
-Its argument is JSON (see `preflight.rehearse`). Each process writes ``<folder>/rehearsed-<rank>.json``: the most memory
-that it took and, in bytes, what a checkpoint, an adapter and the features of a clip take on the disk.
-"""
+"""Rehearse a fine-tuning: two steps on random features, in processes of their own. The child is `rehearsal_worker`."""
 
 import json
-import math
+import logging
 import os
+import shutil
+import signal
+import subprocess
 import sys
-from dataclasses import replace
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from mobilevideogpt.data.encoding import PIXELS
-from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
-from mobilevideogpt.files import write_json
-from mobilevideogpt.machine import peak_memory_bytes
+from mobilevideogpt.files import json_digest, read_json, write_json
+from mobilevideogpt.machine import device_name, versions
 from mobilevideogpt.model.model_paths import ModelPaths
-from mobilevideogpt.model.modeling import read_config
-from mobilevideogpt.training.finetune import finetune
-from mobilevideogpt.training.launch import terminate_with_launcher
-from mobilevideogpt.training.settings import TrainingSettings
+from mobilevideogpt.training.launch import LAUNCHED_BY, launcher_command
+from mobilevideogpt.training.memory import Step
 
-STEPS = 2  # Adam's moments exist from the second
+logger = logging.getLogger(__name__)
 
-
-class RandomFeatures(FeatureStore):
-    """Random numbers of the given shapes for any clip."""
-
-    def __init__(self, shapes: dict[str, tuple[int, ...]]):
-        self.shapes = shapes
-
-    def __contains__(self, key: str | None) -> bool:
-        return key is not None
-
-    def read(self, key: str) -> dict[str, Tensor]:
-        """Return a random tensor for each shape, whatever the key."""
-        return {name: torch.randn(shape) for name, shape in self.shapes.items()}
+TIMEOUT_SECONDS = 900
 
 
-class RandomPixels(RandomFeatures, UncachedFeatures):
-    """Likewise, in the place of pixels, which the training encodes itself."""
+class Outcome(StrEnum):
+    """How a rehearsal ended."""
 
-    dtype = torch.float32
+    OK = "ok"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"
+    FAILED = "failed"
 
 
-def main() -> None:
-    """Train, and tell what it took."""
-    request = json.loads(sys.argv[1])
-    terminate_with_launcher()
-    others = used_on_gpu()
-    model = ModelPaths.from_mapping(request)
-    config = read_config(model)
-    if request["encode"]:
-        frame = (config.num_frames, 3, config.image_size, config.image_size)
-        store = RandomPixels(dict.fromkeys(PIXELS, frame))
-    else:
-        store = RandomFeatures(config.feature_shapes)
-    settings = TrainingSettings(**request["settings"])
-    batches = min(2, settings.gradient_accumulation_steps)
-    settings = replace(settings, epochs=STEPS, gradient_accumulation_steps=batches, save_steps=STEPS)
-    settings = replace(settings, report_to=[], num_workers=0, early_stopping_patience=None)
-    clips = [str(n) for n in range(settings.batch_size * batches)]
-    folder = Path(request["folder"])
-    finetune(
-        settings,
-        model=model,
-        train=[{**request["longest"], "video": clip, "features": "random"} for clip in clips],
-        val=[],
-        store=store,
-        run_folder=folder / "run",
-        digest="rehearsal",
-        deepspeed_configs=request["deepspeed_configs"],
+@dataclass(frozen=True)
+class Measured:
+    """What a rehearsal needed. Bytes of memory, of files on the disk, and the numbers in the features of a clip."""
+
+    peak_bytes: int  # of the device, with what the driver and the libraries need
+    reserved_bytes: int  # torch's share of it
+    checkpoint_bytes: int
+    adapter_bytes: int
+    values_per_clip: int
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A rehearsal: ``measured`` if it passed, else ``message``."""
+
+    outcome: Outcome
+    measured: Measured | None = None
+    message: str = ""
+    cached: bool = False
+
+    @classmethod
+    def from_json(cls, values: dict) -> "Rehearsal":
+        """Read what a process of the rehearsal wrote."""
+        measured = values["measured"]
+        return cls(Outcome(values["outcome"]), measured and Measured(**measured), values["message"])
+
+
+@dataclass(frozen=True)
+class RehearsalCache:
+    """A file with the result of the last rehearsal that passed.
+
+    Attributes:
+        path: The file.
+        inputs: Digest of the base's files and of the code.
+    """
+
+    path: Path
+    inputs: str
+
+    def key(self, step: Step, encode: bool, deepspeed_configs: str | Path) -> str:
+        """Digest everything that affects a rehearsal."""
+        stage = step.launch.deepspeed
+        return json_digest(
+            {
+                "inputs": self.inputs,
+                "settings": asdict(step.settings),
+                "launch": asdict(step.launch),
+                "text": step.text,
+                "encode": encode,
+                "deepspeed": read_json(Path(deepspeed_configs, f"{stage}.json")) if stage else None,
+                "device": device_name(),
+                "versions": versions(),
+            }
+        )
+
+    def read(self, key: str) -> Rehearsal | None:
+        """Return the result, if the file has it."""
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            measured = Measured(**content["measured"]) if content["key"] == key else None
+        except (OSError, ValueError, KeyError, TypeError):  # no file, or not one of this version
+            return None
+        return measured and Rehearsal(Outcome.OK, measured, cached=True)
+
+    def write(self, key: str, measured: Measured) -> None:
+        """Replace the file's content."""
+        write_json({"key": key, "measured": asdict(measured)}, self.path)
+
+
+def rehearse(
+    step: Step,
+    model: ModelPaths,
+    longest: dict,
+    folder: Path,
+    *,
+    encode: bool = False,
+    deepspeed_configs: str | Path = "config",
+) -> Rehearsal:
+    """Fine-tune for two steps, in as many processes and with the DeepSpeed stage of the real run.
+
+    Args:
+        step: With a number for ``batch_size``.
+        model: Paths of base and encoders.
+        longest: The sample that fills the batch.
+        folder: An existing folder. Files are written to a temporary folder below it.
+        encode: Whether the training computes the features itself.
+        deepspeed_configs: Folder of zero2.json and so on.
+
+    Returns:
+        The outcome, with the measurements of the process that needed most memory.
+    """
+    for remains in folder.glob(".rehearsal-*"):  # of a killed one
+        shutil.rmtree(remains)
+    with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=folder) as place:
+        settings = replace(step.settings, processes=step.launch.processes, deepspeed=step.launch.deepspeed or "none")
+        request = {
+            "settings": asdict(settings),
+            "model": {name: path and str(path) for name, path in model.named.items()},
+            "longest": longest,
+            "folder": place,
+            "encode": encode,
+            "deepspeed_configs": str(deepspeed_configs),
+        }
+        try:
+            done = _run(step.launch.processes, request)
+        except subprocess.TimeoutExpired:
+            return Rehearsal(Outcome.TIMED_OUT, message=f"two rehearsed steps took longer than {TIMEOUT_SECONDS} s")
+        logger.info("rehearsal: %s%s", done.stdout, done.stderr)
+        reports = [Rehearsal.from_json(read_json(path)) for path in sorted(Path(place).glob("rehearsed-*.json"))]
+    return _summary(done, reports, step.launch.processes)
+
+
+def _run(processes: int, request: dict) -> subprocess.CompletedProcess:
+    module = ["-m", "mobilevideogpt.training.rehearsal_worker", json.dumps(request)]
+    command = launcher_command(processes, module) if processes > 1 else [sys.executable, *module]
+    environment = os.environ | {LAUNCHED_BY: str(os.getpid())}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False, env=environment
     )
-    peak = reserved = peak_memory_bytes()
-    if torch.cuda.is_available():  # and what the driver and the libraries take beside torch's allocator
-        peak += max(0, used_on_gpu() - others - torch.cuda.memory_reserved())
-    found = {
-        "peak_bytes": peak,
-        "reserved_bytes": reserved,  # torch's share of it
-        "checkpoint_bytes": _size(folder / "run" / f"checkpoint-{STEPS}"),
-        "adapter_bytes": _size(folder / "run" / "adapter"),
-        "values_a_clip": sum(math.prod(shape) for shape in config.feature_shapes.values()),
-    }
-    write_json(found, folder / f"rehearsed-{os.environ.get('RANK', 0)}.json")
 
 
-def used_on_gpu() -> int:
-    """Return the bytes of this process's GPU that are taken, by whom ever, as the driver counts them."""
-    return torch.cuda.device_memory_used(int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else 0
+def _summary(done: subprocess.CompletedProcess, reports: list[Rehearsal], processes: int) -> Rehearsal:
+    """Combine the reports of all processes; a killed process leaves none."""
+    failed = sorted((report for report in reports if report.measured is None), key=_is_other_failure)
+    if failed:
+        return replace(failed[0], message=f"the rehearsal of two steps failed: {failed[0].message}")
+    if done.returncode < 0 or done.returncode == 128 + signal.SIGKILL:
+        number = abs(done.returncode) % 128
+        message = f"the rehearsal was killed by signal {number}, most likely for lack of memory"
+        return Rehearsal(Outcome.OUT_OF_MEMORY, message=message)
+    if done.returncode or len(reports) < processes:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        return Rehearsal(Outcome.FAILED, message=f"the rehearsal of two steps failed: {lines[-1]}")
+    return max(reports, key=lambda report: report.measured.peak_bytes if report.measured else 0)
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-if __name__ == "__main__":
-    main()
+def _is_other_failure(report: Rehearsal) -> bool:
+    """Sort lack of memory first: it makes the other processes fail, too."""
+    return report.outcome is not Outcome.OUT_OF_MEMORY

@@ -11,7 +11,7 @@ from mobilevideogpt.files import file_digest, write_json
 from mobilevideogpt.model.modeling import load_encoders
 from mobilevideogpt.sample.render import ClipSpec, write_clip
 from mobilevideogpt.training.finetune import finetune
-from mobilevideogpt.training.preflight import preflight
+from mobilevideogpt.training.preflight import FeatureFiles, preflight
 from mobilevideogpt.video.frames import clip_frames
 
 
@@ -71,5 +71,5 @@ def test_without_cached_features_the_evaluation_reads_the_same(clips, project):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 def test_without_cached_features_the_rehearsal_encodes(project, tmp_path):
     options = {"model": project.paths, "run_folder": tmp_path, "allow_cpu": True, "min_free_disk_gb": 0}
-    report = preflight(project.settings(), **options, encode=True)
+    report = preflight(project.settings(), **options, features=FeatureFiles(encode=True))
     assert report["ok"] and report["rehearsed_bytes"], report["checks"]

@@ -1,0 +1,135 @@
+"""A process of a rehearsal, as `rehearsal` starts it: a fine-tuning of two steps on random features.
+
+Its argument is JSON, see `rehearsal.rehearse`. It writes ``<folder>/rehearsed-<rank>.json``, a `rehearsal.Rehearsal`.
+"""
+
+import json
+import math
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mobilevideogpt.data.encoding import PIXELS
+from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
+from mobilevideogpt.files import write_json
+from mobilevideogpt.machine import peak_memory_bytes
+from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.model.modeling import read_config
+from mobilevideogpt.training.finetune import finetune
+from mobilevideogpt.training.launch import terminate_with_launcher
+from mobilevideogpt.training.rehearsal import Measured, Outcome, Rehearsal
+from mobilevideogpt.training.settings import TrainingSettings
+
+STEPS = 2  # Adam's moments exist from the second
+CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+
+
+class RandomFeatures(FeatureStore):
+    """Random features of the given shapes for any key."""
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]]):
+        self.shapes = shapes
+
+    def __contains__(self, key: str | None) -> bool:
+        return key is not None
+
+    def read(self, key: str) -> dict[str, Tensor]:
+        """Return a random tensor for each shape."""
+        return {name: torch.randn(shape) for name, shape in self.shapes.items()}
+
+
+class RandomPixels(RandomFeatures, UncachedFeatures):
+    """Random pixels, which the training encodes."""
+
+    dtype = torch.float32
+
+
+def main() -> None:
+    """Rehearse, and write the outcome."""
+    request = json.loads(sys.argv[1])
+    terminate_with_launcher()
+    report = Path(request["folder"]) / f"rehearsed-{os.environ.get('RANK', 0)}.json"
+    try:
+        rehearsal = Rehearsal(Outcome.OK, _train(request))
+    except Exception as error:
+        outcome = Outcome.OUT_OF_MEMORY if _is_out_of_memory(error) else Outcome.FAILED
+        message = f"{type(error).__name__}: {error}".splitlines()[0]
+        write_json(asdict(Rehearsal(outcome, message=message)), report)
+        raise
+    write_json(asdict(rehearsal), report)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    if getattr(error, "error_code", None) == CUDA_OUT_OF_MEMORY:
+        return True
+    # CUDA's driver, NCCL and DeepSpeed raise plain RuntimeErrors, so their text is the only evidence.
+    return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+
+
+def _train(request: dict) -> Measured:
+    used_before = _used_gpu_bytes()
+    model = ModelPaths.from_mapping(request["model"])
+    config = read_config(model)
+    settings = _rehearsed(TrainingSettings(**request["settings"]))
+    folder = Path(request["folder"])
+    clips = settings.micro_batch(1) * settings.gradient_accumulation_steps
+    finetune(
+        settings,
+        model=model,
+        train=[{**request["longest"], "video": str(clip), "features": "random"} for clip in range(clips)],
+        val=[],
+        store=_random_store(config, request["encode"]),
+        run_folder=folder / "run",
+        digest="rehearsal",
+        deepspeed_configs=request["deepspeed_configs"],
+    )
+    peak = reserved = peak_memory_bytes()
+    if torch.cuda.is_available():  # add what the driver and the libraries need beside torch's allocator
+        peak += max(0, _used_gpu_bytes() - used_before - torch.cuda.memory_reserved())
+    return Measured(
+        peak_bytes=peak,
+        reserved_bytes=reserved,
+        checkpoint_bytes=_size(folder / "run" / f"checkpoint-{STEPS}"),
+        adapter_bytes=_size(folder / "run" / "adapter"),
+        values_per_clip=sum(math.prod(shape) for shape in config.feature_shapes.values()),
+    )
+
+
+def _rehearsed(settings: TrainingSettings) -> TrainingSettings:
+    """Shorten a training to `STEPS` steps of at most two batches."""
+    return replace(
+        settings,
+        epochs=STEPS,
+        gradient_accumulation_steps=min(2, settings.gradient_accumulation_steps),
+        save_steps=STEPS,
+        report_to=[],
+        num_workers=0,
+        early_stopping_patience=None,
+    )
+
+
+def _random_store(config: MobileVideoGPTConfig, encode: bool) -> FeatureStore:
+    if encode:
+        frames = (config.num_frames, 3, config.image_size, config.image_size)
+        return RandomPixels(dict.fromkeys(PIXELS, frames))
+    return RandomFeatures(config.feature_shapes)
+
+
+def _used_gpu_bytes() -> int:
+    """Return the memory of this process's GPU that is in use by anybody, as the driver counts it."""
+    return torch.cuda.device_memory_used(int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else 0
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    main()
