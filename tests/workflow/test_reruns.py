@@ -262,7 +262,7 @@ TABLE = [
     ),
     Row("join of labels", append("mobilevideogpt/annotations/labels.py", REMARK), {"check_clips", *ANSWERS}),
     Row("script of the features", append("workflow_scripts/features.py", REMARK), FEATURES),
-    Row("rehearsal", append("mobilevideogpt/training/rehearsal.py", REMARK), {"preflight", *FEATURES}),
+    Row("rehearsal", append("mobilevideogpt/training/rehearsal_worker.py", REMARK), {"preflight", *FEATURES}),
     Row("trainer", append("mobilevideogpt/training/trainer.py", REMARK), {"preflight", *FEATURES}),
     Row("plots of the training", append("mobilevideogpt/training/curves.py", REMARK), TRAINING),
     Row("metrics", append("mobilevideogpt/evaluation/metrics.py", REMARK), AFTER_TRAINING),
