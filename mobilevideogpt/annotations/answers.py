@@ -1,0 +1,62 @@
+"""What an answer says: which exercise and which feedback, or free text. Standard library only.
+
+An answer consists of labels joined with ``"; "``. A label is ``<exercise> - <feedback>`` only if its first part is the
+exercise of its own clip, as the manifest gives it: "Good - go deeper" is a sentence.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+SEPARATOR = "; "
+_SEPARATOR = re.compile(r";(?:\s+|$)")
+_DASH = re.compile(r"\s+[-\u2013\u2014]\s+")  # hyphen, en dash, em dash
+
+
+def split_labels(text: str) -> list[str]:
+    """Return the labels of an answer, in its order, without empty ones."""
+    return [label for part in _SEPARATOR.split(text) if (label := part.strip())]
+
+
+def join_answer(labels: Iterable[str]) -> str:
+    """Return the answer of several labels: each once, sorted, so that equal sets of labels give equal answers."""
+    return SEPARATOR.join(sorted({label for label in labels if label}))
+
+
+def split_label(label: str, exercise: str) -> tuple[bool, str]:
+    """Divide a label into exercise and feedback.
+
+    Args:
+        label: One label of an answer.
+        exercise: The exercise of the clip in the manifest.
+
+    Returns:
+        Whether the label names this exercise (case, spaces, underscores and hyphens do not matter), and the feedback:
+        the text after the exercise (empty for a bare exercise), else the whole label.
+    """
+    label, wanted = label.strip(), _fold(exercise)
+    for dash in _DASH.finditer(label):  # an exercise may contain a dash itself: "side plank - left"
+        if _fold(label[: dash.start()]) == wanted:
+            return True, label[dash.end() :]
+    return (True, "") if wanted and _fold(label) == wanted else (False, label)
+
+
+def names_exercise(answer: str, exercise: str) -> bool:
+    """Whether an answer begins with the exercise of its clip."""
+    labels = split_labels(answer)
+    return bool(labels) and split_label(labels[0], exercise)[0]
+
+
+def are_free_text(pairs: Iterable[tuple[str, str]]) -> bool:
+    """Whether answers are free text: fewer than half of them begin with the exercise of their own clip.
+
+    Args:
+        pairs: Each answer with the exercise of its clip.
+    """
+    named = [names_exercise(answer, exercise) for answer, exercise in pairs]
+    return 2 * sum(named) < len(named)
+
+
+def _fold(name: str) -> str:
+    """The letters and digits of a name, without case."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFC", name).casefold()))
