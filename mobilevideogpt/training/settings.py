@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from mobilevideogpt.errors import InputError
 
-# These affect speed, memory or what is kept, not the result. `effective_batch_size` stands for the first two.
+# These affect speed, memory or what is kept, not the result. `effective_batch_size` represents the first two.
 NOT_RESULT_AFFECTING = {
     "batch_size",
     "gradient_accumulation_steps",
