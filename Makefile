@@ -19,6 +19,7 @@ test: $(READY)
 
 check: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/basedpyright
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 
