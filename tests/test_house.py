@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mobilevideogpt"
-# The rooms that each room may import, beside the modules at the top of the package.
+# The rooms that each room may import, beside the modules at the top of the package; lower rooms come first.
 ARROWS = {
     "annotations": set(),
     "video": set(),
@@ -26,7 +26,9 @@ ARROWS = {
 }
 # The modules at the top of the package are below all rooms, but for these, which the rules call.
 TOP_ARROWS = {"configuration": {"annotations", "training"}, "__init__": {"model", "data"}}
-SLOW = "torch transformers peft accelerate deepspeed huggingface_hub av decord cv2 numpy pandas scipy sklearn matplotlib"
+SLOW = (
+    "torch transformers peft accelerate deepspeed huggingface_hub av decord cv2 numpy pandas scipy sklearn matplotlib"
+)
 
 
 @cache
@@ -63,6 +65,11 @@ def room_of(module: str) -> str | None:
 def test_every_folder_of_the_package_is_a_room_of_the_table():
     folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
     assert folders == ARROWS.keys()
+
+
+def test_the_arrows_point_down():
+    rooms = list(ARROWS)
+    assert all(rooms.index(below) < rooms.index(room) for room in rooms for below in ARROWS[room])
 
 
 @pytest.mark.parametrize("room", ARROWS)
