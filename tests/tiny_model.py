@@ -1,6 +1,5 @@
 """Fixtures of evaluation and serving: a tiny random model with samples, a drawn clip, and the scripts of rules."""
 
-import json
 import logging
 import runpy
 import sys
@@ -12,18 +11,15 @@ import av
 import numpy as np
 import pytest
 import torch
-from tokenizers.pre_tokenizers import ByteLevel
 
 from mobilevideogpt.data.features import FeatureStore
-from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.files import write_json
 from mobilevideogpt.model.adapter import add_lora
-from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+from tests.tiny import random_features, tiny_config, token_ids, write_byte_tokenizer
 
 SCRIPTS = Path(__file__).parents[1] / "workflow_scripts"
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|video_pad|>"]
 
 
 @pytest.fixture(scope="session")
@@ -55,33 +51,9 @@ def tiny(tmp_path_factory):
     """A base checkpoint and an adapter on disk, both random; paths, samples, store and processor."""
     folder = tmp_path_factory.mktemp("tiny")
     base, adapter = folder / "base", folder / "adapter"
-    base.mkdir()
-    letters = sorted(ByteLevel.alphabet())
-    (base / "vocab.json").write_text(json.dumps({letter: i for i, letter in enumerate(letters)}))
-    (base / "merges.txt").write_text("#version: 0.2\n")
-    added = {str(256 + i): {"content": token, "special": True} for i, token in enumerate(SPECIAL)}
-    settings = {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": added, "unk_token": None}
-    settings |= {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "bos_token": None}
-    (base / "tokenizer_config.json").write_text(json.dumps(settings))
-    processor = MobileVideoGPTProcessor.from_pretrained(base)
-
+    processor = write_byte_tokenizer(base)
     torch.manual_seed(0)
-    widths = dict.fromkeys(("hidden_size", "intermediate_size", "video_hidden_size", "image_hidden_size"), 32)
-    config = MobileVideoGPTConfig(
-        **widths,
-        image_intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        video_num_layers=1,
-        image_num_layers=2,
-        image_num_heads=2,
-        vocab_size=260,
-        initializer_range=0.5,
-        bos_token_id=256,
-        eos_token_id=258,
-        video_token_id=processor.video_token_id,
-    )
+    config = tiny_config(**token_ids(processor), num_hidden_layers=1, initializer_range=0.5)
     model = MobileVideoGPTForConditionalGeneration(config)
     model.save_pretrained(base, layout="official")
     wrapped = add_lora(model, r=4, lora_alpha=8, lora_dropout=0.0)
@@ -101,8 +73,7 @@ def tiny(tmp_path_factory):
     ]
     store = FeatureStore(folder / "features")
     for row in samples:
-        tensors = {"video_features": torch.randn(2, 196, 32), "context_features": torch.randn(16, 196, 32)}
-        store.write(row["features"], tensors)
+        store.write(row["features"], random_features(config))
     return SimpleNamespace(
         paths=ModelPaths(str(base)), adapter=adapter, samples=samples, store=store, processor=processor
     )

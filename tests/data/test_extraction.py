@@ -26,6 +26,7 @@ from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.video.frames import clip_frames
 from mobilevideogpt.video.pixels import VIDEO_MEAN, VIDEO_STD
 from tests.data.one_colour import one_colour
+from tests.tiny import tiny_config
 
 READ = partial(clip_frames, min_frames=16, max_frames=16)
 CLIP = str(Path(__file__).parents[1] / "parity/00000340.mp4")
@@ -215,11 +216,7 @@ def test_stored_features_are_those_of_the_real_encoders(store, tmp_path):
             container.mux(stream.encode())
         clips[path] = file_digest(path)
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    video = {"video_hidden_size": 16, "video_num_layers": 1, "image_hidden_size": 32, "image_num_layers": 2}
-    sizes |= video | {"image_intermediate_size": 32, "image_num_heads": 2, "num_key_value_heads": 1, "vocab_size": 64}
-    config = MobileVideoGPTConfig(**sizes, bos_token_id=1, eos_token_id=2, video_token_id=3)
-    model = MobileVideoGPTForConditionalGeneration(config).eval()
+    model = MobileVideoGPTForConditionalGeneration(tiny_config()).eval()
     processor = MobileVideoGPTProcessor(SimpleNamespace(get_vocab=dict))  # no text is encoded here
     keys, _ = extract(store, clips, model, dtype="float32", read=READ)
     for path in clips:

@@ -102,9 +102,9 @@ def test_a_base_in_half_precision_is_merged_in_float32(tiny):
     assert {p.dtype for p in merged.parameters()} == {torch.float32}
 
 
-def test_an_adapter_of_another_base_is_refused(trained, tiny_config, tmp_path):
+def test_an_adapter_of_another_base_is_refused(trained, config, tmp_path):
     trained[0].save_pretrained(tmp_path)
-    config = copy.deepcopy(tiny_config)
+    config = copy.deepcopy(config)
     config.intermediate_size = 56
     with pytest.raises(InputError, match=r"do not fit.*mlp"):
         load_adapter(MobileVideoGPTForConditionalGeneration(config), tmp_path)

@@ -9,21 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from mobilevideogpt.data.features import FeatureStore
-from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.data.prompts import SUPERVISED
-from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.configuration import FRAMES_PER_CHUNK
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.training.finetune import finetune
 from mobilevideogpt.training.settings import TrainingSettings
+from tests.tiny import chunks, random_features, tiny_config, token_ids, write_byte_tokenizer
 
 ROOT = Path(__file__).parents[2]
-WIDTH = 16
-FRAMES = 8  # one chunk, half the tokens of the real model
 SETTINGS = {
     "epochs": 2,
     "batch_size": 2,
@@ -97,58 +92,19 @@ class Project:
         return subprocess.Popen([sys.executable, script, *words], env=environment, start_new_session=True)
 
 
-def write_tokenizer(folder: Path) -> int:
-    """Write a tokenizer of bytes and Qwen's special tokens, and return the size of its vocabulary."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=list(SUPERVISED),
-    )
-    MobileVideoGPTProcessor(tokenizer, FRAMES, FRAMES).save_pretrained(folder)
-    return len(tokenizer)
-
-
 @pytest.fixture(scope="session")
 def project(tmp_path_factory) -> Project:
     torch.set_num_threads(1)  # as in the script's processes, for results equal to the bit
     folder = tmp_path_factory.mktemp("project")
-    size = write_tokenizer(folder / "base")
+    processor = write_byte_tokenizer(folder / "base", frames=FRAMES_PER_CHUNK)
     torch.manual_seed(0)
-    config = MobileVideoGPTConfig(
-        vocab_size=size,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        video_hidden_size=WIDTH,
-        video_num_layers=1,
-        video_num_frames=FRAMES // 2,
-        image_hidden_size=WIDTH,
-        image_intermediate_size=WIDTH,
-        image_num_layers=2,
-        image_num_heads=2,
-        num_frames=FRAMES,
-        bos_token_id=None,
-        eos_token_id=size - 1,
-        video_token_id=MobileVideoGPTProcessor.from_pretrained(folder / "base").video_token_id,
-    )
+    clip = {"image_hidden_size": 16, "image_intermediate_size": 16}
+    config = tiny_config(**token_ids(processor), **chunks(1), **clip, intermediate_size=64)
     MobileVideoGPTForConditionalGeneration(config).save_pretrained(folder / "base")
     samples = []
     for n in range(7):
         clip, key = f"dataset/squats/{n:04}.mp4", f"{n:064}"
-        FeatureStore(folder / "features").write(
-            key,
-            {
-                "video_features": torch.randn(1, 4 * 49, WIDTH),
-                "context_features": torch.randn(FRAMES, 196, WIDTH),
-            },
-        )
+        FeatureStore(folder / "features").write(key, random_features(config))
         answer = f"squats - {'not ' * n}deep enough"
         turns = [{"from": "human", "value": "<video>\nWhat is wrong?"}, {"from": "gpt", "value": answer}]
         samples.append({"video": clip, "exercise": "squats", "conversations": turns, "features": key})

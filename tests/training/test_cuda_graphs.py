@@ -4,24 +4,22 @@ import pytest
 import torch
 
 from mobilevideogpt.model.adapter import add_lora
-from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.kernels.fused import fuse
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.training.cuda_graphs import MAX_SHAPES, capture_passes
 from mobilevideogpt.training.model_setup import autocast
+from tests.tiny import tiny_config
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
-SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
-SMALL |= {"num_key_value_heads": 1, "vocab_size": 256, "bos_token_id": 1, "eos_token_id": 2, "video_token_id": 3}
-SMALL |= {"video_hidden_size": 32, "video_num_layers": 1, "image_hidden_size": 64, "image_num_layers": 2}
-SMALL |= {"image_intermediate_size": 64, "image_num_heads": 2}
+SIZES = {"hidden_size": 64, "intermediate_size": 96, "video_hidden_size": 32, "image_hidden_size": 64}
+IDS = {"vocab_size": 256, "bos_token_id": 1, "eos_token_id": 2, "video_token_id": 3}
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    model = MobileVideoGPTForConditionalGeneration(MobileVideoGPTConfig(**SMALL)).to(torch.bfloat16)
+    model = MobileVideoGPTForConditionalGeneration(tiny_config(**SIZES, **IDS)).to(torch.bfloat16)
     model.model.vision_tower = model.model.image_vision_tower = None
     model = add_lora(model, r=8, lora_alpha=16, lora_dropout=0.0).cuda().train()
     for name, parameter in model.named_parameters():
