@@ -23,8 +23,8 @@ rule finetune:
         mem_mb=16000,
         runtime=1440,
     params:
-        settings=lambda wildcards: json.dumps(config["finetune"]),
-        # To be recorded with the run. A function of `output` is a parameter that Snakemake does not compare.
+        settings=setting("finetune"),  # compared; the script reads them in the configuration
+        # A function of `output` is a parameter that Snakemake does not compare: other settings retrain nothing.
         configuration=lambda wildcards, output: json.dumps(config),
         run_folder=lambda wildcards, output: str(Path(output.record).parent),
         preflight=f"{RESULTS}/preflight.json",  # no input: it differs from machine to machine
@@ -36,7 +36,7 @@ rule finetune:
     message:
         "Fine-tuning; log and plots in {params.run_folder}"
     shell:
-        "python workflow_scripts/finetune.py --settings {params.settings:q} --configuration {params.configuration:q}"
-        " --code-hash {params.code} --train {input.train} --val {input.val} --features {params.store} {params.uncached}"
+        "python workflow_scripts/finetune.py --configuration {params.configuration:q} --code-hash {params.code}"
+        " --train {input.train} --val {input.val} --features {params.store} {params.uncached}"
         " --base {input.base} --run-folder {params.run_folder} --preflight {params.preflight}"
         " --output {output.record} --log {log} && echo {params.made_by} > {output.made_by}"

@@ -32,8 +32,8 @@ def json_or_file(text: str) -> dict:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help="finetune settings: JSON, or a file that contains it")
-    parser.add_argument("--configuration", default="{}", help="whole configuration, for the run's record: likewise")
+    parser.add_argument("--configuration", required=True, help="all settings: JSON, or a file that contains it")
+    parser.add_argument("--settings", help="finetune settings; by default those of the configuration")
     parser.add_argument("--train", required=True, help="samples to learn from")
     parser.add_argument("--val", required=True, help="samples of the validation loss")
     parser.add_argument("--features", required=True, help="folder of the cached features")
@@ -56,7 +56,9 @@ def main() -> None:
     quiet_libraries()
     if not first:  # the terminal is the first one's
         logging.root.removeHandler(next(h for h in logging.root.handlers if type(h) is logging.StreamHandler))
-    settings = TrainingSettings.from_dict(json_or_file(options.settings))
+    configuration = json_or_file(options.configuration)
+    given = json_or_file(options.settings) if options.settings else configuration["finetune"]
+    settings = TrainingSettings.from_dict(given)
     train, val = read_samples(options.train), read_samples(options.val)
     base = read_json(options.base)
     model = ModelPaths.from_mapping(base)
@@ -95,7 +97,7 @@ def main() -> None:
         run_folder=options.run_folder,
         digest=digest,
         digests=digests,
-        configuration=json_or_file(options.configuration),
+        configuration=configuration,
         deepspeed_configs=DEEPSPEED_CONFIGS,
     )
     if first:

@@ -75,7 +75,7 @@ class Project:
     def start(self, run_folder: Path, digest="one", before: Path | None = None, **changes) -> subprocess.Popen:
         """Start the script, as the rule does; ``before`` is put first on the import path."""
         command = {
-            "--settings": json.dumps(SETTINGS | changes),
+            "--configuration": json.dumps({"finetune": SETTINGS | changes}),
             "--train": self.folder / "train.json",
             "--val": self.folder / "val.json",
             "--features": self.folder / "features",
