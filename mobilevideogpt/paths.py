@@ -1,4 +1,4 @@
-"""Paths of clips: one spelling for those in manifests and label files, copies, shards. Standard library only."""
+"""Paths of clips: one spelling for those in manifests and label files; shards. Standard library only."""
 
 import hashlib
 import os
@@ -15,8 +15,6 @@ UNUSABLE = re.compile(r"[{}<>\"\x00-\x1f\x7f\ud800-\udfff]")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")  # containers that the decoder reads
 ONE_DIGIT_UP_TO = 4000  # clips whose shards are named by one hexadecimal digit
 _IRREGULAR = re.compile(r"\\|//|(?:^|/)\.{1,2}(?:/|$)|^/|^[A-Za-z]:")
-# Names of the copies of a clip 0001: 0001_3, 0001_mirrored, 0001-trimmed.
-_COPY = re.compile(r"(.+)[_-](?:\d{1,2}|(?:mirror|h?flip|trim|crop|augment|re-?encod|resiz|normalis)\w*)$", re.I)
 
 
 def relative_path(text: str, data_root: str, where: str) -> str:
@@ -57,14 +55,6 @@ def relative_path(text: str, data_root: str, where: str) -> str:
 def join_key(path: str) -> str:
     """Return the path in one Unicode form: macOS decomposes accents."""
     return path if path.isascii() else unicodedata.normalize("NFC", path)
-
-
-def source_of(path: str, paths: set[str]) -> str:
-    """Return the clip whose copy this is, going by the names in ``paths``; the path itself if it is not a copy."""
-    stem, suffix = posixpath.splitext(path)
-    while (match := _COPY.match(stem)) and match[1] + suffix in paths:
-        stem = match[1]
-    return stem + suffix
 
 
 def leaves(path: str, folder: str) -> bool:

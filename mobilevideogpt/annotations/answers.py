@@ -12,6 +12,11 @@ SEPARATOR = "; "
 _SEPARATOR = re.compile(r";(?:\s+|$)")
 _DASH = re.compile(r"\s+[-\u2013\u2014]\s+")  # hyphen, en dash, em dash
 
+# How Qwen2's tokenizer.json divides a text before byte-pair encoding, which joins nothing across these pieces.
+_PRETOKEN = re.compile(
+    r"'(?:[sdmt]|re|ve|ll)|(?:[^\r\n\w]|_)?[^\W\d_]+|\d| ?(?:[^\s\w]|_)+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+", re.I
+)
+
 
 def split_labels(text: str) -> list[str]:
     """Return the labels of an answer, in its order, without empty ones."""
@@ -55,6 +60,15 @@ def are_free_text(pairs: Iterable[tuple[str, str]]) -> bool:
     """
     named = [names_exercise(answer, exercise) for answer, exercise in pairs]
     return 2 * sum(named) < len(named)
+
+
+def least_tokens(text: str) -> int:
+    """Return a number of tokens that Qwen2's tokenizer does not go below: its words, digits and runs of punctuation.
+
+    A word may become several tokens, never less than one. So a text that this counts as too long is too long for
+    certain; whether another one fits is known only to the tokenizer, which this room does not load.
+    """
+    return sum(1 for _ in _PRETOKEN.finditer(text))
 
 
 def _fold(name: str) -> str:

@@ -1,18 +1,26 @@
-"""Build the annotations of a data set from its files. Standard library only."""
+"""Build the annotations of a data set from its files. Standard library only.
 
-from collections.abc import Iterable, Mapping
+Copies of a recording are found by their names and by equal files, before any clip is decoded: a fault of the labels is
+reported first. Re-encoded copies under other names need the hashes of the frames, which the clip check computes later.
+A caller that has these passes the copies as ``same``; else the checklist and the report list those in several splits.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobilevideogpt.annotations.answers import are_free_text, least_tokens, names_exercise
 from mobilevideogpt.annotations.clips import SPLITS, Clip
 from mobilevideogpt.annotations.conversations import build_annotations
+from mobilevideogpt.annotations.copies import equal_files
 from mobilevideogpt.annotations.findings import Code, Findings
 from mobilevideogpt.annotations.groups import RECORDING, read_workers
 from mobilevideogpt.annotations.join import Matched, ground_truth, join_labels
 from mobilevideogpt.annotations.labels import read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.pins import read_pins
-from mobilevideogpt.annotations.samples import unusable
+from mobilevideogpt.annotations.samples import prompt_and_response, unusable
 from mobilevideogpt.annotations.splits import Splits, assign_splits
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
@@ -48,6 +56,8 @@ def build(
     workers: str | Path | None = None,
     pins: str | Path | None = None,
     integrity: str | Path | None = None,
+    same: Iterable[Collection[str]] = (),
+    max_new_tokens: int | None = None,
 ) -> Built:
     """Match labels to clips, split the clips and make the samples; log every finding.
 
@@ -65,6 +75,8 @@ def build(
         workers: File of the persons, see `read_workers`.
         pins: ``splits.csv``, see `read_pins`.
         integrity: ``verify/report.json``, to leave out the clips that cannot be used.
+        same: Collections of clips that are one recording whatever their names and bytes.
+        max_new_tokens: ``evaluate.max_new_tokens``; None if it follows from the answers.
 
     Raises:
         InputError: If a file is malformed or a clip cannot be used as the settings ask.
@@ -75,6 +87,8 @@ def build(
         if integrity:
             clips = _usable(clips, integrity, findings)
         matched = join_labels(clips, read_labels(labels, data_root, source, findings), source, findings)
+        equal = equal_files(clip.path for clip in clips)
+        findings.add(Code.EQUAL_FILES, *(" = ".join(paths) for paths in equal))
         splits = assign_splits(
             clips,
             matched.by_clip,
@@ -84,9 +98,12 @@ def build(
             workers=read_workers(workers, clips, data_root) if workers else None,
             pins=read_pins(pins, data_root) if pins else None,
             recording_pattern=recording_pattern,
+            same=[*equal, *same],
             findings=findings,
         )
-        annotations = build_annotations(clips, matched, splits.by_clip, prompt_template=prompt)
+        annotations = build_annotations(clips, matched, splits.by_clip, prompt_template=prompt, groups=splits.group_of)
+        check_answers(annotations, source, max_new_tokens, findings)
+        check_control(annotations["test"], source, findings)
     finally:
         findings.log()  # also before an error, which they may explain
     return Built(annotations, ground_truth(matched), summarise(clips, matched, splits, annotations, findings))
@@ -101,6 +118,53 @@ def _usable(clips: list[Clip], integrity: str | Path, findings: Findings) -> lis
         page = Path(integrity).with_name("report.md")
         raise InputError(f"{integrity}: none of the {len(clips)} clips can be used; fix one or more, see {page}")
     return usable
+
+
+def check_answers(
+    annotations: Mapping[str, list[dict]], source: str, max_new_tokens: int | None, findings: Findings
+) -> None:
+    """Say whether the answers are free text, and which are longer than the model may answer.
+
+    The length is a lower bound (`least_tokens`): what is listed is too long for certain. The tokenizer's own count is
+    the preflight's.
+    """
+    answers = [
+        (sample["video"], sample["exercise"], prompt_and_response(sample)[1])
+        for samples in annotations.values()
+        for sample in samples
+    ]
+    if are_free_text((answer, exercise) for _, exercise, answer in answers):
+        other = [entry for entry in answers if not names_exercise(entry[2], entry[1])]
+        video, exercise, answer = other[0]
+        findings.notice(
+            Code.FREE_TEXT_LABELS if source == "labels" else Code.FREE_TEXT,
+            named=len(answers) - len(other),
+            count=len(answers),
+            example=f"{video} is {exercise!r}, its answer begins {answer[:40]!r}",
+        )
+    if max_new_tokens is not None:
+        lengths = ((video, least_tokens(answer)) for video, _, answer in answers)
+        long = [f"{video} (at least {count} tokens)" for video, count in lengths if count > max_new_tokens]
+        findings.add(Code.LONG_ANSWER, *long)
+
+
+def check_control(samples: list[dict], source: str, findings: Findings) -> None:
+    """Say if no test clip can be shown in place of another: the control needs another exercise, or a shared question.
+
+    Args:
+        samples: Those of the test split.
+        source: See `build`.
+        findings: Collects the notice.
+    """
+    if source == "questions":
+        answers = defaultdict(set)
+        for sample in samples:
+            question, answer = prompt_and_response(sample)
+            answers[question].add(answer)
+        if samples and all(len(different) < 2 for different in answers.values()):
+            findings.notice(Code.NO_SHARED_QUESTION)
+    elif len(exercises := {sample["exercise"] for sample in samples}) == 1:
+        findings.notice(Code.ONE_EXERCISE_IN_TEST, exercise=exercises.pop())
 
 
 def summarise(

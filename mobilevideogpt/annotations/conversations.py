@@ -30,7 +30,12 @@ def build_prompt(template: str, exercise: str) -> str:
 
 
 def build_annotations(
-    clips: Iterable[Clip], matched: Matched, splits: Mapping[str, str], *, prompt_template: str
+    clips: Iterable[Clip],
+    matched: Matched,
+    splits: Mapping[str, str],
+    *,
+    prompt_template: str,
+    groups: Mapping[str, str] | None = None,
 ) -> dict[str, list[dict]]:
     """Make the samples of each split, sorted by clip: one for each question about a clip.
 
@@ -39,6 +44,7 @@ def build_annotations(
         matched: The clips' labels.
         splits: Clip path to its split.
         prompt_template: See `build_prompt`; used where the label has no question of its own.
+        groups: Clip path to the name of its group; a clip that is missing here is a group of its own.
 
     Raises:
         InputError: See `build_prompt`.
@@ -53,6 +59,12 @@ def build_annotations(
                 {"from": "gpt", "value": answer},
             ]
             annotations[split].append(
-                {"video": clip.path, "exercise": clip.exercise, "conversations": turns, "split": split}
+                {
+                    "video": clip.path,
+                    "exercise": clip.exercise,
+                    "group": (groups or {}).get(clip.path, clip.path),
+                    "conversations": turns,
+                    "split": split,
+                }
             )
     return annotations

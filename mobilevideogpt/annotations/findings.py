@@ -37,8 +37,18 @@ class Code(StrEnum):
     LABEL_OF_RECORDING = "label_of_recording"
     WITHOUT_ANSWER = "without_answer"
     BARE_LABEL = "bare_label"
+    MISSING_DESCRIPTION = "missing_description"
+    MISSING_LABEL = "missing_label"
     OTHER_EXERCISE = "other_exercise"
+    FREE_TEXT = "free_text"
+    FREE_TEXT_LABELS = "free_text_labels"
+    LONG_ANSWER = "long_answer"
     # splits
+    EQUAL_FILES = "equal_files"
+    SEVERAL_EXERCISES = "several_exercises"
+    LARGE_GROUP = "large_group"
+    ONE_EXERCISE_IN_TEST = "one_exercise_in_test"
+    NO_SHARED_QUESTION = "no_shared_question"
     LEAK = "leak"
     OWN_SPLIT_USED = "own_split_used"
     OWN_SPLIT_ALL_TRAIN = "own_split_all_train"
@@ -68,11 +78,28 @@ REASONS = {
     Code.LABEL_OF_RECORDING: "augmented clips that use their recording's label; a mirrored one may name the wrong side",
     Code.WITHOUT_ANSWER: "clips left out because they have no answer",
     Code.BARE_LABEL: "clips whose answer is the bare label, without a description",
-    Code.OTHER_EXERCISE: "clips whose label begins with another exercise than the manifest's",
+    Code.MISSING_DESCRIPTION: "labels without a description beside described ones; their answers have the bare label",
+    Code.MISSING_LABEL: "descriptions without a label beside labels; their answers have the description",
+    Code.OTHER_EXERCISE: "clips whose label does not begin with the manifest's exercise",
+    Code.LONG_ANSWER: "answers longer than evaluate.max_new_tokens, which the model cannot give in full; raise it",
+    Code.EQUAL_FILES: "groups of clips with equal files; each group stays in one split",
     Code.LEAK: "recordings or persons in several splits; correct splits.csv or the labels",
 }
+_FREE_TEXT = "the answers are scored as free text: {named} of {count} begin with the exercise of their clip ({example})"
+_NO_CONTROL = "the control that tells whether the model looks at the video is not possible: "
 # Of notices: the sentence.
 NOTICES = {
+    Code.FREE_TEXT: _FREE_TEXT,
+    Code.FREE_TEXT_LABELS: _FREE_TEXT + "; for a score of exercise and feedback, write labels as '<exercise> - "
+    "<feedback>' with the manifest's exercise",
+    Code.SEVERAL_EXERCISES: "{count} recordings contain clips of several exercises ({example}): "
+    "annotations.recording_pattern '{pattern}' finds their names; if these are not names of recordings or persons, "
+    "change the pattern",
+    Code.LARGE_GROUP: "{count} of {clips} clips are one group, which stays in one split: {why}",
+    Code.ONE_EXERCISE_IN_TEST: _NO_CONTROL + "the test split contains one exercise ({exercise}); add clips of another "
+    "one, or raise annotations.split.test",
+    Code.NO_SHARED_QUESTION: _NO_CONTROL + "no question is asked about two clips of the test split with different "
+    "answers",
     Code.OWN_SPLIT_USED: "the label file's own split is used ({counts})",
     Code.OWN_SPLIT_ALL_TRAIN: "the label file's own split ({counts}) is not used: annotations.split.train is 1",
     Code.OWN_SPLIT_NOT_ASKED_FOR: "the label file's own split ({counts}) is not used: annotations.split_source is "
@@ -89,7 +116,15 @@ WARNINGS = {
     Code.UNUSABLE_CLIP,
     Code.LABEL_OF_RECORDING,
     Code.WITHOUT_ANSWER,
+    Code.MISSING_DESCRIPTION,
+    Code.MISSING_LABEL,
     Code.OTHER_EXERCISE,
+    Code.FREE_TEXT_LABELS,
+    Code.LONG_ANSWER,
+    Code.EQUAL_FILES,
+    Code.LARGE_GROUP,
+    Code.ONE_EXERCISE_IN_TEST,
+    Code.NO_SHARED_QUESTION,
     Code.LEAK,
     Code.OWN_SPLIT_INCOMPLETE,
     Code.PINS_WITHOUT_CLIP,

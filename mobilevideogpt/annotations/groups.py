@@ -2,20 +2,40 @@
 
 import posixpath
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from pathlib import Path
 
 from mobilevideogpt.annotations.clips import Clip
+from mobilevideogpt.annotations.copies import recording_stems
+from mobilevideogpt.annotations.findings import first_of
 from mobilevideogpt.annotations.join import match_labels
 from mobilevideogpt.annotations.labels import Label
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
-from mobilevideogpt.paths import relative_path, source_of
+from mobilevideogpt.paths import relative_path
 
 # QEVD names a recording with eight digits, unique in the whole data set; a suffix tells its copies apart. A suffix of
-# three digits or more is no copy's: 20260101_093000, a phone's date and time, is a recording of its own.
-RECORDING = r".*/(\d{8})(?:[_-](?!\d{3}).*)?"
+# three digits or more is no copy's: 20260101_093000, a phone's date and time, is a recording of its own. Eight digits
+# that read as a date are no recording's name either: 20240115_squats_1a and 20240115_squats_1b are two.
+RECORDING = r".*/(?!(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(\d{8})(?:[ (_-](?!\d{3}).*)?"
+
+
+class _Sets:
+    """Disjoint sets of keys (union-find)."""
+
+    def __init__(self) -> None:
+        self._parents: dict[Hashable, Hashable] = {}
+
+    def root(self, key: Hashable) -> Hashable:
+        """Return the key that stands for the set of a key."""
+        parents = self._parents
+        while (parent := parents.setdefault(key, key)) != key:
+            parents[key] = key = parents[parent]
+        return key
+
+    def join(self, one: Hashable, other: Hashable) -> None:
+        self._parents[self.root(one)] = self.root(other)
 
 
 def recording_rule(pattern: str) -> re.Pattern:
@@ -36,46 +56,84 @@ def recording_rule(pattern: str) -> re.Pattern:
     return rule
 
 
-def recordings_of(paths: Iterable[str], pattern: str = RECORDING) -> dict[str, str]:
-    """Name the recording of each clip.
-
-    Clips whose paths, without suffix, match ``pattern`` belong to one recording if its first group is the same. A copy
-    beside its clip (``squat_1_2`` or ``squat_1_mirrored`` beside ``squat_1``) belongs to the recording of that clip.
-    Any other clip is a recording of its own, so ``squat_1`` and ``squat_2`` are two.
+def names_by_pattern(paths: Iterable[str], pattern: str = RECORDING) -> dict[str, str]:
+    """Return the recording's name for each clip of which the pattern matches the path or, for a copy, its recording's.
 
     Raises:
         InputError: See `recording_rule`.
     """
-    rule, paths = recording_rule(pattern), set(paths)
-    found = {}
-    for path in paths:
-        source = source_of(path, paths)
-        match = rule.fullmatch(posixpath.splitext(source)[0])
-        found[path] = source if match is None or match[1] is None else match[1]
+    rule, found = recording_rule(pattern), {}
+    for path, stem in recording_stems(paths).items():
+        match = rule.fullmatch(stem) or rule.fullmatch(posixpath.splitext(path)[0])
+        if match and match[1] is not None:
+            found[path] = match[1]
     return found
 
 
+def recordings_of(
+    paths: Iterable[str], pattern: str = RECORDING, same: Iterable[Collection[str]] = ()
+) -> dict[str, str]:
+    """Name the recording of each clip: the path of one of its clips.
+
+    Clips whose paths, without suffix, match ``pattern`` belong to one recording if its first group is the same. So do
+    a clip and its copies by name (``squat_1_2`` or ``flip_squat_1`` beside ``squat_1``, see `recording_stems`), and
+    the clips of each collection in ``same``. Any other clip is a recording of its own: ``squat_1`` and ``squat_2``
+    are two.
+
+    Raises:
+        InputError: See `recording_rule`.
+    """
+    paths = sorted(paths)
+    sets = _Sets()
+    for path, stem in recording_stems(paths).items():
+        sets.join(("clip", path), ("stem", stem))
+    for path, name in names_by_pattern(paths, pattern).items():
+        sets.join(("clip", path), ("name", name))
+    known = set(paths)
+    for clips in same:
+        first, *others = [path for path in clips if path in known] or [None]
+        for path in others:
+            sets.join(("clip", path), ("clip", first))
+    names: dict[Hashable, str] = {}
+    return {path: names.setdefault(sets.root(("clip", path)), path) for path in paths}
+
+
 def groups_of(recordings: Mapping[str, str], workers: Mapping[str, str]) -> list[list[str]]:
-    """Join clips of one recording, and clips of one worker where the worker is known, into groups (union-find).
+    """Join clips of one recording, and clips of one worker where the worker is known, into groups.
 
     Returns:
         The clips of each group, sorted; groups in order of their first clip.
     """
-    parents: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def root(key: tuple[str, str]) -> tuple[str, str]:
-        while (parent := parents.setdefault(key, key)) != key:
-            parents[key] = parents[parent]
-            key = parent
-        return key
-
+    sets = _Sets()
     for path, recording in recordings.items():
         if (worker := workers.get(path)) is not None:
-            parents[root(("worker", worker))] = root(("recording", recording))
+            sets.join(("worker", worker), ("recording", recording))
     members = defaultdict(list)
     for path in sorted(recordings):
-        members[root(("recording", recordings[path]))].append(path)
+        members[sets.root(("recording", recordings[path]))].append(path)
     return list(members.values())
+
+
+def why_together(clips: Collection[str], names: Mapping[str, str], workers: Mapping[str, str], pattern: str) -> str:
+    """Say in a clause what joins the clips of a group, and what to do if they do not belong together.
+
+    Args:
+        clips: The group.
+        names: See `names_by_pattern`.
+        workers: Clip path to the person seen in it.
+        pattern: ``annotations.recording_pattern``.
+    """
+    examples = first_of(sorted(clips), 3)
+    [(name, named)] = Counter(names[path] for path in clips if path in names).most_common(1) or [("", 0)]
+    [(worker, seen)] = Counter(workers[path] for path in clips if path in workers).most_common(1) or [("", 0)]
+    if named >= max(seen, 2):
+        return (
+            f"annotations.recording_pattern '{pattern}' finds the recording {name!r} in {named} of them ({examples}); "
+            "if that is not one recording or person, change the pattern"
+        )
+    if seen >= 2:
+        return f"the file of the persons names worker {worker!r} for {seen} of them ({examples}); correct it if wrong"
+    return f"their names or their contents are those of copies ({examples}); rename those that are not"
 
 
 def read_workers(path: str | Path, clips: Iterable[Clip], data_root: str) -> dict[str, str]:

@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mobilevideogpt.annotations.answers import are_free_text, split_label
 from mobilevideogpt.annotations.clips import Clip
+from mobilevideogpt.annotations.copies import source_clips
 from mobilevideogpt.annotations.findings import Code, Findings, first_of
 from mobilevideogpt.annotations.labels import Label
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.paths import VIDEO_SUFFIXES, join_key, source_of
+from mobilevideogpt.paths import VIDEO_SUFFIXES, join_key
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +111,7 @@ def _only(labels: list[Label], path: str, findings: Findings) -> Label:
     """Return the first label of a clip; the others must be equal."""
     first = labels[0]
     for other in labels[1:]:
-        differ = "are different labels" if (other.labels, other.turns) != (first.labels, first.turns) else None
+        differ = "are different labels" if (other.text, other.turns) != (first.text, first.turns) else None
         if differ is None and other.split != first.split:
             differ = f"have different splits, {first.split} and {other.split}"
         if differ:
@@ -122,8 +124,9 @@ def _only(labels: list[Label], path: str, findings: Findings) -> Label:
 
 def _match_copies(paths: set[str], matched: Matched, findings: Findings) -> None:
     """Give augmented clips the label of their recording; note the clips that are left."""
+    sources = source_clips(paths)
     for path in sorted(paths - matched.by_clip.keys()):
-        source = source_of(path, paths)
+        source = sources[path]
         if source in matched.by_clip:
             matched.by_clip[path] = matched.by_clip[source]
             findings.add(Code.LABEL_OF_RECORDING, path)
@@ -169,21 +172,22 @@ def _without_answer(lacking: list[str], n_clips: int, source: str, findings: Fin
 
 
 def _check_exercises(clips: Iterable[Clip], matched: Matched, findings: Findings) -> None:
-    """Collect clips whose label names another exercise than the manifest, or has no description."""
-    for clip in clips:
-        label = matched.by_clip.get(clip.path)
-        if label and label.labels:
-            if not label.labels_descriptive:
-                findings.add(Code.BARE_LABEL, clip.path)
-            if not any(_same_exercise(text.partition(" - ")[0], clip.exercise) for text in label.labels):
-                findings.add(Code.OTHER_EXERCISE, f"{clip.path} ({label.labels[0]})")
-
-
-def _same_exercise(in_label: str, in_manifest: str) -> bool:
-    if in_label.replace(" ", "_") == in_manifest:  # most are
-        return True
-    a, b = ("".join(filter(str.isalnum, name)).casefold() for name in (in_label, in_manifest))
-    return a == b
+    """Collect labels without a description and the reverse, and labels of another exercise than the manifest's."""
+    labelled = [(clip, label) for clip in clips if (label := matched.by_clip.get(clip.path)) and label.pairs]
+    for clip, label in labelled:
+        if not any(label.labels_descriptive):
+            findings.add(Code.BARE_LABEL, clip.path)
+            continue
+        findings.add(Code.MISSING_DESCRIPTION, *(f"{clip.path} ({bare})" for bare, text in label.pairs if not text))
+        if any(label.labels):
+            unpaired = (text for bare, text in label.pairs if not bare)
+            findings.add(Code.MISSING_LABEL, *(f"{clip.path} ({text})" for text in unpaired))
+    named = [(clip, next(filter(None, label.labels)), label.labels) for clip, label in labelled if any(label.labels)]
+    if are_free_text((first, clip.exercise) for clip, first, _ in named):
+        return  # one notice says so
+    for clip, first, labels in named:
+        if not any(split_label(text, clip.exercise)[0] for text in labels):
+            findings.add(Code.OTHER_EXERCISE, f"{clip.path} ({first})")
 
 
 def ground_truth(matched: Matched) -> list[dict]:

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
+from mobilevideogpt.annotations.answers import join_answer
 from mobilevideogpt.annotations.findings import Code, Findings
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
@@ -35,7 +37,8 @@ class Label:
     Attributes:
         path: Relative to the data set's folder; the exercise's folder or the suffix may be missing.
         labels: ``<exercise> - <variation>`` each; empty for feedbacks and questions.
-        labels_descriptive: The same in sentences; may be empty.
+        labels_descriptive: The same in sentences, paired with ``labels`` by position. In both, an empty text is a gap,
+            and the tuple may end early.
         split: The data set's own split, in lower case; usually ``train`` or ``test``.
         origin: File and entry, for messages.
         dialogue: Questions and answers, of feedbacks and questions.
@@ -52,13 +55,18 @@ class Label:
 
     @property
     def text(self) -> str:
-        """The labels, several joined with ``"; "``."""
-        return "; ".join(self.labels or self.labels_descriptive)
+        """The labels, joined to one text; a gap is filled with its description."""
+        return join_answer(label or described for label, described in self.pairs)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Each label with its description, either of which may be empty."""
+        return list(zip_longest(self.labels, self.labels_descriptive, fillvalue=""))
 
     @property
     def turns(self) -> Turns:
-        """Questions and answers. The answer of labels is the descriptive ones, else the bare ones, joined with "; "."""
-        answer = "; ".join(self.labels_descriptive or self.labels)
+        """Questions and answers. The answer of labels is their descriptions, or the bare label where one is missing."""
+        answer = join_answer(described or label for label, described in self.pairs)
         return self.dialogue or (((None, answer),) if answer else ())
 
 
@@ -131,7 +139,10 @@ def _unambiguous(pairs: list[tuple[str, object]]) -> dict:
 
 
 def _labels(value: dict, where: str, findings: Findings) -> dict:
-    return {name: _texts(value.get(name), name) for name in ("labels", "labels_descriptive")}
+    names = ("labels", "labels_descriptive")
+    columns = (_texts(value.get(name), name, keep_empty=True) for name in names)
+    rows = [row for row in zip_longest(*columns, fillvalue="") if any(row)]
+    return {name: column if any(column) else () for name, column in zip(names, zip(*rows, strict=True), strict=False)}
 
 
 def _feedbacks(value: dict, where: str, findings: Findings) -> dict:

@@ -1,6 +1,7 @@
 """Samples as training, evaluation and inference read them. Standard library only.
 
-A sample is ``{"video", "exercise", "conversations": [human turn, gpt turn], "split"}``.
+A sample is ``{"video", "exercise", "group", "conversations": [human turn, gpt turn], "split"}``. The exercise is the
+manifest's. The group is the name of the clips that the split keeps together: those of one recording or one person.
 """
 
 from collections.abc import Mapping
@@ -57,6 +58,11 @@ def read_samples(path: str | Path) -> list[dict]:
             if not isinstance(sample.get(name), str) or not sample[name]:
                 raise InputError(f'{_named(where, sample)}: has no "{name}"; {REMEDY}')
     return samples
+
+
+def group_of(sample: Mapping) -> str:
+    """Return the group of a sample; that of one without a group is its clip alone."""
+    return sample.get("group") or sample["video"]
 
 
 def unusable(report: Mapping) -> dict[str, list[str]]:

@@ -1,7 +1,7 @@
 """Split the clips into train, val and test: whole groups, by exercise, the same for a seed. Standard library only.
 
 A recording is a clip with the copies made of it. A group is the recordings of one person where the person is known,
-else one recording (`mobilevideogpt.annotations.groups`).
+else one recording (`mobilevideogpt.annotations.groups`). A group that is settled in several splits keeps one name.
 
 scikit-learn's ``StratifiedGroupKFold`` does not do. It stratifies by one label, not by exercise and label. Its folds
 are equal; they are not fractions with at least one group of each exercise in each split. It knows neither pinned clips
@@ -10,13 +10,13 @@ nor the data set's own split. One added clip moves most of the others. And this 
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mobilevideogpt.annotations.clips import SPLITS, Clip
 from mobilevideogpt.annotations.dealing import Group, Shares, deal
 from mobilevideogpt.annotations.findings import Code, Findings, first_of
-from mobilevideogpt.annotations.groups import RECORDING, groups_of, recordings_of
+from mobilevideogpt.annotations.groups import RECORDING, groups_of, names_by_pattern, recordings_of, why_together
 from mobilevideogpt.annotations.labels import Label
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.paths import join_key
@@ -34,12 +34,14 @@ class Splits:
         by_clip: Clip path to ``train``, ``val`` or ``test``.
         source: ``labels`` where the label file's own split is used, else ``fractions``.
         groups: Number of groups.
+        group_of: Clip path to the name of its group, which is the shortest path of its clips.
         leaks: Recordings or persons that are in several splits because they were settled so, one sentence each.
     """
 
     by_clip: dict[str, str] = field(default_factory=dict)
     source: str = "fractions"
     groups: int = 0
+    group_of: dict[str, str] = field(default_factory=dict)
     leaks: list[str] = field(default_factory=list)
 
 
@@ -53,6 +55,7 @@ def assign_splits(
     workers: Mapping[str, str] | None = None,
     pins: Mapping[str, str] | None = None,
     recording_pattern: str = RECORDING,
+    same: Iterable[Collection[str]] = (),
     findings: Findings | None = None,
 ) -> Splits:
     """Give each clip its split.
@@ -75,6 +78,7 @@ def assign_splits(
         workers: Clip path to the person seen in it, where the person is known.
         pins: Clip path to the split that the user fixed; may name clips that no longer exist.
         recording_pattern: See `recordings_of`.
+        same: Collections of clips that are one recording whatever their names.
         findings: Collects what the user should know.
 
     Raises:
@@ -90,8 +94,13 @@ def assign_splits(
     named = {path: split for path in exercises if (split := labels[path].split)}
     own = _own_split(named, len(exercises), fractions, source, findings)
 
-    recordings = recordings_of(exercises.keys() | pins.keys(), recording_pattern)
-    result, fixed, free = _settle(groups_of(recordings, workers or {}), exercises, recordings, pins, own)
+    paths, workers = exercises.keys() | pins.keys(), workers or {}
+    recordings = recordings_of(paths, recording_pattern, same)
+    groups = groups_of(recordings, workers)
+    result, fixed, free = _settle(groups, exercises, recordings, pins, own)
+    largest = max(([path for path in group if path in exercises] for group in groups), key=len, default=[])
+    names = names_by_pattern(exercises, recording_pattern)
+    why = why_together(largest, names, workers, recording_pattern) if len(largest) > 1 else ""
     left = _fractions_beside(own, fractions) if own else fractions
     texts = {path: label.text for path, label in labels.items()}
     dealt, shares = deal(free, fixed, left, texts, seed)
@@ -103,11 +112,30 @@ def assign_splits(
         if split not in filled:
             raise InputError(
                 f"annotations.split.{split} is {fractions[split]:g}, but {len(exercises)} clips in "
-                f"{len(set(exercises.values()))} exercises leave none for it; add clips (three an exercise suffice), "
-                f"{'change splits.csv, ' * bool(pins)}or set annotations.split.{split} to 0"
+                f"{len(set(exercises.values()))} exercises leave none for it; "
+                + (f"{len(largest)} of the clips are one group: {why}; else " if why else "")
+                + f"add clips (three recordings an exercise suffice), {'change splits.csv, ' * bool(pins)}"
+                f"or set annotations.split.{split} to 0"
             )
+    if len(shares.asked) > 1 and len(largest) > max(2, len(exercises) / 2):
+        findings.notice(Code.LARGE_GROUP, count=len(largest), clips=len(exercises), why=why)
+    _report_several_exercises(names, exercises, recording_pattern, findings)
     _report(result, shares, pins, exercises, findings)
     return result
+
+
+def _report_several_exercises(
+    names: Mapping[str, str], exercises: Mapping[str, str], pattern: str, findings: Findings
+) -> None:
+    """Say which recordings' names occur in several exercises: a recording shows one, a date or a person several."""
+    by_name: dict[str, dict[str, str]] = {}  # name -> exercise -> first clip
+    for path, name in sorted(names.items()):
+        by_name.setdefault(name, {}).setdefault(exercises[path], path)
+    several = {name: clips for name, clips in by_name.items() if len(clips) > 1}
+    if several:
+        name, clips = next(iter(several.items()))
+        example = f"{name!r}: {first_of(list(clips.values()), 3)}"
+        findings.notice(Code.SEVERAL_EXERCISES, count=len(several), example=example, pattern=pattern)
 
 
 def _check(fractions: Mapping[str, float]) -> None:
@@ -180,6 +208,8 @@ def _settle(
             examples = (next(path for path in members if settled[path] == split) for split in parts)
             result.leaks.append(" and ".join(f"{path} is {split}" for path, split in zip(examples, parts, strict=True)))
         present = [path for path in members if path in exercises]  # pins may name clips that no longer exist
+        if present:
+            result.group_of |= dict.fromkeys(present, _name(present))
         result.groups += bool(present)
         for split in parts:
             if together := [path for path in present if settled[path] == split]:
@@ -211,8 +241,11 @@ def _commonest(splits: Iterable[str]) -> str | None:
 
 def _group(clips: list[str], exercises: Mapping[str, str], recordings: Mapping[str, str]) -> Group:
     each = {(exercises[path], recordings[path]) for path in clips}
-    name = min(clips, key=lambda path: (len(path), path))
-    return Group(name, clips, Counter(exercise for exercise, _ in sorted(each)))
+    return Group(_name(clips), clips, Counter(exercise for exercise, _ in sorted(each)))
+
+
+def _name(clips: Iterable[str]) -> str:
+    return min(clips, key=lambda path: (len(path), path))
 
 
 def _report(

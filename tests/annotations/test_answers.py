@@ -1,6 +1,8 @@
 import pytest
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
 
-from mobilevideogpt.annotations.answers import are_free_text, join_answer, split_label, split_labels
+from mobilevideogpt.annotations.answers import are_free_text, join_answer, least_tokens, split_label, split_labels
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,22 @@ def test_answers_are_free_text_unless_half_begin_with_their_own_exercise():
     assert are_free_text([own, ("Good form.", "squats"), ("Go deeper.", "squats")])
     assert are_free_text([other, other, own])
     assert are_free_text([("Knees in; squats - slow", "squats")])  # named, but not first
+
+
+@pytest.mark.parametrize(
+    ("text", "least"),
+    [
+        ("squats - knees in", 4),
+        ("push-ups", 2),
+        ("Don't go 12 cm deeper...", 9),
+        ("a\n\nb", 3),
+        ("snake_case", 2),
+        ("", 0),
+    ],
+)
+def test_words_digits_and_punctuation_are_the_least_number_of_tokens(text, least):
+    # the expression in Qwen2's tokenizer.json, with which `tokenizers` divides a text before it looks for tokens
+    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    expression = words + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    divide = Split(Regex(expression), behavior="isolated")
+    assert least_tokens(text) == len(divide.pre_tokenize_str(text)) == least

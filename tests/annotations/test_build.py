@@ -4,6 +4,7 @@ import logging
 import pytest
 
 from mobilevideogpt.annotations.build import build
+from mobilevideogpt.annotations.samples import group_of
 from mobilevideogpt.errors import InputError
 
 SETTINGS = {
@@ -91,3 +92,111 @@ def test_findings_are_logged_before_an_error_too(files, caplog):
     with caplog.at_level(logging.INFO), pytest.raises(InputError, match=r"annotations\.prompt"):
         build(*files, **SETTINGS | {"prompt": "{clip}"})
     assert "5 clips matched to their label by name" in caplog.text
+
+
+def listed(built):
+    return {row["code"]: row["items"] for row in built.summary["findings"]}
+
+
+def dataset(write, labels, exercises=("squats", "lunges")):
+    """A manifest and a label file of ten clips in one folder; exercises and labels are used in turn."""
+    names = {f"clips/{i}.mp4": exercises[i % len(exercises)] for i in range(10)}
+    entries = {name: labels[i % len(labels)] for i, name in enumerate(names)}
+    return write("dataset/manifest.json", names), write("dataset/labels.json", entries)
+
+
+def test_each_sample_names_the_exercise_of_the_manifest_and_its_group(write):
+    files = dataset(write, ["squats - a", "lunges - a"])
+    workers = [{"video_path": f"{i}.mp4", "worker_id": i // 4} for i in range(10)]
+    built = build(*files, workers=write("dataset/workers.json", workers), **SETTINGS)
+    samples = [sample for split in built.annotations.values() for sample in split]
+    assert {sample["video"]: (sample["exercise"], group_of(sample)) for sample in samples} == {
+        f"dataset/clips/{i}.mp4": (("squats", "lunges")[i % 2], f"dataset/clips/{i // 4 * 4}.mp4") for i in range(10)
+    }
+    assert group_of({"video": "a.mp4"}) == "a.mp4", "samples that were written before have none"
+
+
+def test_equal_files_are_one_recording_with_a_warning_and_so_are_clips_known_to_be_the_same(write, caplog):
+    files = dataset(write, ["squats - a", "lunges - a"])
+    for number in range(10):
+        write(f"dataset/clips/{number}.mp4", "same" if number in (2, 7) else f"{number:04d}")
+    for seed in range(8):
+        same = [["dataset/clips/0.mp4", "dataset/clips/5.mp4"], ["dataset/clips/5.mp4", "dataset/clips/9.mp4"]]
+        built = build(*files, same=same, **SETTINGS | {"seed": seed})
+        split_of = {sample["video"]: name for name, samples in built.annotations.items() for sample in samples}
+        assert split_of["dataset/clips/2.mp4"] == split_of["dataset/clips/7.mp4"]
+        assert len({split_of[f"dataset/clips/{number}.mp4"] for number in (0, 5, 9)}) == 1
+    assert built.summary["split"]["groups"] == 7
+    assert listed(built)["equal_files"] == ["dataset/clips/2.mp4 = dataset/clips/7.mp4"]
+    assert "1 groups of clips with equal files" in caplog.text
+
+
+def test_equal_files_that_are_pinned_apart_are_leakage_and_keep_one_group(write):
+    files = dataset(write, ["squats - a", "lunges - a"])
+    for number in range(10):
+        write(f"dataset/clips/{number}.mp4", "same" if number in (2, 4) else f"{number:04d}")
+    pins = write("dataset/splits.csv", "clip,split\nclips/2.mp4,train\nclips/4.mp4,test\n")
+    built = build(*files, pins=pins, **SETTINGS)
+    assert built.summary["split"]["leaks"] == ["dataset/clips/4.mp4 is test and dataset/clips/2.mp4 is train"]
+    samples = [sample for split in built.annotations.values() for sample in split]
+    assert len({sample["group"] for sample in samples if sample["video"][-5] in "24"}) == 1
+
+
+@pytest.mark.parametrize("labels", [["Good form.", "Go deeper."], ["Good - go deeper"], ["lunges - a", "squats - a"]])
+def test_answers_that_do_not_begin_with_their_own_exercise_are_free_text_which_one_warning_says(write, caplog, labels):
+    built = build(*dataset(write, labels), **SETTINGS)
+    [sentence] = [text for text in built.summary["split"]["notices"] if "free text" in text]
+    assert "0 of 10 begin with the exercise of their clip (dataset/clips/" in sentence
+    assert f"its answer begins '{labels[0]}'" in sentence or f"its answer begins '{labels[-1]}'" in sentence
+    assert sentence in caplog.text
+    assert "other_exercise" not in listed(built)
+
+
+def test_free_text_is_expected_of_feedbacks_and_not_said_of_labels(write, caplog):
+    manifest, labels = dataset(write, ["squats - a", "lunges \u2014 a"])
+    assert not any("free text" in text for text in build(manifest, labels, **SETTINGS).summary["split"]["notices"])
+    feedbacks = write("dataset/feedbacks.json", {f"clips/{i}.mp4": ["Go deeper."] for i in range(10)})
+    summary = build(manifest, feedbacks, source="feedbacks", **SETTINGS).summary
+    assert any("free text" in text for text in summary["split"]["notices"])
+    assert "free text" not in caplog.text
+
+
+def test_a_description_that_names_no_exercise_makes_free_text_whatever_the_label(write):
+    files = dataset(write, [{"labels": ["squats"], "labels_descriptive": ["Go deeper."]}], exercises=["squats"])
+    assert any("free text" in text for text in build(*files, **SETTINGS).summary["split"]["notices"])
+
+
+def test_answers_that_are_too_long_to_be_given_are_a_warning(write, caplog):
+    files = dataset(write, ["squats - knees in", "lunges - a"])
+    assert "long_answer" not in listed(build(*files, **SETTINGS))
+    assert "long_answer" not in listed(build(*files, max_new_tokens=4, **SETTINGS))
+    items = listed(build(*files, max_new_tokens=3, **SETTINGS))["long_answer"]
+    assert sorted(items) == [f"dataset/clips/{i}.mp4 (at least 4 tokens)" for i in range(0, 10, 2)]
+    assert "5 answers longer than evaluate.max_new_tokens" in caplog.text
+
+
+def no_control(built):
+    return [text for text in built.summary["split"]["notices"] if "looks at the video is not possible" in text]
+
+
+def test_a_test_split_of_one_exercise_is_told_before_the_training(write, caplog):
+    labels = ["squats - a", "lunges - a"]
+    assert not no_control(build(*dataset(write, labels), **SETTINGS))
+    one = dataset(write, labels[:1], exercises=["squats"])
+    [sentence] = no_control(build(*one, **SETTINGS))
+    assert "one exercise (squats)" in sentence and sentence in caplog.text
+    assert not no_control(build(*one, **SETTINGS | {"split": {"train": 0.8, "val": 0.2, "test": 0}}))
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "possible"),
+    [("Deep?", "Yes {}.", True), ("Deep?", "Yes.", False), ("Deep {}?", "Yes {}.", False)],
+)
+def test_questions_need_one_that_two_test_clips_answer_differently(write, question, answer, possible):
+    manifest, _ = dataset(write, ["a"], exercises=["squats"])
+    asked = {
+        f"clips/{i}.mp4": {"fine_grain": {"query": [question.format(i)], "response": [answer.format(i)]}}
+        for i in range(10)
+    }
+    built = build(manifest, write("dataset/questions.json", asked), source="questions", **SETTINGS)
+    assert len(no_control(built)) == (not possible)

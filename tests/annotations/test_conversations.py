@@ -28,10 +28,11 @@ def test_a_sample_has_the_video_its_exercise_the_question_and_the_answer():
     annotations = built()
     assert {split: len(samples) for split, samples in annotations.items()} == {"train": 3, "val": 1, "test": 1}
     [sample] = annotations["test"]
-    assert list(sample) == ["video", "exercise", "conversations", "split"]
+    assert list(sample) == ["video", "exercise", "group", "conversations", "split"]
     assert sample == {
         "video": sample["video"],
         "exercise": "tricep_stretch",
+        "group": sample["video"],
         "conversations": [
             {"from": "human", "value": "<video>\nAnalyze this tricep stretch video and provide corrective feedback."},
             {"from": "gpt", "value": f"tricep stretch - {Path(sample['video']).stem}"},

@@ -29,6 +29,6 @@ def test_a_finding_is_one_line_of_the_log_and_the_doubtful_ones_are_warnings(cap
         findings.log()
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("INFO", "1 clips left out by dataset.exclude: a.mp4"),
-        ("WARNING", "4 clips whose label begins with another exercise than the manifest's: a, b, c, ..."),
+        ("WARNING", "4 clips whose label does not begin with the manifest's exercise: a, b, c, ..."),
         ("INFO", "splits.csv settles 3 of 25 clips"),
     ]

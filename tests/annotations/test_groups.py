@@ -33,6 +33,16 @@ def together(names, **options):
             [["a/squat", "a/squat-trimmed", "a/squat_mirrored"]],
         ),
         (["a/0001", "b/0001"], []),
+        (["a/00012345", "b/flip_00012345"], [["a/00012345", "b/flip_00012345"]]),
+        (["a/00012345 (1)", "a/00012345 copy"], [["a/00012345 (1)", "a/00012345 copy"]]),
+        (["a/IMG_1", "a/IMG_1 - Copy", "a/IMG_1_bright"], [["a/IMG_1", "a/IMG_1 - Copy", "a/IMG_1_bright"]]),
+        (["a/IMG_1_flip", "a/IMG_1_bright"], [["a/IMG_1_bright", "a/IMG_1_flip"]]),  # the original is not there
+        (["a/20240115_squats_1a", "a/20240115_squats_1b", "a/20240115_lunges_1a"], []),  # a date
+        (
+            ["a/20240115_squats_1a", "a/20240115_squats_1a_flip"],
+            [["a/20240115_squats_1a", "a/20240115_squats_1a_flip"]],
+        ),
+        (["a/20241399_1", "a/20241399_2"], [["a/20241399_1", "a/20241399_2"]]),  # month 13: not a date
     ],
 )
 def test_the_recording_of_a_clip_follows_from_its_name(names, expected):
@@ -47,6 +57,24 @@ def test_the_schema_has_the_same_default_pattern():
 def test_another_pattern_can_name_the_recording():
     names = ["a/p01_deep", "b/p01_arms", "a/p02_deep", "a/other"]
     assert together(names, pattern=r".*/(p\d+)_.*") == [["a/p01_deep", "b/p01_arms"]]
+
+
+def test_a_copy_stays_with_its_recording_under_a_pattern_that_matches_one_of_them_only():
+    names = ["a/p01_deep", "b/p01_flip", "b/p01"]
+    assert together(names, pattern=r".*/(p\d+)_.*") == [["a/p01_deep", "b/p01", "b/p01_flip"]]
+
+
+def test_clips_that_are_known_to_be_the_same_are_one_recording_whatever_their_names():
+    found = recordings_of(
+        ["a/1.mp4", "a/2.mp4", "b/3.mp4", "b/4.mp4"], same=[["a/1.mp4", "b/3.mp4", "gone.mp4"], ["x"]]
+    )
+    assert found["a/1.mp4"] == found["b/3.mp4"]
+    assert len(set(found.values())) == 3
+
+
+def test_the_suffix_does_not_part_a_clip_from_its_copy():
+    found = recordings_of(["dataset/a/IMG_1.MOV", "dataset/a/IMG_1_flip.mp4"])
+    assert len(set(found.values())) == 1
 
 
 @pytest.mark.parametrize(("pattern", "part"), [("(", "annotations.recording_pattern '('"), (r".*/\d+", "has no group")])

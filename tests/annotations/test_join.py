@@ -141,17 +141,56 @@ def test_only_the_first_ten_clips_without_label_are_listed(write):
 
 
 def test_a_label_of_another_exercise_is_a_warning(write, caplog):
-    labels = {"1": "Cat-Cow  Pose - fine", "2": "squats - a", "3": "holding still"}
+    labels = {"1": "Cat-Cow  Pose - fine", "2": "squats - a", "3": "holding still", "4": "lunges \u2013 a"}
     write(FILE, labels)
     findings = Findings()
-    every = clips("cat-cow_pose/1.mp4", "lunges/2.mp4", "lunges/3.mp4")
+    every = clips("cat-cow_pose/1.mp4", "lunges/2.mp4", "lunges/3.mp4", "lunges/4.mp4")
     join_labels(every, read_labels(FILE, "dataset"), findings=findings)
     assert findings.items(Code.OTHER_EXERCISE) == [
         "dataset/lunges/2.mp4 (squats - a)",
         "dataset/lunges/3.mp4 (holding still)",
     ]
     findings.log()
-    assert "2 clips whose label begins with another exercise" in caplog.text
+    assert "2 clips whose label does not begin with the manifest's exercise" in caplog.text
+
+
+def test_labels_pair_with_descriptions_by_position_and_every_gap_is_counted(write, caplog):
+    entries = {
+        "1": {
+            "labels": ["squats - slow", "squats - knees in"],
+            "labels_descriptive": ["", "squats - Your knees cave in"],
+        },
+        "2": {"labels": ["squats - slow", "squats - deep"], "labels_descriptive": ["squats - Faster"]},
+        "3": {"labels": ["", "squats - deep"], "labels_descriptive": ["squats - Faster", "squats - Too deep"]},
+        "4": {"labels": ["squats - deep", ""], "labels_descriptive": ["squats - Too deep", " "]},
+        "5": {"labels_descriptive": ["squats - Faster"]},
+    }
+    findings = Findings()
+    every = clips(*(f"squats/{i}.mp4" for i in entries))
+    matched = join_labels(every, read_labels(write(FILE, entries), "dataset"), findings=findings)
+    assert answers(matched) == {
+        "squats/1.mp4": "squats - Your knees cave in; squats - slow",
+        "squats/2.mp4": "squats - Faster; squats - deep",
+        "squats/3.mp4": "squats - Faster; squats - Too deep",
+        "squats/4.mp4": "squats - Too deep",
+        "squats/5.mp4": "squats - Faster",
+    }
+    assert findings.items(Code.MISSING_DESCRIPTION) == [
+        "dataset/squats/1.mp4 (squats - slow)",
+        "dataset/squats/2.mp4 (squats - deep)",
+    ]
+    assert findings.items(Code.MISSING_LABEL) == ["dataset/squats/3.mp4 (squats - Faster)"]
+    findings.log()
+    assert "2 labels without a description" in caplog.text and "1 descriptions without a label" in caplog.text
+
+
+def test_the_order_of_labels_in_the_file_does_not_matter(write):
+    orders = [["a - x", "a - y"], ["a - y", "a - x"], ["a - y", "a - x", "a - y"]]
+    entries = {str(i): {"labels": order} for i, order in enumerate(orders)}
+    matched = join_labels(clips("a/0.mp4", "a/1.mp4", "a/2.mp4"), read_labels(write(FILE, entries), "dataset"))
+    assert set(answers(matched).values()) == {"a - x; a - y"}
+    both = [{"video_path": "0.mp4", "labels": order} for order in orders[:2]]
+    join_labels(clips("a/0.mp4"), read_labels(write(FILE, both), "dataset"))  # equal labels of one clip, not two
 
 
 def test_a_clip_without_feedback_is_left_out_and_listed(write, caplog):

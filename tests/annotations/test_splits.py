@@ -258,6 +258,80 @@ def test_an_exercise_that_cannot_be_in_each_split_is_named():
     assert sentence.startswith("c has 3 groups, but no clip in val and test")
 
 
+def day(date, exercises=("squats", "lunges"), takes="abc"):
+    """Clips named after the day on which they were recorded."""
+    return [
+        Clip(f"dataset/{exercise}/{date}_{exercise}_{number}{take}.mp4", exercise)
+        for exercise in exercises
+        for number in range(1, 5)
+        for take in takes
+    ]
+
+
+def test_clips_of_one_day_are_recordings_of_their_own():
+    every = day("20240115")
+    findings = Findings()
+    splits = assign(every, labelled(every), DEFAULT, 0, findings=findings)
+    assert splits.groups == len(every) == 24 and not findings.notices
+    assert splits.group_of == {clip.path: clip.path for clip in every}
+
+
+DAY = r".*/(\d{8})_.*"
+
+
+def test_a_group_of_most_clips_is_a_warning_that_names_the_pattern_and_what_it_found(caplog):
+    every = [*day("20240115"), *clips(squats=5, lunges=5)]
+    findings = Findings()
+    splits = assign(every, labelled(every), DEFAULT, 0, recording_pattern=DAY, findings=findings)
+    assert splits.groups == 11
+    assert {splits.group_of[clip.path] for clip in every[:24]} == {"dataset/lunges/20240115_lunges_1a.mp4"}
+    sentence = dict(findings.notices)[Code.LARGE_GROUP]
+    assert sentence.startswith(
+        f"24 of 34 clips are one group, which stays in one split: annotations.recording_pattern '{DAY}' finds the "
+        "recording '20240115' in 24 of them (dataset/lunges/20240115_lunges_1a.mp4, "
+    )
+    findings.log()
+    assert sentence in caplog.text
+
+
+def test_a_person_in_most_clips_is_named_instead_of_the_pattern():
+    every = clips(a=9)
+    workers = {clip.path: "w7" for clip in every[:6]}
+    findings = Findings()
+    assign(every, labelled(every), DEFAULT, 0, workers=workers, findings=findings)
+    assert "the file of the persons names worker 'w7' for 6 of them" in dict(findings.notices)[Code.LARGE_GROUP]
+
+
+def test_recordings_that_span_exercises_are_a_notice_that_names_the_pattern_and_what_it_found():
+    every = [clip for date in ("20240115", "20240116", "20240117", "20240118") for clip in day(date)]
+    findings = Findings()
+    assert assign(every, labelled(every), DEFAULT, 0, recording_pattern=DAY, findings=findings).groups == 4
+    [(code, sentence)] = findings.notices
+    assert code is Code.SEVERAL_EXERCISES
+    assert sentence.startswith(
+        "4 recordings contain clips of several exercises ('20240115': dataset/lunges/20240115_lunges_1a.mp4, "
+        "dataset/squats/20240115_squats_1a.mp4): annotations.recording_pattern"
+    )
+    findings = Findings()
+    every = day("20240115", exercises=["squats"])
+    assign(every, labelled(every), {"train": 1, "val": 0, "test": 0}, 0, recording_pattern=DAY, findings=findings)
+    assert not findings.notices
+
+
+def test_an_empty_split_is_an_error_that_names_what_joined_the_clips():
+    every = day("20240115")
+    with pytest.raises(InputError) as error:
+        assign(every, labelled(every), DEFAULT, 0, recording_pattern=DAY)
+    for part in (
+        "24 of the clips are one group",
+        DAY,
+        "'20240115'",
+        "change the pattern",
+        "annotations.split.val to 0",
+    ):
+        assert part in str(error.value)
+
+
 def random_set(rng):
     """Clips with copies, labels, and persons who are known for some and occur in several exercises."""
     exercises = [f"e{i}" for i in range(rng.randint(1, 8))]
