@@ -129,3 +129,12 @@ def test_no_module_edits_the_import_path():
     for folder in ("mobilevideogpt", "workflow_scripts", "benchmarks"):
         for file in (ROOT / folder).rglob("*.py"):
             assert "sys.path" not in file.read_text(encoding="utf-8"), file
+
+
+def test_the_architecture_page_names_every_room_and_only_files_that_exist():
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert not [room for room in ARROWS if f"    {room}/ " not in page]
+    named = re.findall(r"`([a-z_/]+\.(?:py|smk))`", page)
+    assert len(named) > 20
+    files = [name for name in named if name not in {"x.py", "x_worker.py"}]
+    assert not [name for name in files if not (ROOT / name).is_file() and not (PACKAGE / name).is_file()]
