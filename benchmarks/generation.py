@@ -1,9 +1,9 @@
-"""Seconds and memory of generation at full size, beside plain Qwen2 that is given as many input embeddings.
+"""Seconds and memory of generation at full size, beside Qwen2 of transformers with as many input embeddings.
 
     python benchmarks/generation.py            # on the GPU if there is one, else smaller and slower on the CPU
 
-Random weights in bfloat16, which both sides share; one clip's cached features and a question on our side, ready-made
-embeddings on the other. Greedy, a fixed number of new tokens; both run in turn, and medians are printed.
+Both sides share random weights in bfloat16. Our side gets cached features of a clip and a question, the other side
+ready embeddings. Generation is greedy, with a fixed number of new tokens. The sides alternate; medians are printed.
 """
 
 import argparse
@@ -20,21 +20,21 @@ from mobilevideogpt import MobileVideoGPTConfig, MobileVideoGPTForConditionalGen
 TEXT_TOKENS = 40
 
 
-def plain_twin(model: MobileVideoGPTForConditionalGeneration) -> Qwen2ForCausalLM:
-    """Return transformers' own Qwen2 over the language model's very tensors."""
+def plain_qwen2(model: MobileVideoGPTForConditionalGeneration) -> Qwen2ForCausalLM:
+    """Return Qwen2 of transformers that shares the tensors of the language model."""
     with torch.device("meta"):
         names = Qwen2Config().to_dict().keys() - {"architectures", "model_type", "dtype"}
         plain = Qwen2ForCausalLM(Qwen2Config(**{k: v for k, v in model.config.to_dict().items() if k in names}))
     state = model.state_dict()
     plain.load_state_dict({k: state[k] for k in plain.state_dict()}, assign=True)
     plain.tie_weights()
-    plain.model.rotary_emb = model.model.rotary_emb  # its frequencies are in no state dict
+    plain.model.rotary_emb = model.model.rotary_emb  # its frequencies are not in the state dict
     plain.set_attn_implementation(model.config._attn_implementation)
     return plain.eval()
 
 
 class PeakMemory:
-    """Peak memory of a block, in bytes, on the GPU beyond what was allocated before; on the CPU of the process."""
+    """Peak memory of a block in bytes, and memory before it: of the GPU, or of the process on a CPU."""
 
     def __init__(self, device: str):
         self.on_gpu = device == "cuda"
@@ -45,7 +45,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
         else:
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: reset the peak
             self.before = self._status("VmRSS")
         return self
 
@@ -59,7 +59,7 @@ class PeakMemory:
 
 
 class Clock(StoppingCriteria):
-    """Notes the seconds at which each new token is there, and never stops generation."""
+    """Records the seconds until each new token, and never stops the generation."""
 
     def __init__(self):
         synchronize()
@@ -90,15 +90,14 @@ def main() -> None:
     device = "cuda" if gpu else "cpu"
     torch.manual_seed(0)
 
-    config = MobileVideoGPTConfig(num_frames=options.frames)
+    config = MobileVideoGPTConfig(num_frames=options.frames, video_num_frames=options.frames // 2)
     with torch.device(device):
         model = MobileVideoGPTForConditionalGeneration(config).eval()
         ids = torch.randint(1000, 100000, (options.batch, TEXT_TOKENS))
-        video = torch.randn(options.batch, options.frames // 8, 196, config.video_hidden_size)
-        context = torch.randn(options.batch, options.frames, 196, config.image_hidden_size)
+        video, context = (torch.randn(options.batch, *shape) for shape in config.feature_shapes.values())
     for part in (model.lm_head, model.model.layers, model.model.norm, *projectors(model)):
         part.bfloat16()  # the encoders, unused here, stay in float32 as `from_pretrained` leaves them
-    plain = plain_twin(model)
+    plain = plain_qwen2(model)
     placeholders = torch.full((options.batch, config.num_visual_tokens), config.video_token_id, device=device)
     ids = torch.cat([ids[:, :14], placeholders, ids[:, 14:]], dim=1)
     settings = {
@@ -126,7 +125,7 @@ def main() -> None:
             rest[name].append(clock.seconds[-1] - clock.seconds[0])
             peak[name].append((memory.peak, memory.peak - memory.before))
     if not torch.equal(*tokens.values()):
-        raise SystemExit("both sides should generate the same tokens, but do not")
+        raise SystemExit("the two sides generate different tokens, although they share weights and inputs")
 
     where = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads"
     print(
@@ -142,14 +141,14 @@ def main() -> None:
         rate = options.batch * (options.new_tokens - 1) / decoding
         total, above = (max(sizes) / 2**30 for sizes in zip(*peak[name], strict=True))
         print(f"{name:12} {start * 1e3:9.1f} ms {rate:8.1f} /s {whole:9.3f} s {total:8.2f} GiB {above:9.2f} GiB")
-    ratios = []  # of runs side by side, so that what else the machine does weighs less
+    ratios = []  # of adjacent runs, so that other load of the machine matters less
     for ours, theirs in zip(*values.values(), strict=True):
         ratios.append(statistics.median(t / o for o, t in zip(ours, theirs, strict=True)))
     print(f"{'speed, ratio':12} {ratios[0]:12.3f} {ratios[1]:12.3f} {ratios[2]:11.3f}   (goal: at least 0.95)")
 
 
 def projectors(model: MobileVideoGPTForConditionalGeneration) -> tuple:
-    """What turns features into tokens."""
+    """Return the modules between the inputs and the decoder."""
     return model.model.embed_tokens, model.model.mm_projector, model.model.image_mm_projector
 
 

@@ -1,12 +1,12 @@
-"""How many trainings that are killed (SIGKILL) end bit for bit where an uninterrupted one ends.
+"""Count the killed trainings (SIGKILL) that end bit for bit as an uninterrupted one.
 
     python benchmarks/kills.py [--kills 30] [--seed 0]
 
 A tiny checkpoint is fine-tuned on random features on the CPU, with a checkpoint after every step. Each kill hits a
-training of its own: a third at any moment, a third while a checkpoint is being written and a third while the adapters
-are. The training is then started again, as typing the command again does, and what it leaves is compared with what an
-uninterrupted run left: both adapters, and the last checkpoint's adapter, optimiser, schedule and random states. The
-processes are forked, so that none spends its time on importing torch.
+training of its own: a third at any moment, a third during the writing of a checkpoint, and a third during the writing
+of the adapters. The training is then started again, as the same command would. Its files are compared with those of an
+uninterrupted run: both adapters, and the adapter, optimiser, schedule and random states of the last checkpoint. The
+processes are forked, so that they need not import torch.
 """
 
 import argparse
@@ -46,8 +46,8 @@ SETTINGS = TrainingSettings(
     save_steps=1,
     report_to=[],
 )
-CLIPS = 6  # to learn from; two more for the validation
-MOMENTS = {"any": None, "checkpoint": ".checkpoint-*", "adapter": ".adapter*"}  # what is there while it is written
+CLIPS = 6  # for training; two more for validation
+MOMENTS = {"any": None, "checkpoint": ".checkpoint-*", "adapter": ".adapter*"}  # a file that exists during the writing
 COMPARED = (
     *("adapter/adapter_model.safetensors", "adapter-best/adapter_model.safetensors"),
     *("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"),  # of the last checkpoint
@@ -76,7 +76,7 @@ class Project:
             self.samples.append({"video": video, "conversations": turns, "features": key})
 
     def train(self, run: Path) -> None:
-        """Fine-tune, or go on; what it prints goes to a file beside ``run``."""
+        """Fine-tune, or resume; the output goes to a file beside ``run``."""
         with open(run.with_suffix(".log"), "a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
@@ -98,8 +98,8 @@ class Project:
         return process
 
 
-def left(run: Path) -> dict[str, object]:
-    """Return what a finished training left: bytes of files, and the entries of its log but for the seconds."""
+def files_of(run: Path) -> dict[str, object]:
+    """Return the files of a finished training, and the entries of its log without the last, which has the seconds."""
     last = max(run.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     found = {name: (run if "/" in name else last) / name for name in COMPARED}
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -107,7 +107,7 @@ def left(run: Path) -> dict[str, object]:
 
 
 def kill(process: multiprocessing.Process, run: Path, pattern: str | None, seconds: float) -> bool:
-    """Kill the training ``seconds`` after it began, or after a file of ``pattern`` is there; False if it had ended."""
+    """Kill the training after ``seconds``, counted from the first file of ``pattern``; return False if it had ended."""
     while pattern and process.is_alive() and not any(run.glob(pattern)):
         time.sleep(0.0005)
     process.join(seconds)
@@ -131,7 +131,7 @@ def main() -> None:
         whole = project.start(project.folder / "whole")
         whole.join()
         lasts = time.monotonic() - started
-        expected = left(project.folder / "whole")
+        expected = files_of(project.folder / "whole")
         print(f"uninterrupted: {len(expected['log'])} entries in the log, {lasts:.1f} s")
         equal = kills = drawn = 0
         while kills < options.kills:
@@ -148,7 +148,7 @@ def main() -> None:
             remains = [path.name.rsplit("-", 1)[0] for path in run.glob(".*-*") if path.is_dir()]
             again = project.start(run)
             again.join()
-            same = again.exitcode == 0 and left(run) == expected
+            same = again.exitcode == 0 and files_of(run) == expected
             resumed = (
                 json.loads((run / "adapter/train.json").read_text())["resumed_from"] if not again.exitcode else "?"
             )

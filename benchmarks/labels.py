@@ -1,8 +1,8 @@
-"""Seconds and peak memory of filtering a full label file to the clips in use, beside a plain `json.load` of that file.
+"""Seconds and peak memory of filtering a full label file to the clips in use, beside `json.load` of that file.
 
     python benchmarks/labels.py   # 300,000 records, as many clips, or a hundredth of them
 
-Each runs in a process of its own, in turn, several times; medians are printed. Linux only (/proc).
+Each case runs in a process of its own, several times; cases alternate, and medians are printed. Linux only (/proc).
 """
 
 import argparse

@@ -82,29 +82,29 @@ def cache_checks(project: Path) -> None:
 
 
 def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
-    """Run Snakemake; return seconds, the most bytes that it and all below it held together, and what it said.
+    """Run Snakemake; return seconds, the peak memory of all its processes in bytes, and its output.
 
     Raises:
         SystemExit: If it failed.
     """
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as output:
         started, peak = time.perf_counter(), 0
         command = [sys.executable, "-m", "snakemake", *arguments]
         process = subprocess.Popen(
-            command, cwd=folder, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": str(folder)}
+            command, cwd=folder, stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(folder)}
         )
         while process.poll() is None:
-            peak = max(peak, held_by(process.pid))
+            peak = max(peak, resident_bytes(process.pid))
             time.sleep(0.1)
         seconds = time.perf_counter() - started
-        said.seek(0)
-        text = said.read()
+        output.seek(0)
+        text = output.read()
     if process.returncode:
         sys.exit(text[-5000:])
     return seconds, peak, text
 
 
-def held_by(pid: int) -> int:
+def resident_bytes(pid: int) -> int:
     """Resident bytes of a process and all below it; what they share counts for each."""
     total = 0
     try:
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--cached", action="store_true", help="the clip checks are in the cache")
     parser.add_argument("--plan-only", action="store_true", help="nothing is checked or decoded")
     parser.add_argument("--folder", help="where the projects go; by default the system's temporary folder")
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     figures = []
     for clips in options.clips:
@@ -147,13 +147,13 @@ def main() -> None:
             first = "first run, checks cached" if options.cached else "first run to the features"
             measure(first, *to_features)
             if "Nothing to be done" not in measure("nothing to do", *to_features):
-                sys.exit("there was something to do")
+                sys.exit("a second run had jobs to do")
             measure("plan of all, features there", "-n", "--quiet", "all")
             clip.unlink()  # not the file that the others link to
             write_clip(ClipSpec(clip.parent.name, NO_ISSUE, (2,)), clip)
             measure("one changed clip", *to_features)
             if "Nothing to be done" not in snakemake(project, *to_features)[2]:
-                sys.exit("one changed clip: there is something left to do")
+                sys.exit("one changed clip: a second run had jobs to do")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -2,10 +2,10 @@
 
     python benchmarks/memory.py [--tiny] [--only ZeRO]
 
-Each configuration is rehearsed as the preflight does it: the real fine-tuning for two steps on random features, in a
-process of its own, on a base of random weights. Reserved is `torch.cuda.max_memory_reserved`; the driver's count, as
-nvidia-smi shows it, has the CUDA context and libraries beside that, as does the prediction, which it is compared with.
-DeepSpeed is off where it is not named. ``--tiny`` takes a small base and needs no GPU; there it is resident memory.
+Each configuration is rehearsed as in the preflight: the real fine-tuning for two steps on random features, in a process
+of its own, on a base of random weights. Reserved is `torch.cuda.max_memory_reserved`. The driver's count, as in
+nvidia-smi, includes the CUDA context and the libraries, and so does the prediction. DeepSpeed is off unless named.
+``--tiny`` uses a small base and needs no GPU; it measures resident memory.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Seconds of a run with nothing to do and of a dry run, beside a workflow that holds as many jobs and nothing else.
+"""Seconds of a run with nothing to do and of a dry run, beside an empty workflow of as many jobs.
 
     python benchmarks/no_op.py   # after `snakemake --cores 1 finetune`
 
-Runs them in turn and prints the medians and their ratios.
+The runs alternate. Prints medians and their ratios.
 """
 
 import argparse
@@ -48,10 +48,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "Snakefile").write_text(EMPTY.format(jobs=jobs - 1))
         snakemake(Path(folder))
-        ways = {"ours": (ROOT, ["finetune"]), "a dry run": (ROOT, ["-n", "finetune"]), "empty": (Path(folder), [])}
-        seconds = {name: [] for name in ways}
+        cases = {"ours": (ROOT, ["finetune"]), "a dry run": (ROOT, ["-n", "finetune"]), "empty": (Path(folder), [])}
+        seconds = {name: [] for name in cases}
         for _ in range(options.runs):
-            for name, (where, target) in ways.items():
+            for name, (where, target) in cases.items():
                 taken, text = snakemake(where, *target)
                 if "Nothing to be done" not in text:
                     sys.exit(f"{name}: there was something to do:\n{text}")

@@ -2,10 +2,10 @@
 
     python benchmarks/pipeline.py [--cores 16] [--epochs 10] [--folder DIR] [--tiny]
 
-Copies the project, so that nothing of a user's is touched, and runs `snakemake finetune` there as it stands in
-config.yaml, on the sample's clips and a base of random weights in the released geometry and the official layout.
-Prints, from Snakemake's own records, jobs and seconds of each rule; samples a second and peak memory of the training;
-and what the preflight predicted. ``--tiny`` takes a small base and needs no GPU.
+Copies the project, so that a user's files stay untouched, and runs `snakemake finetune` there with the settings of
+config.yaml, on the clips of the sample and a base of random weights in the released geometry and the official layout.
+Prints jobs and seconds of each rule from Snakemake's metadata, samples a second and peak memory of the training, and
+the predictions of the preflight. ``--tiny`` uses a small base and needs no GPU.
 """
 
 import argparse
@@ -34,7 +34,7 @@ TINY = {
 
 
 def make_project(folder: Path, settings: dict) -> None:
-    """Copy the code, and put ``settings`` in the place of what the sample changes of config.yaml."""
+    """Copy the code, and put ``settings`` in place of the sample's changes to config.yaml."""
     for name in CODE:
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy2
@@ -43,10 +43,10 @@ def make_project(folder: Path, settings: dict) -> None:
 
 
 def snakemake(folder: Path, cores: str) -> float:
-    """Run the workflow to the adapter and return the seconds it took.
+    """Run the workflow to the adapter and return the seconds.
 
     Raises:
-        SystemExit: If it failed; with the end of what it said.
+        SystemExit: If it failed; with the end of its output.
     """
     command = [sys.executable, "-m", "snakemake", "--cores", cores, "finetune"]
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
@@ -69,10 +69,10 @@ def jobs_by_rule(folder: Path) -> dict[str, list[tuple[float, float]]]:
     jobs = {}
     for path in (folder / ".snakemake/metadata").rglob("*"):
         if path.is_file():
-            record = json.loads(path.read_text())
-            key = (record["rule"], record["job_hash"])  # one record a file; a job may write several
-            start, end = jobs.get(key, (record["starttime"], record["endtime"]))
-            jobs[key] = (min(start, record["starttime"]), max(end, record["endtime"]))
+            entry = json.loads(path.read_text())
+            key = (entry["rule"], entry["job_hash"])  # one entry per file; a job may write several
+            start, end = jobs.get(key, (entry["starttime"], entry["endtime"]))
+            jobs[key] = (min(start, entry["starttime"]), max(end, entry["endtime"]))
     rules = defaultdict(list)
     for (rule, _), times in sorted(jobs.items(), key=lambda item: item[1]):
         rules[rule].append(times)
@@ -141,7 +141,7 @@ def print_training(train: dict, preflight: dict, seconds: float) -> None:
     beside = "" if preflight["device"] == "cpu" else ", the CUDA context included"
     print(
         f"memory: predicted {predicted:.2f} GB, rehearsed {rehearsed:.2f} GB ({predicted / rehearsed - 1:+.1%}){beside}"
-        f"; torch took {train['this_run']['peak_memory_bytes'] / 1e9:.2f} GB in the training"
+        f"; torch reserved {train['this_run']['peak_memory_bytes'] / 1e9:.2f} GB in the training"
     )
     print(f"losses: {train['losses']}")
 

@@ -1,8 +1,8 @@
-"""A base checkpoint of random weights in the official layout, its encoders inside, for benchmarks at the real size.
+"""A base checkpoint of random weights with its encoders, in the official layout, for benchmarks at the real size.
 
     python benchmarks/random_base.py FOLDER [--tiny]
 
-The released geometry and vocabulary; the tokenizer is the sample's, as random weights need no better one.
+Geometry and vocabulary are the released ones. The tokenizer is that of the sample, which suffices for random weights.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from mobilevideogpt.sample.pretrain import BASE, TOKENIZER_FILES, new_model
 
 
 def write_base(folder: Path, tiny: bool) -> None:
-    """Write it in half precision, as the released one is; ``tiny`` has the geometry of the sample's base."""
+    """Write the checkpoint in half precision, as released; ``tiny`` has the geometry of the sample's base."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER_FILES:
         shutil.copyfile(BASE / name, folder / name)
@@ -38,7 +38,7 @@ def write_base(folder: Path, tiny: bool) -> None:
 
 
 def make_base(folder: Path, tiny: bool) -> None:
-    """Write the checkpoint in a process of its own, so that this one takes none of the GPU's memory.
+    """Write the checkpoint in a process of its own, so that this process uses no GPU memory.
 
     Raises:
         SystemExit: If it failed.

@@ -1,9 +1,9 @@
-"""What the sample's fine-tuning learns: scores on held-out rendered clips and on the default test split.
+"""Scores of the sample's fine-tuning on held-out rendered clips and on the default test split.
 
     python benchmarks/sample_learning.py --seeds 42 43 44   # after `snakemake --cores 1 finetune` on the sample
 
 Trains on the sample's training split with each seed and evaluates the base, the fine-tuned model and the grounding
-control on clips of the same exercises drawn from other seeds. Prints one line a seed and set.
+control on clips of the same exercises drawn from other seeds. Prints one line per seed and set.
 """
 
 import argparse
@@ -39,7 +39,7 @@ COLUMNS = ("exercise_accuracy", "feedback_accuracy", "rougeL", "shown_exercise_a
 
 
 def annotate(folder: Path, seed: int, clips_per_exercise: int, config: dict, split: dict) -> dict[str, list[dict]]:
-    """Render a set of clips, unless it is there, and return its annotations."""
+    """Render a set of clips, unless it exists, and return its samples."""
     if not (folder / "manifest.json").exists():
         write_sample(folder, seed=seed, clips_per_exercise=clips_per_exercise)
     clips = read_manifest(folder / "manifest.json", str(folder))
@@ -57,12 +57,12 @@ def main() -> None:
     parser.add_argument("--clips-per-exercise", type=int, default=10)
     parser.add_argument("--work", type=Path, default="results/benchmarks/sample_learning")
     parser.add_argument("--base", type=Path)
-    parser.add_argument("--finetune", type=json.loads, default={}, help="JSON: settings to try instead")
+    parser.add_argument("--finetune", type=json.loads, default={}, help="JSON: settings that replace the sample's")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     schema = yaml.safe_load((ROOT / "config/schema.yaml").read_text())
-    sample = yaml.safe_load((ROOT / "config/sample.yaml").read_text())
-    config = validated(merge(sample, {"finetune": options.finetune}), schema)
+    overrides = yaml.safe_load((ROOT / "config/sample.yaml").read_text())
+    config = validated(merge(overrides, {"finetune": options.finetune}), schema)
     base = options.base or Path(config["model"]["base"])
 
     os.chdir(ROOT)
@@ -78,7 +78,7 @@ def main() -> None:
 
     store = FeatureStore(options.work / "features")
     clips = {
-        record["video"]: file_digest(record["video"]) for split in (*own.values(), other["train"]) for record in split
+        sample["video"]: file_digest(sample["video"]) for split in (*own.values(), other["train"]) for sample in split
     }
     device = "cuda" if torch.cuda.is_available() else "cpu"
     paths = ModelPaths(str(base))

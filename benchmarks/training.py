@@ -1,12 +1,12 @@
-"""Samples a second and peak memory of a training step: the upstream way, ours in 8 GB, ours with memory free.
+"""Samples a second and peak memory of a training step: upstream's set-up, ours within 8 GiB, ours with all memory.
 
     python benchmarks/training.py [--steps 10] [--profile] [--tiny]
 
 Random weights of the released geometry, 2,402 visual and 60 text tokens a clip, 24 of them supervised, four clips a
-step, LoRA r 64 on all linear layers of the language model, both projectors trained. The upstream way decodes (8
-processes) and encodes the clips in every step, computes logits at every position and checkpoints activations under
-PEFT's own modules; ours reads cached features. All ways run one after the other in one process. ``--tiny`` runs the
-same on a CPU in seconds.
+step, LoRA r 64 on all linear layers of the language model, both projectors trained. Upstream's set-up decodes (8
+processes) and encodes the clips in every step, computes logits at every position and checkpoints activations with
+PEFT's own modules; ours reads cached features. All set-ups run in turn in one process. ``--tiny`` runs the same on a
+CPU in seconds.
 """
 
 import argparse
@@ -40,7 +40,7 @@ TINY |= {"image_intermediate_size": 64, "image_num_heads": 2}
 
 
 class Decoded(Dataset):
-    """The same clip over and over, decoded and resized each time."""
+    """One clip many times, decoded and resized each time."""
 
     def __init__(self):
         self.reader = MobileVideoGPTProcessor(SimpleNamespace(get_vocab=dict))  # no text is encoded here
@@ -62,12 +62,12 @@ class Bench:
         c, layers = config, config.num_hidden_layers
         kv = c.hidden_size // c.num_attention_heads * c.num_key_value_heads
         weights = layers * (2 * c.hidden_size**2 + 2 * c.hidden_size * kv + 3 * c.hidden_size * c.intermediate_size)
-        # Of a clip: products with the frozen weights, causal attention; the backward pass to LoRA costs as much again.
+        # Per clip: products with the frozen weights, and causal attention; the backward pass to LoRA costs the same.
         attention = layers * 2 * 2 * self.length**2 * c.hidden_size / 2
         self.useful = 2 * (2 * weights * self.length + attention)
 
     def model(self, encoders: bool):
-        """Random weights in bfloat16, LoRA and projectors in float32 on top."""
+        """Make random weights in bfloat16, with LoRA and projectors in float32."""
         torch.manual_seed(0)
         with torch.device(self.device):
             model = MobileVideoGPTForConditionalGeneration(self.config).to(torch.bfloat16)
@@ -79,7 +79,7 @@ class Bench:
         return model
 
     def text(self, clips: int) -> dict[str, torch.Tensor]:
-        """Ids and labels of a micro-batch."""
+        """Draw ids and labels of a micro-batch."""
         ids = torch.randint(4, 256, (clips, self.length), device=self.device)
         ids[:, 14 : 14 + self.config.num_visual_tokens] = self.config.video_token_id
         labels = torch.full_like(ids, -100)
@@ -87,17 +87,13 @@ class Bench:
         return {"input_ids": ids, "labels": labels}
 
     def features(self, clips: int) -> dict[str, torch.Tensor]:
-        """What the cache holds of a micro-batch."""
-        c = self.config
-        shapes = {
-            "video_features": (clips, 2, 196, c.video_hidden_size),
-            "context_features": (clips, c.num_frames, 196, c.image_hidden_size),
-        }
-        return {k: torch.randn(s, device=self.device).to(torch.float16) for k, s in shapes.items()}
+        """Draw cached features of a micro-batch."""
+        shapes = self.config.feature_shapes
+        return {k: torch.randn(clips, *s, device=self.device).to(torch.float16) for k, s in shapes.items()}
 
     def run(self, name: str, *, upstream=False, checkpointing=False, micro=CLIPS, fused=False, graphs=False) -> dict:
-        """Time steps of ``CLIPS`` clips; the fastest setting of the machine's clocks is left to the machine."""
-        gc.collect()  # the way before this one
+        """Time steps of ``CLIPS`` clips."""
+        gc.collect()  # the set-up before this one
         if self.gpu:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -117,7 +113,7 @@ class Bench:
         clips = iter(DataLoader(Decoded(), micro, num_workers=8, pin_memory=self.gpu)) if upstream else None
         if upstream:
             more = {"logits_to_keep": self.length, "attention_mask": torch.ones_like(texts[0]["input_ids"])}
-        else:  # as `Collate` gives them
+        else:  # as `Collate` does
             more = {"logits_to_keep": supervised_positions(shifted(texts[0]["labels"]))}
         items = torch.tensor(CLIPS * SUPERVISED, device=self.device)
 
@@ -152,7 +148,7 @@ class Bench:
             torch.cuda.synchronize()
 
     def ceiling(self) -> float:
-        """Operations a second of a large product in bfloat16."""
+        """Measure the operations a second of a large product in bfloat16."""
         a = torch.randn(8192, 8192, device=self.device, dtype=torch.bfloat16)
         seconds = []
         for _ in range(20):
@@ -165,7 +161,7 @@ class Bench:
 
 
 def used_memory() -> int:
-    """Bytes of this GPU that all processes use, as nvidia-smi counts."""
+    """Return the memory of this GPU that all processes use, as nvidia-smi counts it."""
     free, total = torch.cuda.mem_get_info()
     return total - free
 
@@ -174,7 +170,7 @@ def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--profile", action="store_true", help="say where the time of the fastest way goes")
+    parser.add_argument("--profile", action="store_true", help="print the kernels of the fastest set-up by time")
     parser.add_argument("--tiny", action="store_true", help="a small geometry, for a CPU")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -184,21 +180,21 @@ def main() -> None:
     bench = Bench(MobileVideoGPTConfig(**(TINY if options.tiny else {})), device, options.steps)
     print(f"{torch.cuda.get_device_name() if gpu else 'CPU'}, torch {torch.__version__}")
     print(f"{'':44} {'':18} reserved  in use; useful operations, without recomputation")
-    upstream = bench.run("upstream's way", upstream=True, checkpointing=True)
+    upstream = bench.run("upstream's set-up", upstream=True, checkpointing=True)
     del upstream["step"]
     total = torch.cuda.get_device_properties(0).total_memory if gpu else 1
     small = partial(bench.run, fused=True, micro=1, graphs=gpu)
     with memory_limited_to(8 * GIB / total) if gpu else nullcontext():
         ours = small("ours, within 8 GiB: one clip, four times")
         del ours["step"]
-    free = bench.run("ours, memory free: four clips at once", fused=True, graphs=gpu)
-    for name, way in (("within 8 GiB", ours), ("memory free", free)):
-        print(f"{name}: {way['rate'] / upstream['rate']:.2f} times upstream's samples/s", end="")
-        print(f", {way['reserved'] / upstream['reserved']:.2f} of its memory" if gpu else "")
+    free = bench.run("ours, all memory: four clips at once", fused=True, graphs=gpu)
+    for name, found in (("within 8 GiB", ours), ("all memory", free)):
+        print(f"{name}: {found['rate'] / upstream['rate']:.2f} times upstream's samples/s", end="")
+        print(f", {found['reserved'] / upstream['reserved']:.2f} of its memory" if gpu else "")
     if gpu:
         ceiling = bench.ceiling()
         share = free["rate"] * bench.useful / ceiling
-        print(f"memory free: {share:.1%} of {ceiling / 1e12:.0f} TFLOP/s, the ceiling of bf16 products here")
+        print(f"all memory: {share:.1%} of {ceiling / 1e12:.0f} TFLOP/s, the ceiling of bf16 products here")
     if options.profile and gpu:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             free["step"]()
@@ -208,7 +204,7 @@ def main() -> None:
 
 @contextmanager
 def memory_limited_to(share: float):
-    """Let PyTorch take no more than this share of the GPU's memory."""
+    """Limit PyTorch to this share of the GPU's memory."""
     torch.cuda.set_per_process_memory_fraction(share)
     yield
     torch.cuda.set_per_process_memory_fraction(1.0)
