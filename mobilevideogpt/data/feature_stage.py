@@ -67,9 +67,7 @@ def _stated_geometry(paths: ModelPaths) -> dict[str, Any]:
 
 
 def _read_config(folder: str) -> dict[str, Any]:
-    config = read_json(Path(folder, "config.json"), remedy="fetch the checkpoint again, this file belongs to it")
-    assert isinstance(config, dict)
-    return config
+    return read_json(Path(folder, "config.json"), remedy="fetch the checkpoint again; this file belongs to it")
 
 
 def _extract(

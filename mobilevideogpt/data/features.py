@@ -88,7 +88,7 @@ class UncachedFeatures(FeatureStore):
     def __init__(self, folder: str | Path, processor, encoders=None, dtype: str = "float32"):
         super().__init__(folder)
         self.processor, self.encoders, self.dtype = processor, encoders, DTYPES[dtype]
-        self.files: dict[str, str] = read_json(self.folder / CLIPS_FILE, remedy="run `snakemake features` to make it")  # pyright: ignore
+        self.files: dict[str, str] = read_json(self.folder / CLIPS_FILE, remedy="run `snakemake features` to make it")
 
     def __contains__(self, key: str | None) -> bool:
         return key in self.files
@@ -111,5 +111,5 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy())  # the bytes; NumPy has no bfloat16
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)  # the bytes; NumPy has no bfloat16
     return digest.hexdigest()

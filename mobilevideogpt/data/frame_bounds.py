@@ -20,6 +20,4 @@ def read_frame_bounds(folder: str | Path) -> FrameBounds:
     """Read the bounds that a saved processor has; a released checkpoint has none and gets the defaults."""
     path = Path(folder, SETTINGS_FILE)
     saved = read_json(path) if path.is_file() else {}
-    if not isinstance(saved, dict):
-        return FrameBounds()
     return FrameBounds(**{name: saved[name] for name in FrameBounds._fields if name in saved})

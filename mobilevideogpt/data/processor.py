@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2Tokenizer
+from transformers import BatchFeature, Qwen2Tokenizer
 
 from mobilevideogpt.data.frame_bounds import SETTINGS_FILE, FrameBounds, read_frame_bounds
 from mobilevideogpt.data.prompts import IGNORED, encode_turns, with_video
@@ -30,7 +30,7 @@ class MobileVideoGPTProcessor:
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Qwen2Tokenizer,
         min_frames: int = NUM_FRAMES,
         max_frames: int = NUM_FRAMES,
     ):

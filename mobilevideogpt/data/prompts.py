@@ -55,7 +55,7 @@ def encode_turns(
         video_token_id: Id of each visual token.
         num_visual_tokens: Visual tokens of one ``<video>``.
     """
-    supervised = {i for name in SUPERVISED if (i := tokenizer.convert_tokens_to_ids(name)) is not None}
+    supervised = {i for name in SUPERVISED if isinstance(i := tokenizer.convert_tokens_to_ids(name), int)}
     supervised.discard(tokenizer.unk_token_id)
     input_ids, labels = [], []
 

@@ -88,4 +88,4 @@ def _read(file: Path, checker: str) -> dict[str, dict]:
         found = read_json(file)
     except InputError:  # missing or damaged: all are decoded
         return {}
-    return found["clips"] if isinstance(found, dict) and found["checker"] == checker else {}
+    return found["clips"] if found["checker"] == checker else {}

@@ -14,6 +14,7 @@ import av
 import av.logging
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from mobilevideogpt.files import file_digest
@@ -71,7 +72,7 @@ def decode_clip(path: str) -> Decoded:
             _decode(container, picture_stream(container), found)
     except MemoryError:  # FFmpeg's is a subclass, and an FFmpegError too
         raise
-    except (av.error.FFmpegError, ValueError) as error:
+    except (FFmpegError, ValueError) as error:
         found.errors.append(getattr(error, "strerror", None) or str(error))
     return found
 
@@ -90,7 +91,7 @@ def _decode(container: InputContainer, stream: av.VideoStream, found: Decoded) -
                     thumbnails.offer(frame)
         except MemoryError:
             raise
-        except av.error.FFmpegError as error:
+        except FFmpegError as error:
             found.errors.append(getattr(error, "strerror", None) or repr(error))
     for name, value in quality(thumbnails.pictures).items():
         setattr(found, name, value)

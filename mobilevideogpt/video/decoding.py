@@ -10,6 +10,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from mobilevideogpt.errors import InputError
@@ -100,7 +101,7 @@ def read_frames(
         positions = frame_indices(count, fps, min_frames, max_frames)
         with open_video(path) as container:
             frames = _decode_at(container, positions)
-    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+    except (FFmpegError, ValueError, MemoryError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: does not decode ({first}); export it again or take it out of the manifest") from None
     return frames, positions, VideoInfo(count, fps, frames.shape[2], frames.shape[1])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+from av.error import FFmpegError
 
 from mobilevideogpt.files import json_digest, replacing
 from mobilevideogpt.video import reencode_worker
@@ -69,8 +70,7 @@ def reencode_clips(
     with ThreadPoolExecutor(workers) as pool:
         problems = list(pool.map(encode, tasks))
     targets = [task.target for task, problem in zip(tasks, problems, strict=True) if problem is None]
-    limits = {"timeout_seconds": timeout_seconds, "memory_gb": memory_gb}
-    new_checks = dict(check_clips(targets, workers=workers, **limits))
+    new_checks = dict(check_clips(targets, workers=workers, timeout_seconds=timeout_seconds, memory_gb=memory_gb))
     return {
         task.video: {"of": task.digest} | _outcome(task, problem, new_checks.get(task.target))
         for task, problem in zip(tasks, problems, strict=True)
@@ -98,7 +98,7 @@ def _fingerprint_in(file: Path) -> str | None:
     try:
         with av.open(str(file)) as container:
             return container.metadata.get("comment")
-    except (av.error.FFmpegError, OSError):
+    except (FFmpegError, OSError):
         return None
 
 

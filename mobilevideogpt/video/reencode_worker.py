@@ -43,7 +43,7 @@ def reencode(path: str | Path, target: str | Path, reasons: Iterable[str], finge
         fingerprint: Written into the file, as its comment.
 
     Raises:
-        av.error.FFmpegError: If the clip does not decode.
+        av.FFmpegError: If the clip does not decode.
     """
     filters = _filters_of([Reason(reason) for reason in reasons])
     with open_video(path) as source, av.open(str(target), "w", format="mp4") as sink:
@@ -54,7 +54,8 @@ def reencode(path: str | Path, target: str | Path, reasons: Iterable[str], finge
             if encoder is None:
                 encoder = sink.add_stream("libx264", rate=stream.average_rate, options={"crf": "18"})
                 encoder.width, encoder.height, encoder.pix_fmt = picture.width, picture.height, "yuv420p"
-                encoder.codec_context.time_base = stream.time_base
+                if stream.time_base is not None:
+                    encoder.codec_context.time_base = stream.time_base
                 encoder.codec_context.thread_count = 1
             picture.pict_type = 0  # lets the encoder choose; the frame carries the type of the source
             sink.mux(encoder.encode(picture))
@@ -79,7 +80,9 @@ def _filtered(frames: Iterable[av.VideoFrame], stream: av.VideoStream, filters: 
         graph.push(frame)
         with contextlib.suppress(BlockingIOError, EOFError):  # FFmpeg's errors are subclasses of these
             while True:
-                yield graph.pull()
+                picture = graph.pull()
+                if isinstance(picture, av.VideoFrame):
+                    yield picture
 
 
 def _graph(stream: av.VideoStream, first: av.VideoFrame, filters: list[str]) -> Graph:
