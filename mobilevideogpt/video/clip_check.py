@@ -183,7 +183,7 @@ class _Worker:
         elif failure := self._failure(ended):
             self.kill()
             if not self._started:
-                raise RuntimeError(f"no process for checking clips starts: it {failure}")
+                raise RuntimeError(f"a worker of the clip check does not start: it {failure}; repair the installation")
             outcome = Outcome(file=facts, failure=failure)
         else:
             return None
