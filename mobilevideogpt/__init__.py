@@ -6,7 +6,7 @@ parser, does not wait for torch. The first use also registers them with the Auto
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _PUBLIC = {
     "MobileVideoGPTConfig": "mobilevideogpt.model.configuration",

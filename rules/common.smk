@@ -173,7 +173,7 @@ def made_by(output, is_intact):
 
 
 def dataset_of(name):
-    """Return a function that picks a list of rule features: a split's samples, or the summary.
+    """Return a function that picks a list which rule features writes, a split's samples or the summary.
 
     The checkpoint cuts off early: where it writes the same list again, the rules that read the list do not run.
     """

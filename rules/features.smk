@@ -2,7 +2,7 @@
 # Hands on: <results>/features/{train,val,test}.json, each sample with the key of its clip's features, and summary.json.
 
 
-# The one checkpoint of the workflow: rules below read its lists through `dataset_of`, and run again only if these changed.
+# A checkpoint: the rules that follow read its lists through `dataset_of`, and run again only if these changed.
 checkpoint features:
     """Run the frozen encoders over the clips that have no features yet, and complete the samples."""
     input:
@@ -33,7 +33,7 @@ checkpoint features:
         mem_mb=16000,
         runtime=480,
     params:
-        store=FEATURES,
+        store=lambda wildcards, output: str(Path(output.train).parent),
         cache=setting("features/cache"),
         dtype=setting("features/dtype"),
         batch_size=setting("features/batch_size"),

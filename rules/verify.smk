@@ -71,7 +71,7 @@ rule reencode:
         runtime=240,
     params:
         data_root=DATA,
-        folder=f"{RESULTS}/reencoded",
+        folder=lambda wildcards, output: str(Path(output.index).parent),
         timeout_seconds=setting("integrity/timeout_seconds"),
         memory_gb=setting("integrity/memory_gb"),
         code=source_hash("workflow_scripts/reencode.py"),
@@ -119,7 +119,7 @@ rule verify:
         "../environment.yml"
     params:
         data_root=DATA,
-        results=RESULTS,
+        results=lambda wildcards: RESULTS,
         source=SOURCE,
         exclude=setting("dataset/exclude"),
         model=lambda wildcards: MODEL.local().named,

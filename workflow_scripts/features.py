@@ -1,4 +1,4 @@
-"""Rule features: compute the features that are missing, and complete each sample with the key of its clip's features."""
+"""Rule features: compute missing features, and add to each sample the key of its clip's features."""
 
 import logging
 

@@ -213,7 +213,12 @@ TABLE = [
     Row("rank of LoRA", set_to(finetune={"lora_r": 2}), {"preflight", *FEATURES}),
     Row("longest answer", set_to(evaluate={"max_new_tokens": 6}), AFTER_TRAINING),
     Row("seed of the control", set_to(evaluate={"seed": 1}), AFTER_TRAINING),
-    Row("disk that must be free", set_to(preflight={"min_free_disk_gb": 0.2}), {"preflight", "features", "report"}, real=True),
+    Row(
+        "disk that must be free",
+        set_to(preflight={"min_free_disk_gb": 0.2}),
+        {"preflight", "features", "report"},
+        real=True,
+    ),
     Row(
         "seconds for a clip",
         set_to(integrity={"timeout_seconds": 61}),
@@ -260,7 +265,7 @@ TABLE = [
         append("mobilevideogpt/model/kernels/scan.py", REMARK),
         {"preflight", *FEATURES},
     ),
-    Row("join of labels", append("mobilevideogpt/annotations/labels.py", REMARK), {"check_clips", *ANSWERS}),
+    Row("join of labels", append("mobilevideogpt/annotations/join.py", REMARK), ANSWERS),
     Row("script of the features", append("workflow_scripts/features.py", REMARK), FEATURES),
     Row("rehearsal", append("mobilevideogpt/training/rehearsal_worker.py", REMARK), {"preflight", *FEATURES}),
     Row("trainer", append("mobilevideogpt/training/trainer.py", REMARK), {"preflight", *FEATURES}),
