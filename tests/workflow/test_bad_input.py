@@ -247,7 +247,8 @@ def test_questions_of_the_data_set_can_be_what_is_answered(fresh):
 
 @pytest.mark.parametrize("damage", ["deleted", "cut"])
 def test_a_lost_feature_file_is_named_and_the_same_command_brings_it_back(damage, trained):
-    clip, key = next(iter(trained.json("results/features/train.json").items()))
+    sample = trained.json("results/features/train.json")[0]
+    clip, key = sample["video"], sample["features"]
     file = trained / f"results/features/{key[:2]}/{key}.safetensors"
     if damage == "deleted":
         file.unlink()
