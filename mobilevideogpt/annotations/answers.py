@@ -7,6 +7,7 @@ exercise of its own clip, as the manifest gives it: "Good - go deeper" is a sent
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 SEPARATOR = "; "
 _SEPARATOR = re.compile(r";(?:\s+|$)")
@@ -71,6 +72,7 @@ def least_tokens(text: str) -> int:
     return sum(1 for _ in _PRETOKEN.finditer(text))
 
 
+@lru_cache(maxsize=10_000)  # exercises are few
 def _fold(name: str) -> str:
     """The letters and digits of a name, without case."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFC", name).casefold()))

@@ -33,6 +33,7 @@ _MARKS = [
     re.compile(rf"{_WORD}{_GAP}(?P<name>.+)", re.I),
     re.compile(r"(?:copy|kopie|copie|c[oó]pia)(?: \(\d+\))? (?:of|von|van|de|di) (?P<name>.+)", re.I),
 ]
+_HINT = re.compile(r"[\s._\u2013()-]")  # every mark contains one of these; many names do not
 _NUMBER = re.compile(rf"(?P<name>.+?)(?:[\s_-]+\d{{1,2}}|\s*\(\d{{1,3}}\)|{_GAP}{_WORD}[\s._-]*\d{{1,3}})", re.I)
 
 
@@ -70,6 +71,8 @@ def _chain(stem: str, there: Container[str]) -> list[str]:
     chain = [stem]
     while True:
         folder, slash, name = chain[-1].rpartition("/")
+        if not _HINT.search(name):
+            return chain
         shorter = _without_mark(name)
         if shorter is None and (number := _NUMBER.fullmatch(name)):
             source = f"{folder}{slash}{number['name']}"

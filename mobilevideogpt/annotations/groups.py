@@ -4,6 +4,7 @@ import posixpath
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mobilevideogpt.annotations.clips import Clip
@@ -35,7 +36,8 @@ class _Sets:
         return key
 
     def join(self, one: Hashable, other: Hashable) -> None:
-        self._parents[self.root(one)] = self.root(other)
+        if one != other:
+            self._parents[self.root(one)] = self.root(other)
 
 
 def recording_rule(pattern: str) -> re.Pattern:
@@ -56,24 +58,21 @@ def recording_rule(pattern: str) -> re.Pattern:
     return rule
 
 
-def names_by_pattern(paths: Iterable[str], pattern: str = RECORDING) -> dict[str, str]:
-    """Return the recording's name for each clip of which the pattern matches the path or, for a copy, its recording's.
+@dataclass(frozen=True)
+class Recordings:
+    """The recordings of clips.
 
-    Raises:
-        InputError: See `recording_rule`.
+    Attributes:
+        by_clip: Clip path to its recording, which is the path of one of its clips.
+        names: Clip path to the recording's name, where the pattern finds one.
     """
-    rule, found = recording_rule(pattern), {}
-    for path, stem in recording_stems(paths).items():
-        match = rule.fullmatch(stem) or rule.fullmatch(posixpath.splitext(path)[0])
-        if match and match[1] is not None:
-            found[path] = match[1]
-    return found
+
+    by_clip: dict[str, str]
+    names: dict[str, str]
 
 
-def recordings_of(
-    paths: Iterable[str], pattern: str = RECORDING, same: Iterable[Collection[str]] = ()
-) -> dict[str, str]:
-    """Name the recording of each clip: the path of one of its clips.
+def recordings_of(paths: Iterable[str], pattern: str = RECORDING, same: Iterable[Collection[str]] = ()) -> Recordings:
+    """Find the recording of each clip.
 
     Clips whose paths, without suffix, match ``pattern`` belong to one recording if its first group is the same. So do
     a clip and its copies by name (``squat_1_2`` or ``flip_squat_1`` beside ``squat_1``, see `recording_stems`), and
@@ -83,19 +82,23 @@ def recordings_of(
     Raises:
         InputError: See `recording_rule`.
     """
-    paths = sorted(paths)
+    rule, paths = recording_rule(pattern), sorted(paths)
+    stems, names = recording_stems(paths), {}
+    for path, stem in stems.items():
+        match = rule.fullmatch(stem) or rule.fullmatch(posixpath.splitext(path)[0])
+        if match and match[1] is not None:
+            names[path] = match[1]
     sets = _Sets()
-    for path, stem in recording_stems(paths).items():
-        sets.join(("clip", path), ("stem", stem))
-    for path, name in names_by_pattern(paths, pattern).items():
-        sets.join(("clip", path), ("name", name))
-    known = set(paths)
+    for key_of in (stems, names):
+        first: dict[str, str] = {}
+        for path, key in key_of.items():
+            sets.join(path, first.setdefault(key, path))
     for clips in same:
-        first, *others = [path for path in clips if path in known] or [None]
-        for path in others:
-            sets.join(("clip", path), ("clip", first))
-    names: dict[Hashable, str] = {}
-    return {path: names.setdefault(sets.root(("clip", path)), path) for path in paths}
+        known = [path for path in clips if path in stems]
+        for path in known[1:]:
+            sets.join(path, known[0])
+    chosen: dict[Hashable, str] = {}
+    return Recordings({path: chosen.setdefault(sets.root(path), path) for path in paths}, names)
 
 
 def groups_of(recordings: Mapping[str, str], workers: Mapping[str, str]) -> list[list[str]]:
@@ -119,7 +122,7 @@ def why_together(clips: Collection[str], names: Mapping[str, str], workers: Mapp
 
     Args:
         clips: The group.
-        names: See `names_by_pattern`.
+        names: See `Recordings`.
         workers: Clip path to the person seen in it.
         pattern: ``annotations.recording_pattern``.
     """

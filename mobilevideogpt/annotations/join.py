@@ -124,8 +124,9 @@ def _only(labels: list[Label], path: str, findings: Findings) -> Label:
 
 def _match_copies(paths: set[str], matched: Matched, findings: Findings) -> None:
     """Give augmented clips the label of their recording; note the clips that are left."""
-    sources = source_clips(paths)
-    for path in sorted(paths - matched.by_clip.keys()):
+    missing = sorted(paths - matched.by_clip.keys())
+    sources = source_clips(paths) if missing else {}
+    for path in missing:
         source = sources[path]
         if source in matched.by_clip:
             matched.by_clip[path] = matched.by_clip[source]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from mobilevideogpt.annotations.clips import SPLITS, Clip
 from mobilevideogpt.annotations.dealing import Group, Shares, deal
 from mobilevideogpt.annotations.findings import Code, Findings, first_of
-from mobilevideogpt.annotations.groups import RECORDING, groups_of, names_by_pattern, recordings_of, why_together
+from mobilevideogpt.annotations.groups import RECORDING, groups_of, recordings_of, why_together
 from mobilevideogpt.annotations.labels import Label
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.paths import join_key
@@ -96,10 +96,10 @@ def assign_splits(
 
     paths, workers = exercises.keys() | pins.keys(), workers or {}
     recordings = recordings_of(paths, recording_pattern, same)
-    groups = groups_of(recordings, workers)
-    result, fixed, free = _settle(groups, exercises, recordings, pins, own)
+    groups = groups_of(recordings.by_clip, workers)
+    result, fixed, free = _settle(groups, exercises, recordings.by_clip, pins, own)
     largest = max(([path for path in group if path in exercises] for group in groups), key=len, default=[])
-    names = names_by_pattern(exercises, recording_pattern)
+    names = {path: name for path, name in recordings.names.items() if path in exercises}
     why = why_together(largest, names, workers, recording_pattern) if len(largest) > 1 else ""
     left = _fractions_beside(own, fractions) if own else fractions
     texts = {path: label.text for path, label in labels.items()}

@@ -11,7 +11,7 @@ from mobilevideogpt.errors import InputError
 def together(names, **options):
     """The names of each recording that has two or more."""
     found = {}
-    for path, recording in recordings_of([f"dataset/{name}.mp4" for name in names], **options).items():
+    for path, recording in recordings_of([f"dataset/{name}.mp4" for name in names], **options).by_clip.items():
         found.setdefault(recording, set()).add(path.removeprefix("dataset/").removesuffix(".mp4"))
     return sorted(map(sorted, (group for group in found.values() if len(group) > 1)))
 
@@ -67,13 +67,13 @@ def test_a_copy_stays_with_its_recording_under_a_pattern_that_matches_one_of_the
 def test_clips_that_are_known_to_be_the_same_are_one_recording_whatever_their_names():
     found = recordings_of(
         ["a/1.mp4", "a/2.mp4", "b/3.mp4", "b/4.mp4"], same=[["a/1.mp4", "b/3.mp4", "gone.mp4"], ["x"]]
-    )
+    ).by_clip
     assert found["a/1.mp4"] == found["b/3.mp4"]
     assert len(set(found.values())) == 3
 
 
 def test_the_suffix_does_not_part_a_clip_from_its_copy():
-    found = recordings_of(["dataset/a/IMG_1.MOV", "dataset/a/IMG_1_flip.mp4"])
+    found = recordings_of(["dataset/a/IMG_1.MOV", "dataset/a/IMG_1_flip.mp4"]).by_clip
     assert len(set(found.values())) == 1
 
 
