@@ -17,6 +17,7 @@ from mobilevideogpt.files import write_json
 from mobilevideogpt.model.adapter import add_lora
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+from mobilevideogpt.training.checkpoints import content_digest
 from tests.tiny import random_features, tiny_config, token_ids, write_byte_tokenizer
 
 SCRIPTS = Path(__file__).parents[1] / "workflow_scripts"
@@ -86,7 +87,8 @@ def run_script(tiny, tmp_path, monkeypatch):
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     write_json(tiny.paths.named | {"files": {}}, tmp_path / "base.json")
-    write_json({"adapter": str(tiny.adapter), "precision": "fp32"}, tmp_path / "train.json")
+    trained = {"adapter": str(tiny.adapter), "adapter_content": content_digest(tiny.adapter), "precision": "fp32"}
+    write_json(trained, tmp_path / "train.json")
 
     def run(name, params, output=None, **inputs):
         snakemake = SimpleNamespace(

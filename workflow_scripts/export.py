@@ -1,10 +1,13 @@
 """Rule export: merge the adapter into a checkpoint in the official layout."""
 
+from pathlib import Path
+
 from mobilevideogpt.files import read_json
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.serving.export import export
+from mobilevideogpt.training.checkpoints import verified_adapter
 
 log_to(snakemake.log[0])
 paths = ModelPaths.from_mapping(read_json(snakemake.input.base))
-export(paths, read_json(snakemake.input.train)["adapter"], snakemake.params.folder)
+export(paths, verified_adapter(Path(snakemake.input.train).parent), snakemake.params.folder)

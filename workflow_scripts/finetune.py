@@ -16,7 +16,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, read_json, write_json
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths
-from mobilevideogpt.training.checkpoints import finished, locked
+from mobilevideogpt.training.checkpoints import finished, locked, recorded_content
 from mobilevideogpt.training.digests import run_digests
 from mobilevideogpt.training.launch import quiet_libraries, run_processes, terminate_with_launcher
 from mobilevideogpt.training.plan import is_first_process, plan_launch, resolve_precision
@@ -103,8 +103,9 @@ def main() -> None:
     if first:
         from mobilevideogpt.training.curves import plot_training
 
-        plot_training(record["logs"]["steps"], Path(options.run_folder) / "plots")
-        write_json(record, options.output)
+        folder = Path(options.run_folder)
+        plot_training(folder / record["logs"]["steps"], folder / "plots")
+        write_json(record | {"adapter_content": recorded_content(folder / record["adapter"])}, options.output)
 
 
 if __name__ == "__main__":

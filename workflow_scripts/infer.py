@@ -1,5 +1,7 @@
 """Rule infer: print the fine-tuned model's answer for one clip, and nothing else, on standard output."""
 
+from pathlib import Path
+
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.evaluation.generation import load_for_inference
 from mobilevideogpt.files import read_json
@@ -7,12 +9,14 @@ from mobilevideogpt.log import log_to
 from mobilevideogpt.model.adapter import load_finetuned
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.serving.predict import predict_clip, prompt_for_clip
+from mobilevideogpt.training.checkpoints import verified_adapter
 
 log_to(snakemake.log[0])
 params = snakemake.params
 prompt = prompt_for_clip(params.video, params.prompt, params.data_root, params.exercise)
 train = read_json(snakemake.input.train)
 paths = ModelPaths.from_mapping(read_json(snakemake.input.base))
-model = load_finetuned(load_for_inference(paths, precision=train["precision"]), train["adapter"])
+adapter = verified_adapter(Path(snakemake.input.train).parent)
+model = load_finetuned(load_for_inference(paths, precision=train["precision"]), adapter)
 processor = MobileVideoGPTProcessor.from_pretrained(paths.base)
 print(predict_clip(model, processor, params.video, prompt, max_new_tokens=params.max_new_tokens))

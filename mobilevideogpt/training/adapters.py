@@ -19,7 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def choose_adapters(run: Run, state: TrainerState) -> dict:
-    """Return which adapter is ``kept`` as ``adapter``, and path, step, epoch and validation loss of each."""
+    """Return which adapter is ``kept`` as ``adapter``, and the path, step, epoch and validation loss of each.
+
+    Paths are relative to the run's folder.
+    """
     validations = {entry["step"]: entry for entry in state.log_history if "eval_loss" in entry}
     steps = {"last": state.global_step}
     if best := best_step(state.log_history):
@@ -34,7 +37,7 @@ def choose_adapters(run: Run, state: TrainerState) -> dict:
     for which, step in steps.items():
         validation = validations.get(step, {})
         adapters[which] = {
-            "path": str(run.folder / (ADAPTER if which == kept else f"{ADAPTER}-{which}")),
+            "path": ADAPTER if which == kept else f"{ADAPTER}-{which}",
             "step": step,
             "epoch": validation.get("epoch", state.epoch),
             "val_loss": validation.get("eval_loss"),
@@ -63,7 +66,7 @@ def write_adapters(run: Run, trainer, processor, before: Mapping[str, Tensor], r
         shutil.rmtree(run.folder / f"{ADAPTER}-{which}", ignore_errors=True)
     for which, adapter in sorted(record["adapters"].items(), key=lambda item: item[0] == record["kept"]):
         previous = run.folder / "previous" if which == record["kept"] else None
-        with replacing_folder(adapter["path"], previous) as folder:
+        with replacing_folder(run.folder / adapter["path"], previous) as folder:
             if which == "best":
                 for name in files:
                     shutil.copyfile(run.folder / f"checkpoint-{adapter['step']}" / name, folder / name)
@@ -72,4 +75,4 @@ def write_adapters(run: Run, trainer, processor, before: Mapping[str, Tensor], r
                 check_that_all_moved(before, load_file(folder / files[-1]), trainer.state.log_history)
             processor.save_pretrained(folder)
             write_json(record, folder / RUN_RECORD)
-            write_fingerprint(folder, run.fingerprint)
+            write_fingerprint(folder, run.fingerprint, with_content=True)

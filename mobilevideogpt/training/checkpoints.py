@@ -15,7 +15,7 @@ from pathlib import Path
 import filelock
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import read_json, write_json
+from mobilevideogpt.files import file_digest, json_digest, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -38,17 +38,34 @@ class Fingerprint:
     deepspeed: str | None
 
 
-def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
-    """Write the fingerprint of a folder, with the size of each of its files."""
+def write_fingerprint(folder: Path, fingerprint: Fingerprint, with_content: bool = False) -> None:
+    """Write the fingerprint of a folder, with the size of each file and, if asked, a digest of their content."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != FINGERPRINT)
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-    write_json(asdict(fingerprint) | {"bytes": sizes}, folder / FINGERPRINT)
+    content = {"content": content_digest(folder)} if with_content else {}
+    write_json(asdict(fingerprint) | {"bytes": sizes} | content, folder / FINGERPRINT)
+
+
+def content_digest(folder: Path) -> str:
+    """SHA-256 over names and bytes of a folder's files, but for the fingerprint and the run record."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    own = {FINGERPRINT, RUN_RECORD}
+    return json_digest({str(p.relative_to(folder)): file_digest(p) for p in files if p.name not in own})
+
+
+def recorded_content(folder: Path) -> str | None:
+    """Return the digest of the content as it was written; None if the folder has none."""
+    try:
+        return json.loads((folder / FINGERPRINT).read_text(encoding="utf-8")).get("content")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def read_fingerprint(folder: Path) -> Fingerprint | None:
     """Return the fingerprint of a folder; None if the folder is incomplete."""
     try:
         content = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
+        content.pop("content", None)
         sizes = content.pop("bytes")
         complete = all((folder / name).stat().st_size == size for name, size in sizes.items())
         return Fingerprint(**content) if complete else None
@@ -136,11 +153,11 @@ def finished(run_folder: str | Path, digest: str, keep: str) -> dict | None:
         keep: Which adapter should be there, ``best`` or ``last``.
 
     Returns:
-        None if the adapter is missing, incomplete, of another digest or another ``keep``.
+        None if the adapter is missing, incomplete, damaged, of another digest or another ``keep``.
     """
     adapter = Path(run_folder) / ADAPTER
     found = read_fingerprint(adapter)
-    if found is None or found.digest != digest:
+    if found is None or found.digest != digest or recorded_content(adapter) != content_digest(adapter):
         return None
     record = read_json(adapter / RUN_RECORD)
     return record if isinstance(record, dict) and record["keep"] == keep else None
@@ -156,6 +173,23 @@ def adapter_is_intact(run_folder: str | Path) -> bool:
         return found is not None and found.digest == json.loads(record.read_text(encoding="utf-8"))["digest"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def verified_adapter(run_folder: str | Path) -> Path:
+    """Return the folder of the adapter that the run record describes, once its content is known to be the same.
+
+    Raises:
+        InputError: If the run has no record, or the adapter's files are not those that its training wrote.
+    """
+    record = Path(run_folder) / RUN_RECORD
+    trained = read_json(record, remedy="run `snakemake finetune`")
+    adapter = Path(run_folder) / trained["adapter"]
+    if not adapter.is_dir() or content_digest(adapter) != trained["adapter_content"]:
+        raise InputError(
+            f"{adapter}: these files are not those that the training of {record} wrote; copy the whole run again, or "
+            "run `snakemake --forcerun finetune`"
+        )
+    return adapter
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from mobilevideogpt.training.run import Run
 
 
 def run_record(run: Run, trainer, *, resumed_from: Path | None, parameters: dict[str, int], seconds: float) -> dict:
-    """Return the run record. What differs between equal runs is under ``this_run``.
+    """Return the run record. Paths are relative to the run's folder; ``this_run`` has what differs between equal runs.
 
     Args:
         run: The run.
@@ -31,7 +31,7 @@ def run_record(run: Run, trainer, *, resumed_from: Path | None, parameters: dict
         "digest": run.fingerprint.digest,
         "digests": run.digests,
         "base": str(run.model.base),
-        "adapter": str(run.folder / ADAPTER),
+        "adapter": ADAPTER,
         "epochs": state.epoch,
         "steps": state.global_step,
         "resumed_from": step_of(resumed_from) if resumed_from else None,
@@ -54,9 +54,9 @@ def run_record(run: Run, trainer, *, resumed_from: Path | None, parameters: dict
         "versions": versions(),
         "git_revision": git_revision(),
         "logs": {
-            "steps": str(run.folder / "log.jsonl"),
-            "state": str(run.folder / "trainer_state.json"),
-            "tensorboard": str(run.folder / "tensorboard") if "tensorboard" in settings.report_to else None,
+            "steps": "log.jsonl",
+            "state": "trainer_state.json",
+            "tensorboard": "tensorboard" if "tensorboard" in settings.report_to else None,
         },
         "this_run": {
             "seconds": round(seconds, 1),

@@ -1,6 +1,7 @@
 """Folders of a run, without training."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -13,12 +14,15 @@ from mobilevideogpt.training.checkpoints import (
     Mismatch,
     adapter_is_intact,
     archive_stale_checkpoints,
+    content_digest,
     finished,
     locked,
     mismatch,
     newest_checkpoint,
     prune_checkpoints,
     read_fingerprint,
+    recorded_content,
+    verified_adapter,
     write_fingerprint,
 )
 
@@ -29,7 +33,7 @@ def write_folder(folder, fingerprint=ONE):
     folder.mkdir(parents=True)
     (folder / "weights").write_bytes(b"1234")
     (folder / "train.json").write_text(json.dumps({"digest": fingerprint.digest, "keep": "last"}))
-    write_fingerprint(folder, fingerprint)
+    write_fingerprint(folder, fingerprint, with_content=True)
     return folder
 
 
@@ -110,3 +114,41 @@ def test_a_locked_folder_refuses_a_second_process_by_name(tmp_path):
         other.stdin.close()
     with locked(tmp_path):
         pass
+
+
+def write_run(folder):
+    adapter = write_folder(folder / "adapter")
+    record = {"digest": "one", "adapter": "adapter", "adapter_content": recorded_content(adapter)}
+    (folder / "train.json").write_text(json.dumps(record))
+    return adapter
+
+
+def test_a_copied_run_uses_its_own_adapter_whatever_becomes_of_the_first(tmp_path):
+    adapter = write_run(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
+    (adapter / "weights").write_bytes(b"5678")
+    assert verified_adapter(tmp_path / "c") == tmp_path / "c/adapter"
+    (tmp_path / "c").rename(tmp_path / "moved")
+    assert verified_adapter(tmp_path / "moved") == tmp_path / "moved/adapter"
+
+
+@pytest.mark.parametrize("damage", ["zeroed", "exchanged", "deleted"])
+def test_an_adapter_of_other_content_is_refused_whatever_its_size(damage, tmp_path):
+    adapter = write_run(tmp_path)
+    if damage == "zeroed":
+        (adapter / "weights").write_bytes(bytes(4))
+    elif damage == "exchanged":
+        (adapter / "weights").write_bytes(b"5678")
+        write_fingerprint(adapter, ONE, with_content=True)
+    else:
+        shutil.rmtree(adapter)
+    with pytest.raises(InputError, match="--forcerun finetune"):
+        verified_adapter(tmp_path)
+    assert (finished(tmp_path, "one", "last") is None) == (damage != "exchanged")
+
+
+def test_the_content_of_an_adapter_is_not_that_of_its_records(tmp_path):
+    adapter = write_run(tmp_path)
+    before = content_digest(adapter)
+    (adapter / "train.json").write_text("{}")
+    assert content_digest(adapter) == before == recorded_content(adapter)

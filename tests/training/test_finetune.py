@@ -202,7 +202,7 @@ def test_the_best_and_the_last_adapter_are_kept_and_a_resumed_run_knows_the_best
     write_state(tmp_path / "checkpoint-3", state)
     record = project.finetune(tmp_path, epochs=3, save_total_limit=1, keep="best")
     assert record["resumed_from"] == 3 and record["kept"] == "best"
-    assert record["adapters"]["best"] == {"path": f"{tmp_path}/adapter", "step": 3, "epoch": 1.0, "val_loss": 0.5}
+    assert record["adapters"]["best"] == {"path": "adapter", "step": 3, "epoch": 1.0, "val_loss": 0.5}
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-9"]
     assert all(torch.equal(tensor, adapter(tmp_path)[name]) for name, tensor in first.items())
     last = adapter(tmp_path, "adapter-last")
