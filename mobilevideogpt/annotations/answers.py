@@ -63,6 +63,11 @@ def are_free_text(pairs: Iterable[tuple[str, str]]) -> bool:
     return 2 * sum(named) < len(named)
 
 
+def without_exercise(question: str, exercise: str) -> str:
+    """Return a question folded and without the name of its exercise, so that those of one template are equal."""
+    return _fold(question).replace(_fold(exercise), "{exercise}")
+
+
 def least_tokens(text: str) -> int:
     """Return a number of tokens that Qwen2's tokenizer does not go below: its words, digits and runs of punctuation.
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilevideogpt.annotations.answers import are_free_text, least_tokens, names_exercise
+from mobilevideogpt.annotations.answers import are_free_text, least_tokens, names_exercise, without_exercise
 from mobilevideogpt.annotations.clips import SPLITS, Clip
 from mobilevideogpt.annotations.conversations import build_annotations
 from mobilevideogpt.annotations.copies import equal_files
@@ -149,22 +149,28 @@ def check_answers(
 
 
 def check_control(samples: list[dict], source: str, findings: Findings) -> None:
-    """Say if no test clip can be shown in place of another: the control needs another exercise, or a shared question.
+    """Say if no test clip can be shown in place of another one, so that a control is not possible.
+
+    The clip must show another exercise. For questions, the same must be asked about it, with another answer.
 
     Args:
         samples: Those of the test split.
         source: See `build`.
         findings: Collects the notice.
     """
-    if source == "questions":
-        answers = defaultdict(set)
+    exercises = {sample["exercise"] for sample in samples}
+    if len(exercises) == 1:
+        findings.notice(Code.ONE_EXERCISE_IN_TEST, exercise=exercises.pop())
+    elif samples and source == "questions":
+        asked = defaultdict(lambda: (set(), set()))  # question -> exercises and answers
         for sample in samples:
             question, answer = prompt_and_response(sample)
-            answers[question].add(answer)
-        if samples and all(len(different) < 2 for different in answers.values()):
+            of_question, answers = asked[without_exercise(question, sample["exercise"])]
+            of_question.add(sample["exercise"])
+            answers.add(answer)
+        # With two of both, there are two clips that differ in both.
+        if all(len(of_question) < 2 or len(answers) < 2 for of_question, answers in asked.values()):
             findings.notice(Code.NO_SHARED_QUESTION)
-    elif len(exercises := {sample["exercise"] for sample in samples}) == 1:
-        findings.notice(Code.ONE_EXERCISE_IN_TEST, exercise=exercises.pop())
 
 
 def summarise(

@@ -98,8 +98,8 @@ NOTICES = {
     Code.LARGE_GROUP: "{count} of {clips} clips are one group, which stays in one split: {why}",
     Code.ONE_EXERCISE_IN_TEST: _NO_CONTROL + "the test split contains one exercise ({exercise}); add clips of another "
     "one, or raise annotations.split.test",
-    Code.NO_SHARED_QUESTION: _NO_CONTROL + "no question is asked about two clips of the test split with different "
-    "answers",
+    Code.NO_SHARED_QUESTION: _NO_CONTROL + "no question is asked about test clips of two exercises with "
+    "different answers",
     Code.OWN_SPLIT_USED: "the label file's own split is used ({counts})",
     Code.OWN_SPLIT_ALL_TRAIN: "the label file's own split ({counts}) is not used: annotations.split.train is 1",
     Code.OWN_SPLIT_NOT_ASKED_FOR: "the label file's own split ({counts}) is not used: annotations.split_source is "

@@ -60,11 +60,6 @@ def read_samples(path: str | Path) -> list[dict]:
     return samples
 
 
-def group_of(sample: Mapping) -> str:
-    """Return the group of a sample; that of one without a group is its clip alone."""
-    return sample.get("group") or sample["video"]
-
-
 def unusable(report: Mapping) -> dict[str, list[str]]:
     """Return the problems of the clips that cannot be used, by path, from ``verify/report.json``."""
     return {clip["video"]: clip["problems"] for clip in report["clips"] if clip["verdict"] == "error"}

@@ -4,7 +4,6 @@ import logging
 import pytest
 
 from mobilevideogpt.annotations.build import build
-from mobilevideogpt.annotations.samples import group_of
 from mobilevideogpt.errors import InputError
 
 SETTINGS = {
@@ -110,10 +109,9 @@ def test_each_sample_names_the_exercise_of_the_manifest_and_its_group(write):
     workers = [{"video_path": f"{i}.mp4", "worker_id": i // 4} for i in range(10)]
     built = build(*files, workers=write("dataset/workers.json", workers), **SETTINGS)
     samples = [sample for split in built.annotations.values() for sample in split]
-    assert {sample["video"]: (sample["exercise"], group_of(sample)) for sample in samples} == {
+    assert {sample["video"]: (sample["exercise"], sample["group"]) for sample in samples} == {
         f"dataset/clips/{i}.mp4": (("squats", "lunges")[i % 2], f"dataset/clips/{i // 4 * 4}.mp4") for i in range(10)
     }
-    assert group_of({"video": "a.mp4"}) == "a.mp4", "samples that were written before have none"
 
 
 def test_equal_files_are_one_recording_with_a_warning_and_so_are_clips_known_to_be_the_same(write, caplog):
@@ -190,13 +188,19 @@ def test_a_test_split_of_one_exercise_is_told_before_the_training(write, caplog)
 
 @pytest.mark.parametrize(
     ("question", "answer", "possible"),
-    [("Deep?", "Yes {}.", True), ("Deep?", "Yes.", False), ("Deep {}?", "Yes {}.", False)],
+    [
+        ("Deep?", "{exercise}.", True),
+        ("Are the {exercise} deep?", "{exercise}.", True),
+        ("Deep?", "Yes.", False),
+        ("Deep {i}?", "{exercise}.", False),
+    ],
 )
-def test_questions_need_one_that_two_test_clips_answer_differently(write, question, answer, possible):
-    manifest, _ = dataset(write, ["a"], exercises=["squats"])
-    asked = {
-        f"clips/{i}.mp4": {"fine_grain": {"query": [question.format(i)], "response": [answer.format(i)]}}
-        for i in range(10)
-    }
+def test_questions_need_one_that_clips_of_two_exercises_answer_differently(write, question, answer, possible):
+    exercises = ("squats", "lunges")
+    manifest, _ = dataset(write, ["a"], exercises)
+    asked = {}
+    for i in range(10):
+        query, response = (text.format(i=i, exercise=exercises[i % 2]) for text in (question, answer))
+        asked[f"clips/{i}.mp4"] = {"fine_grain": {"query": [query], "response": [response]}}
     built = build(manifest, write("dataset/questions.json", asked), source="questions", **SETTINGS)
     assert len(no_control(built)) == (not possible)
