@@ -131,7 +131,7 @@ def test_verify_fails_where_a_clip_is_missing_and_says_which(fresh):
     (fresh / "dataset/squats/0002.mp4").unlink()
     outcome = fresh.snakemake("verify")
     assert outcome.status != 0
-    assert "not there: dataset/squats/0002.mp4" in outcome.text
+    assert "missing: dataset/squats/0002.mp4" in outcome.text
     assert "Traceback" not in outcome.text and "MissingInput" not in outcome.text
     (record,) = [r for r in fresh.json("results/verify/report.json")["clips"] if r["verdict"] == "error"]
     assert record["video"] == "dataset/squats/0002.mp4"
@@ -150,7 +150,7 @@ def test_manifest_is_made_from_clips_and_labels_and_never_overwritten(fresh):
     assert fresh.json("dataset/manifest.json") == known
     (fresh / "dataset/manifest.json").write_text('{"dataset/squats/0001.mp4": "squats"}')
     again = fresh.snakemake("manifest", "--cores", "1")
-    assert again.status != 0 and "left as it is" in again.text
+    assert again.status != 0 and "exists already and is kept" in again.text
     assert len(fresh.json("dataset/manifest.json")) == 1
 
 
