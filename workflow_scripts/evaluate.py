@@ -1,36 +1,45 @@
 """Rule evaluate: score the base, the fine-tuned model and the grounding control on the test clips."""
 
 import json
+from pathlib import Path
 
 from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.evaluation.evaluate import evaluate
-from mobilevideogpt.evaluation.generation import load_for_inference
+from mobilevideogpt.evaluation.generation import answer_limit, load_for_inference
+from mobilevideogpt.evaluation.metrics import predictions_csv
+from mobilevideogpt.evaluation.scoring import task_of
 from mobilevideogpt.files import read_json, write_json, write_text
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.training.checkpoints import verified_adapter
 
 log_to(snakemake.log[0])
 params = snakemake.params
 train = read_json(snakemake.input.train)
+adapter = verified_adapter(Path(snakemake.input.train).parent)
 paths = ModelPaths.from_mapping(read_json(snakemake.input.base))
 model = load_for_inference(paths, precision=train["precision"])
 processor = MobileVideoGPTProcessor.from_pretrained(paths.base)
 store = FeatureStore(params.store)
 if params.uncached:
     store = UncachedFeatures(params.store, processor, model, params.uncached)
+train_samples = read_samples(snakemake.input.train_samples)
+limit = params.max_new_tokens
+if limit == "auto":
+    limit = answer_limit(processor, train_samples + read_samples(snakemake.input.val_samples))
 metrics, rows = evaluate(
     model,
     processor,
-    train["adapter"],
+    adapter,
     read_samples(snakemake.input.test),
+    train_samples,
     store,
-    prompt_names_exercise="{exercise}" in params.prompt,
-    answers=params.answers,
     seed=params.seed,
     batch_size=params.batch_size,
-    max_new_tokens=params.max_new_tokens,
+    max_new_tokens=limit,
 )
 write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), snakemake.output.predictions)
+write_text(predictions_csv(rows, task_of(rows, train_samples)), snakemake.output.table)
 write_json(metrics, snakemake.output.metrics)

@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.evaluation.grounding import exercise_of
-from mobilevideogpt.evaluation.metrics import split_answer
+from mobilevideogpt.evaluation.scoring import Task, fold, named_exercise, question_of
 from mobilevideogpt.video.decoding import read_frames
 
 
@@ -34,10 +33,11 @@ class Badge:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer and its judgements."""
+    """An answer and its judgements; ``cut`` if it reached the limit before it ended."""
 
     text: str
     badges: list[Badge]
+    cut: bool = False
 
 
 @dataclass
@@ -45,9 +45,10 @@ class ClipRow:
     """One row; ``frames`` is empty if the clip cannot be read, and ``problem`` says why."""
 
     video: str
+    exercise: str
     prompt: str
     reference: str
-    shown_video: str
+    shown_video: str | None
     shown_reference: str | None
     answers: dict[str, Answer]
     frames: list[Thumbnail] = field(default_factory=list)
@@ -59,17 +60,20 @@ class ClipRow:
         return sum(not badge.ok for badge in self.answers["finetuned"].badges)
 
 
-def clip_rows(predictions: Sequence[Mapping], project: Path, limit: int, free_text: bool) -> list[ClipRow]:
+def clip_rows(predictions: Sequence[Mapping], project: Path, limit: int, task: Task) -> list[ClipRow]:
     """Make the rows of the table.
 
     Args:
         predictions: Rows of `mobilevideogpt.evaluation.evaluate.evaluate`.
         project: Folder that the clips' paths are relative to.
         limit: Most rows. Of more predictions, those with wrong answers come first.
-        free_text: Whether the answers are free text.
+        task: What the answers are about.
     """
-    references = {row["video"]: row["reference"] for row in predictions}
-    rows = [_row(prediction, references.get(prediction["shown_video"]), free_text) for prediction in predictions]
+    references = {(row["video"], question_of(row["prompt"], row["exercise"])): row["reference"] for row in predictions}
+    rows = [
+        _row(row, references.get((row["shown_video"], question_of(row["prompt"], row["exercise"]))), task)
+        for row in predictions
+    ]
     if len(rows) > limit:
         rows = sorted(rows, key=lambda row: -row.wrong)[:limit]
     for row in rows:
@@ -99,41 +103,52 @@ def short_name(video: str) -> str:
     return "/".join(PurePosixPath(video).parts[-2:])
 
 
-def _row(prediction: Mapping, shown_reference: str | None, free_text: bool) -> ClipRow:
-    reference, shown_video = prediction["reference"], prediction["shown_video"]
+def _row(prediction: Mapping, shown_reference: str | None, task: Task) -> ClipRow:
+    cut = prediction.get("cut", {})
     answers = {
-        name: Answer(prediction[name], _badges(reference, prediction[name], free_text))
+        name: Answer(prediction[name], _badges(prediction, prediction[name], task), cut.get(name, False))
         for name in ("base", "finetuned")
     }
-    control = prediction["mismatched_video"]
-    shown = shown_reference or exercise_of(shown_video)
-    answers["mismatched_video"] = Answer(control, _control_badges(reference, control, shown, free_text))
+    control = prediction.get("mismatched_video")
+    if control is not None:
+        badges = _control_badges(prediction, control, shown_reference, task)
+        answers["mismatched_video"] = Answer(control, badges, cut.get("mismatched_video", False))
     return ClipRow(
         video=prediction["video"],
+        exercise=prediction["exercise"],
         prompt=prediction["prompt"].replace("<video>", "").strip(),
-        reference=reference,
-        shown_video=shown_video,
+        reference=prediction["reference"],
+        shown_video=prediction.get("shown_video"),
         shown_reference=shown_reference,
         answers=answers,
     )
 
 
-def _badges(reference: str, answer: str, free_text: bool) -> list[Badge]:
+def _badges(prediction: Mapping, answer: str, task: Task) -> list[Badge]:
     """Compare an answer with the reference of its clip."""
-    exercise, feedback = split_answer(reference, free_text)
-    given_exercise, given_feedback = split_answer(answer, free_text)
-    if free_text:
-        return [Badge(given_feedback == feedback, "word for word")]
-    badges = [Badge(given_exercise == exercise, "exercise")]
-    return [*badges, Badge(given_feedback == feedback, "feedback")] if feedback else badges
+    wanted, given = task.feedback(prediction["reference"]), task.feedback(answer)
+    if task.free_text:
+        return [_labels_badge(wanted, given, "word for word")]
+    named = named_exercise(answer, task.exercises)
+    badges = [Badge(bool(named) and fold(named) == fold(prediction["exercise"]), "exercise")]
+    return [*badges, _labels_badge(wanted, given, "feedback")] if wanted else badges
 
 
-def _control_badges(reference: str, answer: str, shown: str, free_text: bool) -> list[Badge]:
-    """Compare the control's answer with the reference of the shown clip and with that of the prompt's own clip."""
-    if free_text:
-        same = split_answer(reference, free_text) == split_answer(answer, free_text)
-        return [Badge(False, "answers for its own clip")] if same else []
-    exercise, shown_exercise, given = (split_answer(text)[0] for text in (reference, shown, answer))
-    if given == shown_exercise:
-        return [Badge(True, "names the shown clip")]
-    return [Badge(False, "names its own clip" if given == exercise else "names neither clip")]
+def _labels_badge(wanted: frozenset[str], given: frozenset[str], name: str) -> Badge:
+    """A judgement of labels; of several, it says how many are there."""
+    if given != wanted and len(wanted) > 1 and wanted & given:
+        name = f"{name}: {len(wanted & given)} of {len(wanted)} labels"
+    return Badge(given == wanted, name)
+
+
+def _control_badges(prediction: Mapping, answer: str, shown_reference: str | None, task: Task) -> list[Badge]:
+    """Compare the control's answer with what the shown clip calls for, and with the prompt's own clip."""
+    given, own = task.content(answer), task.reference(prediction["reference"], prediction["exercise"])
+    if shown_reference is None and task.subject != "exercises":
+        return []  # the question is not asked of the shown clip
+    shown = task.reference(shown_reference or "", prediction["shown_exercise"])
+    if shown == own:
+        return []
+    if given == shown:
+        return [Badge(True, "answers for the shown clip")]
+    return [Badge(False, "answers for its own clip" if given == own else "answers for neither clip")]

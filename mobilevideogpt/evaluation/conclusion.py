@@ -1,167 +1,446 @@
-"""The conclusion from the scores, in plain words."""
+"""The conclusion from the predictions: whether the model learned, and whether it looks at the video.
 
-import math
-from dataclasses import dataclass
-from enum import Enum, StrEnum
+    python -m mobilevideogpt.evaluation.conclusion PREDICTIONS.jsonl --train TRAIN.json
 
-from mobilevideogpt.evaluation.formatting import count, percent
-from mobilevideogpt.evaluation.metrics import feedback_decides, is_free_text
+prints it as JSON. It follows from the predictions and the training samples alone, by tests at a level of 5 %.
+"""
 
-SMALL = 30  # with fewer test clips, the page cautions against small differences
+import argparse
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.evaluation.formatting import p_value, percent, plural, points
+from mobilevideogpt.evaluation.grounding import ONE_EXERCISE
+from mobilevideogpt.evaluation.scoring import Content, Task, fold, group_of, question_of, task_of, turns
+from mobilevideogpt.evaluation.statistics import (
+    Comparison,
+    Share,
+    compare,
+    compare_with_share,
+    groups_to_detect,
+    groups_to_exceed,
+    share,
+)
+from mobilevideogpt.files import read_json, read_json_lines
+
+GAIN = 0.10  # a smaller gain counts as none
+NEEDED = ("video", "exercise", "prompt", "reference", "base", "finetuned")
+REMEDY = "run `snakemake --forcerun evaluate`"
 
 
 class Tone(StrEnum):
     """How good the news is; names a style of the page."""
 
     GOOD = "good"
-    MIXED = "mixed"
+    MIXED = "mixed"  # it learned; whether it looks at the video is open
     BAD = "bad"
+    OPEN = "open"  # the test cannot tell
 
 
-class Grounding(Enum):
-    """Whether the grounding control shows that the model looks at the video."""
+@dataclass(frozen=True)
+class Test:
+    """A comparison by name; ``decides`` is whether the conclusion follows from it."""
 
-    LOOKS = "looks"
-    IGNORES = "ignores"
-    UNDECIDED = "undecided"
+    name: str
+    comparison: Comparison
+    decides: bool = False
+
+    def to_json(self) -> dict:
+        """Return the test as a JSON object."""
+        found = self.comparison
+        return {
+            "name": self.name,
+            "better": found.better,
+            "worse": found.worse,
+            "n": found.n,
+            "groups": found.groups,
+            "difference": found.difference,
+            "interval": list(found.interval),
+            "p": found.p,
+            "decides": self.decides,
+        }
 
 
-GROUNDING_TEXTS = {
-    Grounding.LOOKS: "it looks at the video",
-    Grounding.IGNORES: "it hardly looks at the video",
-    Grounding.UNDECIDED: "it is not clear whether it looks at the video",
-}
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one question: True, False, or None for "cannot tell"."""
+
+    answer: bool | None
+    headline: str
+    sentences: list[str]
+    tests: list[Test] = field(default_factory=list)
+    shares: dict[str, Share] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What the page says at its top; ``caution`` is None if the test split is large."""
+    """What the page says at its top, and the tests behind it."""
 
+    learned: bool | None
+    looks: bool | None
     tone: Tone
     headline: str
     sentences: list[str]
-    caution: str | None
+    tests: list[Test]
+    shares: dict[str, Share]
+    task: Task
+
+    def to_json(self) -> dict:
+        """Return the conclusion as a JSON object."""
+        return {
+            "learned": self.learned,
+            "looks": self.looks,
+            "tone": self.tone.value,
+            "headline": self.headline,
+            "sentences": self.sentences,
+            "subject": self.task.subject,
+            "tests": [test.to_json() for test in self.tests],
+            "intervals": {
+                name: {
+                    "share": found.value,
+                    "interval": list(found.interval),
+                    "hits": found.hits,
+                    "n": found.n,
+                    "groups": found.groups,
+                }
+                for name, found in self.shares.items()
+            },
+        }
 
 
 @dataclass(frozen=True)
-class _Evidence:
-    """What the scores show, about ``accuracy``: the share of ``n`` test clips with a correct ``subject``."""
+class Rival:
+    """What the fine-tuned model is compared with: answers to the same prompts, or a share expected by chance."""
 
-    subject: str
-    accuracy: float
-    n: int
-    learned: bool
-    grounding: Grounding
-    sentences: list[str]
+    name: str
+    text: str
+    hits: list[bool] | None = None
+    expected: float = 0.0
+
+    def share(self, groups: Sequence[str]) -> float:
+        """Share of correct answers."""
+        return self.expected if self.hits is None else share(self.hits, groups).value
 
 
-def conclude(metrics: dict) -> Conclusion:
+def conclude(rows: Sequence[Mapping], train_samples: Sequence[Mapping]) -> Conclusion:
     """Conclude what the model learned and whether it looks at the video.
 
     Args:
-        metrics: As `mobilevideogpt.evaluation.evaluate.evaluate` returns them.
+        rows: The predictions: ``video``, ``exercise``, ``prompt``, ``reference``, ``base``, ``finetuned``; for the
+            control ``mismatched_video``, ``shown_video`` and ``shown_exercise``; ``group``, by default the clip.
+        train_samples: ``exercise`` and ``conversations`` of the training split.
+
+    Raises:
+        InputError: If there are no rows, or one lacks a key.
     """
-    if not feedback_decides(metrics["settings"]):
-        evidence = _exercise_evidence(metrics)
-    elif metrics["finetuned"]["feedback_accuracy"] is not None:
-        evidence = _feedback_evidence(metrics)
-    else:
-        return Conclusion(
-            Tone.MIXED,
-            "The scores cannot show what the model learned: no reference contains feedback",
-            [_premise(metrics), "Without feedback in the references, only ROUGE-L compares the answers."],
-            None,
+    if not rows:
+        raise InputError(f"there are no predictions to judge; put clips in the test split and {REMEDY}")
+    for i, row in enumerate(rows, 1):
+        if missing := [name for name in NEEDED if not isinstance(row.get(name), str)]:
+            raise InputError(f"prediction {i} ({row.get('video')}): has no {', '.join(missing)}; {REMEDY}")
+    task = task_of(rows, train_samples)
+    learned, looks = _learned(task, rows, train_samples), _looks(task, rows)
+    return Conclusion(
+        learned=learned.answer,
+        looks=looks.answer,
+        tone=_tone(learned.answer, looks.answer),
+        headline=learned.headline + _joint(learned.answer, looks.answer) + looks.headline,
+        sentences=[*_premise(task, rows), *learned.sentences, *looks.sentences],
+        tests=[*learned.tests, *looks.tests],
+        shares=learned.shares | looks.shares,
+        task=task,
+    )
+
+
+def _tone(learned: bool | None, looks: bool | None) -> Tone:
+    if learned is False or looks is False:
+        return Tone.BAD
+    if learned is None:
+        return Tone.OPEN
+    return Tone.GOOD if looks else Tone.MIXED
+
+
+def _joint(learned: bool | None, looks: bool | None) -> str:
+    if looks is None:
+        return "; "
+    return ", and " if learned is looks else ", but "
+
+
+def _premise(task: Task, rows: Sequence[Mapping]) -> list[str]:
+    """Which part of an answer decides and why, and what is counted."""
+    sentences = []
+    if task.free_text:
+        sentences.append(
+            "The answers are free text. An answer is correct if its labels are those of the reference, word for word."
         )
-    learned, looks = evidence.learned, evidence.grounding is Grounding.LOOKS
-    if learned and looks:
-        tone = Tone.GOOD
-    elif learned and evidence.grounding is Grounding.UNDECIDED:
-        tone = Tone.MIXED
-    else:
-        tone = Tone.BAD
-    achieved = f"{'The model' if learned else 'The test does not show that the model'} learned the {evidence.subject}"
-    headline = f"{achieved}, {'and' if learned == looks else 'but'} {GROUNDING_TEXTS[evidence.grounding]}"
-    return Conclusion(tone, headline, evidence.sentences, _caution(evidence))
+    elif task.subject == "feedback":
+        reason = "The prompt names the exercise" if task.prompt_names_exercise else "The data has one exercise"
+        sentences.append(f"{reason}, so naming it proves nothing. The feedback after the name decides.")
+    groups = len({*map(group_of, rows)})
+    if groups < len(rows):
+        clips = len({row["video"] for row in rows})
+        sentences.append(
+            f"The {len(rows)} samples show {plural(clips, 'clip')} in {plural(groups, 'group')} that the split keeps "
+            "together. Samples of one group are not independent, so the tests compare groups, and each share is the "
+            "mean over groups."
+        )
+    return sentences
 
 
-def wilson_interval(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval of a share, 95 % by default."""
-    centre = (hits + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(hits * (n - hits) / n + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+# Learned
 
 
-def _feedback_evidence(metrics: dict) -> _Evidence:
-    """Compare the feedback, or the whole answer where it is free text."""
-    base, tuned, control = (metrics[name]["feedback_accuracy"] for name in ("base", "finetuned", "mismatched_video"))
-    kept, n = metrics["mismatched_video"]["kept_answer"], metrics["finetuned"]["n_feedback"]
-    subject = "answers" if is_free_text(metrics["settings"]["answers"]) else "feedback"
-    learned, change = _change(base, tuned, n, f"correct {subject}")
-    if kept is None or tuned < 0.2:
-        grounding = Grounding.UNDECIDED
-    elif kept >= 0.5:
-        grounding = Grounding.IGNORES
-    else:
-        grounding = Grounding.LOOKS if tuned - control >= 0.2 else Grounding.UNDECIDED
-    shown = (
-        "The control shows another exercise's clip under the same prompt. The model then gave the "
-        f"{subject} of the prompt's own clip in {count(control, n)} cases (with that clip: {count(tuned, n)})"
-    )
-    if kept is None:
-        shown += ". No shown clip calls for another answer"
-    else:
-        differing = count(kept, metrics["mismatched_video"]["n_differing"])
-        shown += f". It kept its whole answer in {differing} cases where the shown clip calls for another"
-    sentences = [_premise(metrics), change, f"{shown}: {GROUNDING_TEXTS[grounding]}."]
-    return _Evidence(subject, tuned, n, learned, grounding, sentences)
+def _learned(task: Task, rows: Sequence[Mapping], train_samples: Sequence[Mapping]) -> Finding:
+    """Whether the fine-tuned model is better than the best of base, commonest answer and chance."""
+    unknown = f"The test cannot tell whether the model learned the {task.subject}"
+    judged = [row for row in rows if task.reference(row["reference"], row["exercise"])]
+    if not judged:
+        return Finding(None, unknown, ["No reference contains feedback, so no answer can be judged by it."])
+    groups = [group_of(row) for row in judged]
+    right = [task.reference(row["reference"], row["exercise"]) for row in judged]
+
+    def hits(name: str) -> list[bool]:
+        return [task.content(row[name]) == wanted for row, wanted in zip(judged, right, strict=True)]
+
+    tuned = hits("finetuned")
+    often = _mode([task.content(row["finetuned"]) for row in judged])
+    rivals = [
+        Rival("base", "the base", hits("base")),
+        *_commonest(task, judged, right, train_samples),
+        Rival("own_commonest", f"its own commonest answer ({_shown(often)})", [often == wanted for wanted in right]),
+    ]
+    if task.subject == "exercises":
+        exercises = {fold(sample["exercise"]) for sample in train_samples or rows}
+        rivals.append(Rival("chance", f"chance (1 of {len(exercises)} exercises)", expected=1 / len(exercises)))
+    best = max(rivals, key=lambda rival: rival.share(groups))
+    tests = [Test(rival.name, _against(tuned, rival, groups), rival is best) for rival in rivals]
+    found = next(test.comparison for test in tests if test.decides)
+    shares = {"finetuned": share(tuned, groups)}
+    shares |= {rival.name: share(rival.hits, groups) for rival in rivals if rival.hits is not None}
+    sentences = [_score_sentence(task, shares, best), _test_sentence(best, found)]
+    if found.gain:
+        return Finding(True, f"The model learned the {task.subject}", sentences, tests, shares)
+    if task.free_text and not any(tuned) and not found.loss:
+        sentences.append(
+            "No answer is word for word right, so matches cannot tell. Compare ROUGE-L and chrF, and read the answers."
+        )
+        return Finding(None, unknown, sentences, tests, shares)
+    if found.loss or found.interval.high < GAIN:
+        compared = "worse than" if found.loss else "no better than"
+        if not found.loss:
+            sentences.append(f"The interval excludes a gain of {points(GAIN)}.")
+        headline = f"The model did not learn the {task.subject}: it is {compared} {best.text}"
+        return Finding(False, headline, sentences, tests, shares)
+    sentences.append(_what_would_tell(found, best, shares["finetuned"].value))
+    return Finding(None, unknown, sentences, tests, shares)
 
 
-def _exercise_evidence(metrics: dict) -> _Evidence:
-    """Compare the exercises that the answers name."""
-    base, tuned, control = (metrics[name] for name in ("base", "finetuned", "mismatched_video"))
-    accuracy, n = tuned["exercise_accuracy"], tuned["n"]
-    learned, change = _change(base["exercise_accuracy"], accuracy, n, "correctly named exercises")
-    if tuned["feedback_accuracy"] is not None:
-        before, after = percent(base["feedback_accuracy"]), percent(tuned["feedback_accuracy"])
-        change += f" The correct feedback after the name changed from {before} to {after}."
-    kept, shown = control["kept_exercise"], control["shown_exercise_accuracy"]
-    if kept >= 0.5:
-        grounding = Grounding.IGNORES
-    else:
-        grounding = Grounding.LOOKS if shown >= 0.5 and kept <= 0.25 else Grounding.UNDECIDED
-    control_sentence = (
-        "The control shows another exercise's clip under the same prompt. The model then named the shown exercise in "
-        f"{count(shown, n)} cases and kept its answer in {count(kept, n)}: {GROUNDING_TEXTS[grounding]}."
-    )
-    return _Evidence("exercises", accuracy, n, learned, grounding, [change, control_sentence])
+def _commonest(
+    task: Task, rows: Sequence[Mapping], right: Sequence[Content], train_samples: Sequence[Mapping]
+) -> list[Rival]:
+    """What a model would score that only knows how often each answer occurs in the training split."""
+    trained = []
+    for sample in train_samples:
+        prompt, response = turns(sample)
+        keys = (None, fold(sample["exercise"]), question_of(prompt, sample["exercise"]))
+        if content := task.reference(response, sample["exercise"]):
+            trained.append((keys, content))
+    if not trained:
+        return []
+    tested = [(None, fold(row["exercise"]), question_of(row["prompt"], row["exercise"])) for row in rows]
+    noun = {"exercises": "exercise", "feedback": "feedback", "answers": "answer"}[task.subject]
+    overall = _mode([content for _, content in trained])
+    kinds: dict[str, tuple[str, Callable[[tuple], Hashable]]] = {
+        "commonest": (f"the commonest {noun} of the training split ({_shown(overall)})", lambda keys: keys[0])
+    }
+    if task.prompt_names_exercise and task.subject != "exercises":
+        kinds["commonest_of_exercise"] = (
+            f"the commonest {noun} of each exercise in the training split",
+            lambda keys: keys[1],
+        )
+    if len({keys[2] for keys in tested}) > 1:
+        kinds["commonest_of_question"] = (f"the commonest {noun} to each question", lambda keys: keys[2])
+        if task.prompt_names_exercise and task.subject != "exercises":
+            kinds["commonest_of_exercise_and_question"] = (
+                f"the commonest {noun} to each question about each exercise",
+                lambda keys: keys[1:],
+            )
+    rivals = []
+    for name, (text, key_of) in kinds.items():
+        by_key = defaultdict(list)
+        for keys, content in trained:
+            by_key[key_of(keys)].append(content)
+        modes = {key: _mode(contents) for key, contents in by_key.items()}
+        hits = [modes.get(key_of(keys), overall) == wanted for keys, wanted in zip(tested, right, strict=True)]
+        rivals.append(Rival(name, text, hits))
+    return rivals
 
 
-def _premise(metrics: dict) -> str:
-    """Why the feedback decides."""
-    if is_free_text(metrics["settings"]["answers"]):
-        return "The answers are free text. An answer is correct if it matches the reference word for word."
-    return "The prompt names the exercise, so naming it proves nothing. The feedback after the name decides."
+def _shown(content: Content, limit: int = 80) -> str:
+    text = "; ".join(sorted(content)) or "empty"
+    return text if len(text) <= limit else f"{text[:limit].rstrip()}…"
 
 
-def _change(base: float, finetuned: float, n: int, what: str) -> tuple[bool, str]:
-    """Whether fine-tuning raised a share of the test clips beyond chance, and a sentence about it."""
-    before, after = count(base, n), count(finetuned, n)
-    if finetuned == base:
-        return False, f"Fine-tuning left {what} unchanged at {after} test clips."
-    if finetuned < base:
-        return False, f"Fine-tuning lowered {what} from {before} to {after} test clips."
-    beyond_chance = wilson_interval(round(finetuned * n), n)[0] > base
-    sentence = f"Fine-tuning raised {what} from {before} to {after} test clips"
-    return beyond_chance, f"{sentence}{'' if beyond_chance else ', possibly by chance'}."
+def _mode(contents: Sequence[Content]) -> Content:
+    """The commonest; of equally common ones, the first in the alphabet."""
+    return min(Counter(contents).items(), key=lambda item: (-item[1], sorted(item[0])))[0]
 
 
-def _caution(evidence: _Evidence) -> str | None:
-    n, hits = evidence.n, round(evidence.accuracy * evidence.n)
-    if n >= SMALL:
-        return None
-    low, high = map(percent, wilson_interval(hits, n))
+def _against(hits: Sequence[bool], rival: Rival, groups: Sequence[str]) -> Comparison:
+    if rival.hits is None:
+        return compare_with_share(hits, groups, rival.expected)
+    return compare(hits, rival.hits, groups)
+
+
+def _score_sentence(task: Task, shares: Mapping[str, Share], best: Rival) -> str:
+    tuned, base = shares["finetuned"], shares["base"]
+    what = {
+        "exercises": "names the exercise correctly",
+        "feedback": "gives the correct feedback",
+        "answers": "answers correctly",
+    }[task.subject]
+    sentence = f"The fine-tuned model {what} in {_of(tuned)}; the base in {_of(base, interval=False)}."
+    if best.name == "base":
+        return f"{sentence} Neither the commonest answer of the training split nor chance is better than the base."
+    other = percent(best.expected) if best.hits is None else _of(shares[best.name], interval=False)
+    return f"{sentence} The strongest comparison is {best.text}: {other}."
+
+
+def _of(found: Share, interval: bool = True) -> str:
+    """``5 of 6 (83 %, interval 36 to 100 %)``."""
+    inside = percent(found.value)
+    if interval:
+        inside += f"; 95 % interval {percent(found.interval.low)} to {percent(found.interval.high)}"
+    return f"{found.hits:.0f} of {plural(found.n, 'sample')} ({inside})"
+
+
+def _test_sentence(best: Rival, found: Comparison) -> str:
+    return f"Against {best.text.split(' (')[0]}: {_result(found)}."
+
+
+def _result(found: Comparison) -> str:
+    """``6 better, 0 worse, p = 0.031; difference +100 points, 95 % interval ...``."""
+    unit = "" if found.groups == found.n else f" of {plural(found.groups, 'group')}"
+    counts = "" if found.better is None else f"{found.better} better, {found.worse} worse{unit}, "
     return (
-        f"There {'is only one test clip' if n == 1 else f'are only {n} test clips'}. {hits} of {n} correct is "
-        f"compatible with a true rate from {low} to {high} (95 % interval). Treat differences of one or two clips as "
-        "noise."
+        f"{counts}{p_value(found.p)}; difference {points(found.difference, sign=True)}, 95 % interval "
+        f"{points(found.interval.low, sign=True, unit=False)} to {points(found.interval.high, sign=True)}"
     )
+
+
+def _what_would_tell(found: Comparison, best: Rival, value: float) -> str:
+    """How many more clips would probably decide."""
+    gain = max(found.difference, GAIN)
+    if best.hits is None:
+        needed = groups_to_exceed(min(1.0, max(value, best.expected + GAIN)), best.expected)
+    else:
+        needed = groups_to_detect(gain, ((found.better or 0) + (found.worse or 0)) / found.groups)
+    more = needed - found.groups if needed > found.groups else found.groups
+    if found.groups == found.n:
+        units = plural(more, "more test clip")
+    else:
+        units = plural(more, "more group of test clips", "more groups of test clips")
+    return (
+        f"About {units} would tell: {found.groups + more:,} in all find a gain of {points(gain)} with a probability of "
+        "80 %."
+    )
+
+
+# Looks
+
+
+def _looks(task: Task, rows: Sequence[Mapping]) -> Finding:
+    """Whether the answers follow the shown clip, where it calls for another answer than the prompt's own."""
+    control, reason = _control(task, rows)
+    if not control:
+        return Finding(
+            None,
+            f"the control of the video was not possible: {reason}",
+            [f"Whether the model looks at the video was not tested. Not possible: {reason}."],
+        )
+    groups = [group_of(row) for row, _, _ in control]
+    given = [(task.content(row["finetuned"]), task.content(row["mismatched_video"])) for row, _, _ in control]
+    kept = [before == after for before, after in given]
+    stays = [after == own for (_, after), (_, own, _) in zip(given, control, strict=True)]
+    follows = [
+        after == shown and not same for (_, after), (_, _, shown), same in zip(given, control, kept, strict=True)
+    ]
+    found, keeping = compare(follows, stays, groups), compare_with_share(kept, groups, 0.5)
+    ignores = keeping.gain and not found.gain
+    tests = [
+        Test("follows_shown_clip", found, not ignores),
+        Test("kept_answers_against_half", keeping, ignores),
+    ]
+    shares = {
+        "follows_shown_clip": share(follows, groups),
+        "stays_with_own_clip": share(stays, groups),
+        "kept_answer": share(kept, groups),
+    }
+    sentence = (
+        f"The control shows another exercise's clip under the same prompt. Where that clip calls for another answer, "
+        f"{sum(follows)} of {len(control)} answers change to it, {sum(stays)} are still those of the prompt's own clip "
+        f"({_result(found).replace('better', 'follow').replace('worse', 'stay')}), and {sum(kept)} did not change "
+        f"({percent(shares['kept_answer'].value)}; 95 % interval {percent(shares['kept_answer'].interval.low)} to "
+        f"{percent(shares['kept_answer'].interval.high)})."
+    )
+    if found.gain:
+        answer, headline = True, "it looks at the video"
+    elif ignores or found.loss or (found.interval.high < GAIN and (any(follows) or any(stays) or not task.free_text)):
+        answer, headline = False, "it hardly looks at the video"
+    else:
+        answer, headline = None, "whether it looks at the video is open"
+        sentence += " That does not tell whether it looks at the video."
+    return Finding(answer, headline, [sentence], tests, shares)
+
+
+def _control(task: Task, rows: Sequence[Mapping]) -> tuple[list[tuple[Mapping, Content, Content]], str]:
+    """The rows whose shown clip calls for another answer, with the content of both; else the reason for none."""
+    if len({fold(row["exercise"]) for row in rows}) < 2:
+        return [], ONE_EXERCISE
+    run = [row for row in rows if row.get("shown_video") and isinstance(row.get("mismatched_video"), str)]
+    if not run:
+        return [], "the predictions contain no answers about other clips"
+    references = {
+        (row["video"], question_of(row["prompt"], row["exercise"])): task.reference(row["reference"], row["exercise"])
+        for row in rows
+    }
+    pairs = []
+    for row in run:
+        own = task.reference(row["reference"], row["exercise"])
+        if task.subject == "exercises":
+            shown = frozenset([fold(row["shown_exercise"])])
+        else:
+            shown = references.get((row["shown_video"], question_of(row["prompt"], row["exercise"])))
+        if own and shown:
+            pairs.append((row, own, shown))
+    if not pairs:
+        return [], "no question is asked of the shown clip, too"
+    differing = [pair for pair in pairs if pair[1] != pair[2]]
+    return differing, "no shown clip calls for another answer"
+
+
+# Files
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the conclusion from two files as JSON."""
+    parser = argparse.ArgumentParser(description="Conclude from predictions what a model learned; print JSON.")
+    parser.add_argument("predictions", type=Path, help="predictions.jsonl of a run")
+    parser.add_argument("--train", type=Path, required=True, help="JSON list of the training samples")
+    options = parser.parse_args(arguments)
+    try:
+        rows = read_json_lines(options.predictions, REMEDY)
+        found = conclude(rows, read_json(options.train))
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,15 +1,23 @@
 """The evaluation of a fine-tuned model: beside the base, and with the grounding control."""
 
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mobilevideogpt.annotations.samples import prompt_and_response
 from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.evaluation.generation import predict
-from mobilevideogpt.evaluation.grounding import swap_videos
-from mobilevideogpt.evaluation.metrics import LABELS, fold, is_free_text, score, split_answer
+from mobilevideogpt.evaluation.conclusion import conclude
+from mobilevideogpt.evaluation.generation import Answer, predict
+from mobilevideogpt.evaluation.grounding import ONE_EXERCISE, swap_videos
+from mobilevideogpt.evaluation.metrics import control_scores, score
+from mobilevideogpt.evaluation.scoring import group_of
 from mobilevideogpt.model.adapter import load_finetuned
+
+logger = logging.getLogger(__name__)
+
+SOURCES = ("base", "finetuned", "mismatched_video")
 
 
 def evaluate(
@@ -17,10 +25,9 @@ def evaluate(
     processor,
     adapter: str | Path,
     samples: Sequence[dict],
+    train_samples: Sequence[Mapping],
     store: FeatureStore,
     *,
-    prompt_names_exercise: bool,
-    answers: str = LABELS,
     seed: int,
     batch_size: int,
     max_new_tokens: int,
@@ -33,9 +40,8 @@ def evaluate(
         processor: The model's processor.
         adapter: Folder of the adapter.
         samples: The test split, with the key of the cached features of each clip.
+        train_samples: The training split; its commonest answers are what the model is compared with.
         store: The cached features.
-        prompt_names_exercise: Whether the prompts name the exercise. It decides what the control compares.
-        answers: The value of ``annotations.source``; all but ``labels`` are free text.
         seed: Seed of the control's exchange of clips.
         batch_size: Samples in a batch.
         max_new_tokens: Longest answer, in tokens.
@@ -44,88 +50,81 @@ def evaluate(
     Returns:
         The metrics and one row for each sample.
 
-        The metrics contain ``base``, ``finetuned`` and ``mismatched_video`` as `score` returns them, and ``settings``.
-        ``mismatched_video`` has two more scores: ``kept_exercise`` is how often the answer names the same exercise as
-        for the prompt's own clip; ``kept_answer`` is how often the whole answer stays the same, over the
-        ``n_differing`` samples whose shown clip calls for another answer (None if there are none).
+        The metrics contain ``base``, ``finetuned`` and ``mismatched_video`` as `score` returns them; the last one with
+        `control_scores`, or None where all test clips are of one exercise. They also contain ``conclusion``, see
+        `conclude`; ``tokens_per_second`` of each; and ``settings``.
 
-        A row contains ``video``, ``prompt``, ``reference``, the three answers and ``shown_video``.
+        A row contains ``video``, ``exercise``, ``group``, ``prompt``, ``reference``, the three answers, ``shown_video``
+        and ``shown_exercise`` (the last three None without a control), and ``cut``: which answers have no end.
 
     Raises:
-        InputError: If the test split is empty or has one exercise only.
+        InputError: If the test split is empty.
     """
     if not samples:
         raise InputError("the test split is empty; raise annotations.split.test, or stop at `snakemake finetune`")
     by_video = {sample["video"]: sample for sample in samples}
-    # Before the answers are computed, so that a split that does not allow the control fails at once.
-    shown = [by_video[video] for video in swap_videos(samples, seed)]
-    prompts, references = zip(*map(prompt_and_response, samples), strict=True)
-    shown_references = [prompt_and_response(sample)[1] for sample in shown]
+    shown = [by_video[video] if video else None for video in swap_videos(samples, seed)]
+    speeds: dict[str, float] = {}
 
-    def answer(rows: Sequence[Mapping], name: str) -> list[str]:
+    def answer(rows: Sequence[Mapping], source: str, name: str) -> list[Answer]:
+        started = time.monotonic()
         options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-        return predict(model, processor, rows, store, **options, progress=name if progress else None)
+        answers = predict(model, processor, rows, store, **options, progress=name if progress else None)
+        speeds[source] = round(sum(given.tokens for given in answers) / max(time.monotonic() - started, 1e-9), 2)
+        return answers
 
-    base = answer(samples, "base")
+    given: dict[str, Sequence[Answer | None]] = {"base": answer(samples, "base", "base")}
     model = load_finetuned(model, adapter)
-    finetuned = answer(samples, "fine-tuned")
+    given["finetuned"] = answer(samples, "finetuned", "fine-tuned")
     swapped = [
         sample | {name: other[name] for name in ("video", "features")}
         for sample, other in zip(samples, shown, strict=True)
+        if other
     ]
-    mismatched = answer(swapped, "mismatched video")
+    if swapped:
+        given["mismatched_video"] = answer(swapped, "mismatched_video", "mismatched video")
+    else:
+        logger.warning("the control of the video is not possible: %s", ONE_EXERCISE)
+        given["mismatched_video"] = [None] * len(samples)
 
-    free_text = is_free_text(answers)
-    kept = _kept(
-        finetuned,
-        mismatched,
-        references,
-        shown_references,
-        prompt_names_exercise=prompt_names_exercise,
-        free_text=free_text,
-    )
+    rows = [
+        _row(sample, other, dict(zip(SOURCES, answers, strict=True)))
+        for sample, other, *answers in zip(samples, shown, *(given[name] for name in SOURCES), strict=True)
+    ]
+    conclusion = conclude(rows, train_samples)
+    task = conclusion.task
     metrics = {
-        "base": score(references, base, free_text=free_text),
-        "finetuned": score(references, finetuned, free_text=free_text),
-        "mismatched_video": score(references, mismatched, shown=shown_references, free_text=free_text) | kept,
+        "base": score(rows, "base", task),
+        "finetuned": score(rows, "finetuned", task),
+        "mismatched_video": score(rows, "mismatched_video", task) | control_scores(rows, task) if swapped else None,
+        "conclusion": conclusion.to_json(),
+        "tokens_per_second": speeds,
         "settings": {
-            "prompt_names_exercise": prompt_names_exercise,
-            "answers": answers,
+            "prompt_names_exercise": task.prompt_names_exercise,
+            "free_text": task.free_text,
+            "subject": task.subject,
             "max_new_tokens": max_new_tokens,
             "batch_size": batch_size,
             "seed": seed,
             "device": str(model.device),
         },
     }
-    names = ("video", "prompt", "reference", "base", "finetuned", "mismatched_video", "shown_video")
-    videos, shown_videos = ([sample["video"] for sample in rows] for rows in (samples, shown))
-    columns = (videos, prompts, references, base, finetuned, mismatched, shown_videos)
-    return metrics, [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    for name in SOURCES:
+        if cut := sum(row["cut"][name] for row in rows):
+            logger.warning("%s: %d of %d answers reach %d tokens without an end", name, cut, len(rows), max_new_tokens)
+    return metrics, rows
 
 
-def _kept(
-    finetuned: Sequence[str],
-    mismatched: Sequence[str],
-    references: Sequence[str],
-    shown_references: Sequence[str],
-    *,
-    prompt_names_exercise: bool,
-    free_text: bool,
-) -> dict:
-    """Measure how often the control's answer stays as it is for the prompt's own clip."""
-
-    def visible(reference: str) -> str:
-        """The part of an answer that only the clip can tell: the feedback, where the prompt names the exercise."""
-        return split_answer(reference, free_text)[1] if prompt_names_exercise else fold(reference)
-
-    pairs = list(zip(finetuned, mismatched, strict=True))
-    kept = [
-        fold(own) == fold(other)
-        for (own, other), reference, shown in zip(pairs, references, shown_references, strict=True)
-        if visible(reference) != visible(shown)  # else a model that looks at the video keeps its answer too
-    ]
-    scores = {"n_differing": len(kept), "kept_answer": sum(kept) / len(kept) if kept else None}
-    if not free_text:
-        same = [split_answer(own)[0] == split_answer(other)[0] for own, other in pairs]
-        scores["kept_exercise"] = sum(same) / len(same)
-    return scores
+def _row(sample: Mapping, shown: Mapping | None, answers: Mapping[str, Answer | None]) -> dict:
+    prompt, reference = prompt_and_response(sample)
+    return {
+        "video": sample["video"],
+        "exercise": sample["exercise"],
+        "group": group_of(sample),
+        "prompt": prompt,
+        "reference": reference,
+        **{name: answer.text if answer else None for name, answer in answers.items()},
+        "shown_video": shown["video"] if shown else None,
+        "shown_exercise": shown["exercise"] if shown else None,
+        "cut": {name: bool(answer and answer.cut) for name, answer in answers.items()},
+    }

@@ -10,9 +10,24 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
-def count(share: float, n: int) -> str:
-    """``0.833`` of 6 as ``5 of 6``."""
-    return f"{round(share * n)} of {n}"
+def points(share: float, sign: bool = False, unit: bool = True) -> str:
+    """``0.1`` as ``10 points``; with ``sign``, as ``+10 points``."""
+    number = round(100 * share) or 0
+    text = f"{number:+d}" if sign and number else f"{number:d}"
+    text = text.replace("-", "\N{MINUS SIGN}")
+    return f"{text} {'point' if abs(number) == 1 else 'points'}" if unit else text
+
+
+def p_value(p: float) -> str:
+    """``0.03125`` as ``p = 0.031``; small ones as ``p < 0.001``."""
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
+
+
+def plural(n: int, noun: str, several: str = "") -> str:
+    """``2`` and clip as ``2 clips``."""
+    return f"{n:,} {noun if n == 1 else several or noun + 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,8 @@
 """Greedy answers of a model to prompts about clips."""
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +14,30 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.configuration import DTYPES
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+
+ROOM = 1.25  # tokens of an answer, as a multiple of the longest reference
+LEAST = 64  # tokens that an answer may have in any case
+
+
+class Answer(NamedTuple):
+    """A generated answer.
+
+    Attributes:
+        text: Stripped of surrounding white space.
+        cut: Whether it reached the limit before it ended.
+        tokens: Its length, with the token that ends it.
+    """
+
+    text: str
+    cut: bool
+    tokens: int
+
+
+def answer_limit(processor, samples: Sequence[Mapping]) -> int:
+    """Longest answer to allow, in tokens: a quarter more than the longest response of the samples, and at least 64."""
+    responses = [prompt_and_response(sample)[1] for sample in samples]
+    longest = max((len(ids) for ids in processor.tokenizer(responses)["input_ids"]), default=0) if responses else 0
+    return max(LEAST, math.ceil(ROOM * (longest + 1)))  # and the token that ends it
 
 
 def load_for_inference(paths: ModelPaths, *, precision: str = "fp32") -> MobileVideoGPTForConditionalGeneration:
@@ -29,7 +55,7 @@ def load_for_inference(paths: ModelPaths, *, precision: str = "fp32") -> MobileV
 @torch.inference_mode()
 def generate_answers(
     model, processor, prompts: Sequence[str], features: Sequence[Mapping[str, Tensor]], max_new_tokens: int
-) -> list[str]:
+) -> list[Answer]:
     """Answer a batch of prompts greedily.
 
     Args:
@@ -40,7 +66,7 @@ def generate_answers(
         max_new_tokens: Longest answer, in tokens.
 
     Returns:
-        The answers, stripped of surrounding white space.
+        The answers, each with whether it was cut at ``max_new_tokens``.
     """
     rows = [
         {"input_ids": processor.encode_text(prompt)["input_ids"], **tensors}
@@ -63,7 +89,14 @@ def generate_answers(
             top_p=None,
             top_k=None,
         )
-    return [text.strip() for text in processor.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+    texts = processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return [Answer(text.strip(), *_length(row, ends)) for text, row in zip(texts, ids.tolist(), strict=True)]
+
+
+def _length(ids: Sequence[int], ends: Sequence[int]) -> tuple[bool, int]:
+    """Whether an answer has no end, and its number of tokens; after the end of an answer there is padding."""
+    end = next((i for i, token in enumerate(ids) if token in ends), None)
+    return (True, len(ids)) if end is None else (False, end + 1)
 
 
 def predict(
@@ -75,7 +108,7 @@ def predict(
     batch_size: int,
     max_new_tokens: int,
     progress: str | None = None,
-) -> list[str]:
+) -> list[Answer]:
     """Answer the prompt of each sample for its clip, greedily.
 
     Args:
@@ -88,7 +121,7 @@ def predict(
         progress: Name of a progress bar, shown on a terminal only; no bar by default.
 
     Returns:
-        The answers in the order of the samples, stripped of surrounding white space.
+        The answers in the order of the samples.
 
     Raises:
         InputError: If a sample is malformed or a clip has no features.
@@ -98,7 +131,7 @@ def predict(
             f"{missing[0]}: no features were computed ({len(missing)} such clips); run `snakemake verify` to see why"
         )
     model.eval()
-    answers = []
+    answers: list[Answer] = []
     with tqdm(total=len(samples), desc=progress, unit="clip", disable=None if progress else True) as bar:
         for start in range(0, len(samples), batch_size):
             batch = samples[start : start + batch_size]

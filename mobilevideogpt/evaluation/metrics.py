@@ -1,41 +1,21 @@
-"""Scores of generated answers.
-
-An answer reads ``"<exercise> - <feedback>"``, where the exercise may contain hyphens; or it is free text without an
-exercise.
-"""
+"""Scores of generated answers, with intervals, tables by exercise and confusion matrices."""
 
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
 from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 from sklearn.metrics import f1_score
 
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.evaluation.scoring import Task, fold, group_of, labels, named_exercise, set_f1
+from mobilevideogpt.evaluation.statistics import Share, share
 
-LABELS = "labels"  # the value of annotations.source under which an answer names exercise and feedback
-
-
-def is_free_text(answers: str) -> bool:
-    """Whether the answers of this ``annotations.source`` are free text."""
-    return answers != LABELS
-
-
-def feedback_decides(settings: Mapping) -> bool:
-    """Whether only the feedback tells models apart: the prompt names the exercise, or the answers are free text.
-
-    Args:
-        settings: The ``settings`` of `mobilevideogpt.evaluation.evaluate.evaluate`'s metrics.
-    """
-    return settings["prompt_names_exercise"] or is_free_text(settings["answers"])
-
-
-def fold(text: str) -> str:
-    """Fold a text for comparison: case, underscores, runs of white space and final punctuation.
-
-    Accented letters are composed (Unicode's NFC), as the tokenizer composes them.
-    """
-    return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", text)).strip().rstrip(".!?,;:").rstrip().casefold()
+OTHER = "(other)"  # the column of a confusion matrix for all that is no row of it
+UNNAMED = "(none)"
 
 
 class WordTokenizer:
@@ -45,73 +25,166 @@ class WordTokenizer:
         return re.findall(r"[^\W_]+", unicodedata.normalize("NFC", text).lower())
 
 
-def split_answer(text: str, free_text: bool = False) -> tuple[str, str]:
-    """Split an answer at its first ``" - "`` into exercise and feedback, both folded.
-
-    An answer without ``" - "`` is all exercise. Free text is all feedback.
-    """
-    if free_text:
-        return "", fold(text)
-    exercise, _, feedback = text.partition(" - ")
-    return fold(exercise), fold(feedback)
-
-
-def score(
-    references: Sequence[str], predictions: Sequence[str], shown: Sequence[str] | None = None, free_text: bool = False
-) -> dict:
-    """Compare predictions with references.
+def judge(rows: Sequence[Mapping], source: str, task: Task) -> pd.DataFrame:
+    """Judge the answers of one source, a row each.
 
     Args:
-        references: The right answers.
-        predictions: The model's answers, in the same order.
-        shown: References of the clips that the model was shown, if they are not the prompts' own clips.
-        free_text: Whether the references are free text. Scores of the exercise are then None.
+        rows: The predictions.
+        source: ``base``, ``finetuned`` or ``mismatched_video``.
+        task: What the answers are about.
 
     Returns:
-        ``n``; ``exercise_accuracy`` (the part before ``" - "``); ``feedback_accuracy`` (the part after it, over the
-        ``n_feedback`` references with such a part; None if there are none); ``rougeL`` (mean F-measure);
-        ``exercise_macro_f1`` over the exercises of the references; ``shown_exercise_accuracy`` (with ``shown``: how
-        often the answer names the shown exercise); ``per_exercise``: n and both accuracies of each exercise.
+        ``group``, ``exercise`` (of the clip), ``named`` (exercise of the answer, or None), ``exercise_right``;
+        ``reference`` and ``answer`` (the feedback as sorted text), ``feedback_right`` (sets are equal), ``set_f1``,
+        both NaN where the reference has no feedback; ``rougeL``. Of free text, the feedback is the whole answer.
+    """
+    scorer = RougeScorer(["rougeL"], tokenizer=WordTokenizer())
+    table = []
+    for row in rows:
+        reference, answer = task.feedback(row["reference"]), task.feedback(row[source])
+        named = None if task.free_text else named_exercise(row[source], task.exercises)
+        table.append(
+            {
+                "group": group_of(row),
+                "exercise": fold(row["exercise"]),
+                "named": named and fold(named),
+                "exercise_right": bool(named) and fold(named) == fold(row["exercise"]),
+                "reference": "; ".join(sorted(reference)),
+                "answer": "; ".join(sorted(answer)),
+                "feedback_right": float(reference == answer) if reference else float("nan"),
+                "set_f1": set_f1(reference, answer) if reference else float("nan"),
+                "rougeL": scorer.score(row["reference"], row[source])["rougeL"].fmeasure,
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def score(rows: Sequence[Mapping], source: str, task: Task) -> dict:
+    """Score the answers of one source against the references.
+
+    Every share is the mean over groups; ``intervals`` holds its 95 % interval, ``counts`` the correct samples and all.
+
+    Args:
+        rows: The predictions.
+        source: ``base``, ``finetuned`` or ``mismatched_video``.
+        task: What the answers are about.
+
+    Returns:
+        ``n`` and ``groups``; ``exercise_accuracy``; ``feedback_accuracy`` (sets of labels are equal) and ``set_f1``,
+        over the ``n_feedback`` references with feedback (None if there are none); ``rougeL`` (mean F-measure), ``chrf``
+        and ``bleu`` (sacrebleu, 0 to 100, over all answers); ``exercise_macro_f1`` over the exercises of the
+        references; ``cut``: share of answers without an end; ``per_exercise``; ``confusion``. Scores of the exercise
+        are None for free text.
 
     Raises:
         InputError: If there is nothing to score.
-        ValueError: If the lists differ in length.
     """
-    if not references:
+    if not rows:
         raise InputError("the test split is empty: there is no answer to score; raise annotations.split.test")
-    right = [split_answer(text, free_text) for text in references]
-    given = [split_answer(text, free_text) for text in predictions]
-    pairs = list(zip(right, given, strict=True))
-    scores = _accuracies(pairs) | {"rougeL": _rouge_l(references, predictions)}
-    if free_text:
-        return scores | {"exercise_accuracy": None, "exercise_macro_f1": None, "per_exercise": {}}
-    per_exercise = {
-        exercise: _accuracies([pair for pair in pairs if pair[0][0] == exercise])
-        for exercise in sorted({exercise for exercise, _ in right})
+    judged = judge(rows, source, task)
+    answers, references = [row[source] for row in rows], [row["reference"] for row in rows]
+    scores = {
+        **_shares(judged, task),
+        "rougeL": float(judged.rougeL.mean()),
+        "chrf": CHRF().corpus_score(answers, [references]).score,
+        "bleu": BLEU().corpus_score(answers, [references]).score,
+        "exercise_macro_f1": None,
+        "cut": sum(bool(row.get("cut", {}).get(source)) for row in rows) / len(rows),
+        "per_exercise": {
+            str(exercise): _shares(part, task) for exercise, part in judged.groupby("exercise", sort=True)
+        },
+        "confusion": confusion(judged, task),
     }
-    names = [[exercise for exercise, _ in answers] for answers in (right, given)]
-    f1 = f1_score(names[0], names[1], labels=list(per_exercise), average="macro", zero_division=0)  # type: ignore
-    scores["exercise_macro_f1"] = float(f1)
-    if shown is not None:
-        hits = [split_answer(text)[0] == exercise for text, (exercise, _) in zip(shown, given, strict=True)]
-        scores["shown_exercise_accuracy"] = sum(hits) / len(hits)
-    return scores | {"per_exercise": per_exercise}
+    if not task.free_text:
+        named = judged.named.fillna(UNNAMED)
+        names = sorted(judged.exercise.unique())
+        f1 = f1_score(judged.exercise, named, labels=names, average="macro", zero_division=0)  # type: ignore
+        scores["exercise_macro_f1"] = float(f1)
+    return scores
 
 
-def _accuracies(pairs: Sequence[tuple[tuple[str, str], tuple[str, str]]]) -> dict:
-    """Compare exercise and feedback of reference and answer, a pair of split answers for each sample."""
-    exercises = [reference[0] == answer[0] for reference, answer in pairs]
-    # Only references with feedback count, so that an empty feedback is never right.
-    feedback = [reference[1] == answer[1] for reference, answer in pairs if reference[1]]
+def _shares(judged: pd.DataFrame, task: Task) -> dict:
+    """Accuracies and set F1 with their intervals, over a part of the answers."""
+    with_feedback = judged[judged.feedback_right.notna()]
+    measures: dict[str, Share] = {}
+    if not task.free_text:
+        measures["exercise_accuracy"] = share(list(judged.exercise_right), list(judged.group))
+    if len(with_feedback):
+        measures["feedback_accuracy"] = share(list(with_feedback.feedback_right), list(with_feedback.group))
+        measures["set_f1"] = share(list(with_feedback.set_f1), list(with_feedback.group))
+    values = {
+        name: measures[name].value if name in measures else None
+        for name in ("exercise_accuracy", "feedback_accuracy", "set_f1")
+    }
     return {
-        "n": len(exercises),
-        "exercise_accuracy": sum(exercises) / len(exercises),
-        "n_feedback": len(feedback),
-        "feedback_accuracy": sum(feedback) / len(feedback) if feedback else None,
+        "n": len(judged),
+        "groups": int(judged.group.nunique()),
+        "n_feedback": len(with_feedback),
+        **values,
+        "intervals": {name: list(measure.interval) for name, measure in measures.items()},
+        "counts": {name: [round(m.hits), m.n] for name, m in measures.items() if name != "set_f1"},
     }
 
 
-def _rouge_l(references: Sequence[str], predictions: Sequence[str]) -> float:
-    scorer = RougeScorer(["rougeL"], tokenizer=WordTokenizer())
-    measures = [scorer.score(r, p)["rougeL"].fmeasure for r, p in zip(references, predictions, strict=True)]
-    return sum(measures) / len(measures)
+def confusion(judged: pd.DataFrame, task: Task) -> dict:
+    """Count answers by what is right.
+
+    Returns:
+        ``exercise`` (None for free text) and ``feedback``, one for each exercise. Each has ``rows`` (right answers),
+        ``columns`` (given answers; the last ones are `UNNAMED` and `OTHER`) and ``counts``.
+    """
+    feedback = {
+        str(exercise): _crosstab(part.reference, part.answer)
+        for exercise, part in judged[judged.feedback_right.notna()].groupby("exercise", sort=True)
+    }
+    if task.free_text:
+        return {"exercise": None, "feedback": feedback}
+    return {"exercise": _crosstab(judged.exercise, judged.named.fillna(UNNAMED)), "feedback": feedback}
+
+
+def _crosstab(right: pd.Series, given: pd.Series) -> dict:
+    """Cross-tabulate; answers that are right for no row count as `OTHER`."""
+    rows = sorted(right.unique())
+    given = given.where(given.isin([*rows, UNNAMED]), OTHER)
+    extra = [name for name in (UNNAMED, OTHER) if (given == name).any()]
+    table = pd.crosstab(right, given).reindex(index=rows, columns=[*rows, *extra], fill_value=0)
+    return {"rows": rows, "columns": list(table.columns), "counts": table.to_numpy().tolist()}
+
+
+def predictions_csv(rows: Sequence[Mapping], task: Task) -> str:
+    """Return the predictions as CSV: what a row holds, and whether each answer is right and was cut."""
+    table = pd.DataFrame([{name: value for name, value in row.items() if name != "cut"} for row in rows])
+    for source in ("base", "finetuned", "mismatched_video"):
+        answered = [isinstance(row.get(source), str) for row in rows]
+        if not all(answered):
+            continue
+        judged = judge(rows, source, task)
+        if not task.free_text:
+            table[f"{source}_exercise_right"] = judged.exercise_right
+        table[f"{source}_feedback_right"] = judged.feedback_right.map({1.0: True, 0.0: False})
+        table[f"{source}_set_f1"] = judged.set_f1.round(4)
+        table[f"{source}_cut"] = [bool(row.get("cut", {}).get(source)) for row in rows]
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+def control_scores(rows: Sequence[Mapping], task: Task) -> dict:
+    """What the control's answers share with those for the prompt's own clip, beside `score`.
+
+    Returns:
+        ``shown_exercise_accuracy`` and ``kept_exercise`` (None for free text): how often the answer names the exercise
+        of the shown clip, and the same as before; ``kept_answer``: how often the labels did not change.
+    """
+    groups = [group_of(row) for row in rows]
+    same = [labels(row["finetuned"]) == labels(row["mismatched_video"]) for row in rows]
+    scores = {"shown_exercise_accuracy": None, "kept_exercise": None, "kept_answer": share(same, groups).value}
+    if task.free_text:
+        return scores
+    before, after = (
+        [named_exercise(row[source], task.exercises) for row in rows] for source in ("finetuned", "mismatched_video")
+    )
+    shown = [bool(name) and fold(name) == fold(row["shown_exercise"]) for name, row in zip(after, rows, strict=True)]
+    kept = [a == b for a, b in zip(before, after, strict=True)]
+    return scores | {
+        "shown_exercise_accuracy": share(shown, groups).value,
+        "kept_exercise": share(kept, groups).value,
+    }

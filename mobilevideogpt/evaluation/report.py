@@ -8,23 +8,44 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.evaluation.cautions import cautions, dependence, independence
 from mobilevideogpt.evaluation.charts import learning_rate_curve, loss_curve
 from mobilevideogpt.evaluation.clip_table import clip_rows, short_name
-from mobilevideogpt.evaluation.conclusion import conclude
-from mobilevideogpt.evaluation.formatting import duration, facts, percent
-from mobilevideogpt.evaluation.metrics import feedback_decides, is_free_text
+from mobilevideogpt.evaluation.conclusion import Conclusion, conclude
+from mobilevideogpt.evaluation.formatting import duration, facts, p_value, percent, plural, points
+from mobilevideogpt.evaluation.scoring import Task
 from mobilevideogpt.files import write_text
 
 SOURCES = {"base": "Base", "finetuned": "Fine-tuned", "mismatched_video": "Control"}
-ROUGE = ("ROUGE-L", "overlap with the reference, F-measure")
+SET_F1 = ("Set F1", "F1 of the labels in an answer")
 MEASURES = {
-    "exercise_accuracy": ("Exercise accuracy", "the part before “ - ”"),
-    "feedback_accuracy": ("Feedback accuracy", "the part after “ - ”, word for word"),
+    "exercise_accuracy": ("Exercise accuracy", "the answer begins with the clip’s exercise"),
+    "feedback_accuracy": ("Feedback accuracy", "the labels after the exercise, all of them, word for word"),
+    "set_f1": SET_F1,
     "shown_exercise_accuracy": ("Shown exercise named", "the exercise of the clip shown instead"),
     "exercise_macro_f1": ("Exercise macro F1", "mean over the exercises"),
-    "rougeL": ROUGE,
+    "rougeL": ("ROUGE-L", "overlap with the reference, F-measure"),
 }
-FREE_TEXT_MEASURES = {"feedback_accuracy": ("Exact matches", "word for word"), "rougeL": ROUGE}
+FREE_TEXT_MEASURES = {
+    "feedback_accuracy": ("Exact matches", "all labels of the reference, word for word"),
+    "set_f1": SET_F1,
+    "rougeL": MEASURES["rougeL"],
+    "chrf": ("chrF", "sacrebleu, 0 to 100"),
+    "bleu": ("BLEU", "sacrebleu, 0 to 100"),
+}
+SHARES = ("exercise_accuracy", "feedback_accuracy", "shown_exercise_accuracy")  # shown as a share of samples
+TESTS = {
+    "base": "against the base",
+    "commonest": "against the commonest answer of the training split",
+    "commonest_of_exercise": "against the commonest answer of each exercise",
+    "commonest_of_question": "against the commonest answer to each question",
+    "commonest_of_exercise_and_question": "against the commonest answer to each question about each exercise",
+    "own_commonest": "against its own commonest answer, given to all",
+    "chance": "against chance",
+    "follows_shown_clip": "control: answers that follow the shown clip, against those that stay",
+    "kept_answers_against_half": "control: unchanged answers, against a half",
+}
+MOST_COLUMNS = 12  # of a confusion matrix on the page; metrics.json contains them all
 REPRODUCTION = ("git_revision", "digest", "adapter", "deepspeed", "world_size", "resumed_from", "versions")
 
 
@@ -34,6 +55,7 @@ def write_report(
     train: Mapping,
     metrics: dict,
     predictions: Sequence[Mapping],
+    train_samples: Sequence[Mapping],
     log: Sequence[Mapping],
     integrity: Mapping,
     preflight: Mapping,
@@ -50,11 +72,13 @@ def write_report(
         train: The run record, as `mobilevideogpt.training.finetune.finetune` returns it.
         metrics: As `mobilevideogpt.evaluation.evaluate.evaluate` returns them.
         predictions: The rows that `evaluate` returns.
+        train_samples: The training split, for the conclusion.
         log: The Trainer's log entries in order.
         integrity: ``checks``, and the ``clips`` with their status.
         preflight: As `mobilevideogpt.training.preflight.preflight` returns it.
-        summary: Summary of the annotations: ``splits``, ``split`` (``notices``, ``leaks``) and ``findings``.
-        config: The resolved configuration.
+        summary: Summary of the annotations: ``splits``, ``split`` (``notices``, ``leaks``), ``findings`` and
+            ``near_duplicates``.
+        config: The configuration that the run wrote when it trained the adapter.
         notes: More notes about the splits, in sentences.
         project: Folder that the clips' paths are relative to.
         max_clips: Most rows in the table of clips. Of more clips, those with wrong answers come first.
@@ -66,14 +90,15 @@ def write_report(
         raise InputError(
             f"{path}: there are no predictions to show; run `snakemake evaluate` with clips in the test split"
         )
+    conclusion = conclude(predictions, train_samples)
     context = {
         "run": train["run"],
-        "conclusion": conclude(metrics),
-        **_score_context(metrics),
-        **_clip_context(predictions, Path(project), max_clips, is_free_text(metrics["settings"]["answers"])),
+        **_score_context(conclusion, metrics),
+        **_clip_context(predictions, Path(project), max_clips, conclusion.task),
         **_training_context(train, log, summary, config),
-        **_data_context(integrity, summary, notes),
+        **_data_context(integrity, summary, notes, metrics["finetuned"]["n"]),
         **_machine_context(preflight, train),
+        "cautions": cautions(train=train, log=log, metrics=metrics, preflight=preflight),
         "reproduction": facts({key: train[key] for key in REPRODUCTION}),
         "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
     }
@@ -91,20 +116,32 @@ def _template() -> Template:
     return environment.get_template("report.html.j2")
 
 
-def _score_context(metrics: Mapping) -> dict:
-    free_text = is_free_text(metrics["settings"]["answers"])
+def _score_context(conclusion: Conclusion, metrics: Mapping) -> dict:
+    task = conclusion.task
+    sources = {name: label for name, label in SOURCES.items() if metrics[name]}
+    confusion = metrics["finetuned"]["confusion"]
+    matrices = [("Exercise", confusion["exercise"])] if task.subject == "exercises" else []
+    matrices += [(f"Feedback, {name}", matrix) for name, matrix in confusion["feedback"].items()]
     return {
+        "conclusion": conclusion,
+        "task": task,
         "metrics": metrics,
-        "free_text": free_text,
-        "feedback_decides": feedback_decides(metrics["settings"]),
-        "sources": SOURCES,
-        "measures": FREE_TEXT_MEASURES if free_text else MEASURES,
+        "sources": sources,
+        "measures": FREE_TEXT_MEASURES if task.free_text else MEASURES,
+        "share_measures": SHARES,
+        "decisive": "exercise_accuracy" if task.subject == "exercises" else "feedback_accuracy",
+        "matrices": [(name, matrix) for name, matrix in matrices if matrix["rows"]],
+        "most_columns": MOST_COLUMNS,
+        "test_names": TESTS,
         "percent": percent,
+        "points": points,
+        "p_value": p_value,
+        "plural": plural,
     }
 
 
-def _clip_context(predictions: Sequence[Mapping], project: Path, limit: int, free_text: bool) -> dict:
-    rows = clip_rows(predictions, project, limit, free_text)
+def _clip_context(predictions: Sequence[Mapping], project: Path, limit: int, task: Task) -> dict:
+    rows = clip_rows(predictions, project, limit, task)
     return {"clips": rows, "total": len(predictions), "short_name": short_name}
 
 
@@ -119,9 +156,11 @@ def _training_context(train: Mapping, log: Sequence[Mapping], summary: Mapping, 
     }
 
 
-def _data_context(integrity: Mapping, summary: Mapping, notes: Sequence[str]) -> dict:
+def _data_context(integrity: Mapping, summary: Mapping, notes: Sequence[str], n_test: int) -> dict:
     split = summary["split"]
     return {
+        "dependence": dependence(summary),
+        "independence": independence(summary, n_test),
         "integrity": integrity,
         "statuses": Counter(clip["verdict"] for clip in integrity["clips"]),
         "troubled": [clip for clip in integrity["clips"] if clip["verdict"] != "ok"],

@@ -25,7 +25,7 @@ def predict_clip(model, processor, path: str | Path, prompt: str, *, max_new_tok
     model.eval()
     encoded = encode(model, [processor.encode_video(path)], model.device, torch.float32)
     features = {name: tensor[0] for name, tensor in encoded.items()}
-    return generate_answers(model, processor, [prompt], [features], max_new_tokens)[0]
+    return generate_answers(model, processor, [prompt], [features], max_new_tokens)[0].text
 
 
 def prompt_for_clip(video: str | Path, template: str, data_root: str, exercise: str | None = None) -> str:

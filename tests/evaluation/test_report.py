@@ -7,11 +7,13 @@ import pytest
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.formatting import duration, facts
-from mobilevideogpt.evaluation.metrics import score
+from mobilevideogpt.evaluation.metrics import control_scores, score
 from mobilevideogpt.evaluation.report import write_report
+from mobilevideogpt.evaluation.scoring import task_of
 
 REFERENCES = ["squats - not going <script>alert(1)</script> deep", "lunges - good form", "squat jump - good form"]
 TUNED = [REFERENCES[0], REFERENCES[1], "squats - good form"]
+SOURCES = ("base", "finetuned", "mismatched_video")
 VOID = {"meta", "img", "path", "use", "br", "link", "wbr", "input", "hr"}
 
 
@@ -43,16 +45,49 @@ class Page(HTMLParser):
             self.text += data
 
 
+def train_samples(rows):
+    return [
+        {"exercise": row["exercise"], "conversations": [
+            {"from": "human", "value": row["prompt"]}, {"from": "gpt", "value": row["reference"]}
+        ]}
+        for row in rows
+    ]  # fmt: skip
+
+
+def metrics_of(rows):
+    """The metrics that the rule evaluate writes for these rows."""
+    task = task_of(rows, train_samples(rows))
+    control = rows[0]["mismatched_video"] is not None
+    metrics = {name: score(rows, name, task) for name in SOURCES[: 2 + control]}
+    if control:
+        metrics["mismatched_video"] |= control_scores(rows, task)
+    speeds = dict.fromkeys(SOURCES, 30.0)
+    return {"mismatched_video": None} | metrics | {"settings": {"max_new_tokens": 64}, "tokens_per_second": speeds}
+
+
+def with_rows(results, rows):
+    return results | {"predictions": rows, "metrics": metrics_of(rows), "train_samples": train_samples(rows)}
+
+
+def text_of(results, path):
+    write_report(path, **results)
+    return re.sub(r"\s+", " ", Page(path.read_text(encoding="utf-8")).text)
+
+
 @pytest.fixture
 def results(tmp_path, draw_clip):
-    videos = ["dataset/squats/1.mp4", "dataset/lunges/2.mp4", "dataset/squat_jump/3.mp4"]
+    videos = ["dataset/clips/1.mp4", "dataset/clips/2.mp4", "dataset/clips/3.mp4"]
+    exercises = ["squats", "lunges", "squat_jump"]
     for video in videos[:2]:  # the third is gone
         draw_clip(tmp_path / video)
     shown = [videos[1], videos[2], videos[0]]
     mismatched = [REFERENCES[1], REFERENCES[1], REFERENCES[0]]
-    control = score(REFERENCES, mismatched, shown=[REFERENCES[1], REFERENCES[2], REFERENCES[0]])
-    rows = zip(videos, REFERENCES, TUNED, mismatched, shown, strict=True)
-    names = ("video", "reference", "finetuned", "mismatched_video", "shown_video")
+    columns = zip(videos, exercises, REFERENCES, TUNED, mismatched, shown, exercises[1:] + exercises[:1], strict=True)
+    names = ("video", "exercise", "reference", "finetuned", "mismatched_video", "shown_video", "shown_exercise")
+    rows = [
+        dict(zip(names, row, strict=True)) | {"base": "", "prompt": "<video>\nWhat is it?", "cut": {}}
+        for row in columns
+    ]
     losses = [{"step": n, "epoch": n / 2, "loss": 3.5 / n, "learning_rate_lora": 1e-3 / n} for n in (1, 2, 3, 4)]
     losses = [row | {"learning_rate_projectors": 3e-4} for row in losses]
     settings = {"batch_size": "auto", "gradient_accumulation_steps": 1, "learning_rate": 1e-3, "lora_r": 64, "seed": 42}
@@ -74,17 +109,12 @@ def results(tmp_path, draw_clip):
             "world_size": 1,
             "versions": {"python": "3.11.7", "torch": "2.13.0"},
             "git_revision": "0123abc",
+            "truncated_texts": {"train": 0, "val": 0},
             "this_run": {"seconds": 4000.0, "device": "CPU (x86_64)"},
         },
-        "metrics": {
-            "base": score(REFERENCES, ["", "", ""]),
-            "finetuned": score(REFERENCES, TUNED),
-            "mismatched_video": control | {"kept_exercise": 1 / 3, "n_differing": 3, "kept_answer": 1 / 3},
-            "settings": {"prompt_names_exercise": False, "answers": "labels"},
-        },
-        "predictions": [
-            dict(zip(names, row, strict=True)) | {"base": "", "prompt": "<video>\nWhat is it?"} for row in rows
-        ],
+        "metrics": metrics_of(rows),
+        "predictions": rows,
+        "train_samples": train_samples(rows),
         "log": [*losses, {"step": 2, "eval_loss": 2.5}, {"step": 4, "eval_loss": 2.25}],
         "integrity": {
             "ok": True,
@@ -106,6 +136,7 @@ def results(tmp_path, draw_clip):
             "splits": {"train": 9, "val": 3, "test": 3},
             "split": {"notices": ["the split is the label file's <own>"], "leaks": ["a is train and b is test"]},
             "findings": [],
+            "near_duplicates": [],
         },
         "notes": ["no near-duplicates across splits"],
         "project": tmp_path,
@@ -130,7 +161,7 @@ def test_the_page_is_complete_html_with_title_language_and_described_pictures(pa
 def test_the_page_lists_the_notes_about_the_splits(page):
     assert "<li>The split is the label file&#39;s &lt;own&gt;</li>" in page
     assert "<li>Leakage across splits: a is train and b is test</li>" in page
-    assert "<li>No take is in two splits</li>" in page
+    assert "<li>No near-duplicates across splits</li>" in page
 
 
 def test_the_page_loads_nothing(page):
@@ -148,9 +179,10 @@ def test_text_from_the_data_stays_text(page):
 def test_the_page_contains_the_numbers_and_their_meaning(page):
     text = re.sub(r"\s+", " ", Page(page).text)
     for expected in (
-        "from 0 of 3 to 2 of 3 test clips",
-        "named the shown exercise in 2 of 3 cases",
-        "only 3 test clips",
+        "in 2 of 3 samples",
+        "1 better, 0 worse, p = 1.00",
+        "1 of 3 answers change to it",
+        "more test clips would tell",
     ):
         assert expected in text
     for expected in (
@@ -181,27 +213,72 @@ def test_a_clip_that_is_gone_has_no_frames_on_the_page(page):
 def test_of_many_clips_those_with_wrong_answers_are_shown(results, tmp_path):
     write_report(tmp_path / "report.html", **results, max_clips=1)
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "1 of 3 clips, wrong answers first" in text
-    assert "squat_jump/3.mp4" in text
+    assert "1 of 3 samples, wrong answers first" in text
+    assert "clips/3.mp4" in text
 
 
 def test_where_the_prompt_names_the_exercise_the_page_says_so(results, tmp_path):
-    results["metrics"]["settings"]["prompt_names_exercise"] = True
-    write_report(tmp_path / "report.html", **results)
-    text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    rows = [row | {"prompt": f"<video>\nCheck this {row['exercise']}."} for row in results["predictions"]]
+    text = text_of(with_rows(results, rows), tmp_path / "report.html")
     assert "The prompt names the exercise, so its accuracy shows nothing" in text
 
 
 def test_free_text_is_shown_without_scores_of_the_exercise(results, tmp_path):
-    references = [row["reference"] for row in results["predictions"]]
-    for name in ("base", "finetuned", "mismatched_video"):
-        answers = [row[name] for row in results["predictions"]]
-        results["metrics"][name] = score(references, answers, free_text=True) | {"n_differing": 3, "kept_answer": 0.0}
-    results["metrics"]["settings"]["answers"] = "feedbacks"
-    write_report(tmp_path / "report.html", **results)
-    text = re.sub(r"\s+", " ", Page((tmp_path / "report.html").read_text(encoding="utf-8")).text)
+    rows = [row | {"reference": "Go deeper.", "finetuned": "Go deeper."} for row in results["predictions"]]
+    text = text_of(with_rows(results, rows), tmp_path / "report.html")
     assert "The answers are free text" in text and "✓ word for word right" in text
+    assert "chrF" in text and "BLEU" in text
     assert "xercise right" not in text and "xercise accuracy" not in text and "acro F1" not in text
+
+
+def test_a_page_without_control_says_why(results, tmp_path):
+    gone = dict.fromkeys(("mismatched_video", "shown_video", "shown_exercise"))
+    rows = [row | gone | {"exercise": "squats", "reference": TUNED[0]} for row in results["predictions"]]
+    text = text_of(with_rows(results, rows), tmp_path / "report.html")
+    assert "not possible: one exercise in the test split" in text and "Control" not in text
+
+
+def test_too_few_clips_have_a_tone_of_their_own(results, page):
+    assert 'class="panel conclusion open"' in page and "Cannot tell" in Page(page).text
+
+
+def test_both_numbers_of_samples_and_of_groups_are_on_the_page(results, tmp_path):
+    rows = [row | {"group": "me"} for row in results["predictions"]]
+    text = text_of(with_rows(results, rows), tmp_path / "report.html")
+    assert "The 3 samples show 3 clips in 1 group" in text and "Scores on 3 test samples" in text
+
+
+def test_tests_intervals_and_confusion_are_on_the_page(page):
+    text = re.sub(r"\s+", " ", Page(page).text)
+    assert "against the commonest answer of the training split" in text and "2 / 0 of 3" in text
+    assert "67 % 2 of 3 9 % to 99 %" in text
+    assert "Reference ↓, answer →" in text
+
+
+def test_every_warning_is_on_the_page(results, tmp_path):
+    rows = [row | {"cut": {"finetuned": True}} for row in results["predictions"]]
+    results = with_rows(results, rows)
+    results["train"]["truncated_texts"] = {"train": 4, "val": 0}
+    results["log"] = [{"step": 0, "eval_loss": 2.0}, {"step": 4, "eval_loss": 2.25}]
+    results["preflight"]["checks"].append({"name": "disk", "ok": False, "detail": "9 GB", "remedy": "free some"})
+    text = text_of(results, tmp_path / "report.html")
+    assert "4 texts of the train split were longer than finetune.max_text_tokens" in text
+    assert "The validation loss never fell below its first value (2.000)" in text
+    assert "3 of 3 answers of the fine-tuned model had no end after 64 tokens" in text and "cut: no end" in text
+    assert "Preflight, disk: 9 GB; free some" in text
+
+
+def test_independence_is_said_only_where_it_follows(results, tmp_path):
+    claim = "took no part in the training"
+    assert claim not in text_of(results, tmp_path / "leak.html")
+    assert "1 recording or person in several splits" in text_of(results, tmp_path / "leak.html")
+    results["summary"]["split"]["leaks"] = []
+    assert claim in text_of(results, tmp_path / "none.html")
+    results["summary"]["near_duplicates"] = [{"clips": ["a", "b"], "splits": ["train", "test"]}]
+    text = text_of(results, tmp_path / "near.html")
+    assert claim not in text and "1 pair of near-duplicates across splits" in text
+    del results["summary"]["near_duplicates"]
+    assert claim not in text_of(results, tmp_path / "unknown.html")
 
 
 def test_findings_are_counted_and_listed(results, tmp_path):
