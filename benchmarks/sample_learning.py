@@ -106,9 +106,10 @@ def main() -> None:
         print(f"{seed:>6} trained in {time.monotonic() - started:.0f} s, losses {record['losses']}", flush=True)
         for name, samples in sets.items():
             metrics, rows = evaluate(
-                load().to(device), processor, run / "adapter", with_keys(samples), store,
-                prompt_names_exercise=False, seed=0, batch_size=6, max_new_tokens=64, progress=False,
+                load().to(device), processor, run / "adapter", with_keys(samples), own["train"], store,
+                seed=0, batch_size=6, max_new_tokens=64, progress=False,
             )  # fmt: skip
+            print(f"{seed:>6} {name:>11} {metrics['conclusion']['headline']}", flush=True)
             for kind in ("base", "finetuned", "mismatched_video"):
                 scores = [metrics[kind].get(column) for column in COLUMNS]
                 cells = " ".join(f"{'' if score is None else f'{score:.3f}':>24}" for score in scores)
