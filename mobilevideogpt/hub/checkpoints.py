@@ -31,7 +31,12 @@ def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Se
     Raises:
         InputError: If the hub cannot be reached, or has no such repository, revision or file.
     """
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+        LocalEntryNotFoundError,
+    )
 
     folder = Path(folder)
     if record := _read_unchanged(folder, repo_id, revision, patterns):
@@ -63,7 +68,7 @@ def _download(repo_id: str, revision: str, folder: Path, patterns: Sequence[str]
         InputError: If a file is damaged after a second download.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
     info = retry(lambda: HfApi().model_info(repo_id, revision=revision, files_metadata=True), HfHubHTTPError)
     listed = {file.rfilename: file.lfs.sha256 for file in info.siblings or () if file.lfs}

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
 from huggingface_hub.hf_api import RepoFile
 from tqdm.contrib.concurrent import thread_map
 

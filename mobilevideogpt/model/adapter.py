@@ -7,6 +7,7 @@ projectors as a checkpoint without encoders, which the base contains.
 import importlib
 import logging
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import (
@@ -122,7 +123,8 @@ def load_adapter(
     if not Path(folder, "adapter_config.json").is_file():
         raise InputError(f"{folder}: contains no adapter_config.json; give the folder that training wrote, or {REMEDY}")
     read_json(Path(folder, "adapter_config.json"), REMEDY)  # names the fault of a damaged file
-    config = PeftConfig.from_pretrained(folder)
+    # This package and the original code write LoRA and no other kind.
+    config = cast(LoraConfig, PeftConfig.from_pretrained(str(folder)))
     if others := set(config.modules_to_save or ()) - set(MODULES_TO_SAVE):
         raise InputError(
             f"{folder}: the adapter replaces {', '.join(sorted(others))}; give one that replaces only projectors"
@@ -132,7 +134,7 @@ def load_adapter(
         config.modules_to_save = MODULES_TO_SAVE
         tensors |= _original_projectors(Path(folder, ORIGINAL_PROJECTORS))
         if not isinstance(config.target_modules, str):  # short names, which layers of CLIP share
-            config.target_modules = rf"model\.layers\.\d+\.\w+\.({'|'.join(sorted(config.target_modules))})"
+            config.target_modules = rf"model\.layers\.\d+\.\w+\.({'|'.join(sorted(config.target_modules or ()))})"
     config.inference_mode = False  # otherwise PEFT rounds the projectors to the precision of the base
     wrapped = _wrap(model, config)
     own = get_peft_model_state_dict(wrapped)
@@ -186,8 +188,8 @@ def merge_adapter(model: PeftModel | MobileVideoGPTForConditionalGeneration) -> 
     The addition in float32 avoids an extra rounding; to save in half precision, cast the result.
     """
     merged = model.float()
-    if isinstance(model, PeftModel):
-        merged = model.merge_and_unload()
+    if isinstance(merged, PeftModel):
+        merged = cast(MobileVideoGPTForConditionalGeneration, merged.merge_and_unload())  # the base that it wraps
     merged.config.dtype = torch.float32
     return merged
 

@@ -20,7 +20,8 @@ class ContextTransformer(nn.Module):
         super().__init__()
         self.embeddings = CLIPVisionEmbeddings(config)
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)  # as the checkpoints spell it
-        self.encoder = CLIPEncoder(config)
+        # transformers annotates the configuration of both towers, but passes it the one of a tower.
+        self.encoder = CLIPEncoder(config)  # pyright: ignore[reportArgumentType]
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixels: Tensor) -> Tensor:

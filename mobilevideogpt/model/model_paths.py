@@ -28,7 +28,7 @@ class ModelPaths:
     @classmethod
     def from_mapping(cls, values: Mapping) -> "ModelPaths":
         """Pick the three paths from a mapping that contains more, ``base.json`` or the setting ``model``."""
-        return cls(**{name: values.get(name) for name in cls.__dataclass_fields__})
+        return cls(values["base"], values.get("video_encoder"), values.get("image_encoder"))
 
     @property
     def named(self) -> dict[str, str | None]:
@@ -42,7 +42,7 @@ class ModelPaths:
 
     def local(self) -> "ModelPaths":
         """Return the paths with the download folder in front of those that name a repository of the hub."""
-        return ModelPaths(**{n: p if _is_local(p) else f"{DOWNLOADS}/{p}" for n, p in self.named.items()})
+        return ModelPaths(_local(self.base), **{n: path and _local(path) for n, path in self.encoders.items()})
 
     def files(self) -> list[str]:
         """List the files that identify the model: local ones, and the record of each repository."""
@@ -50,6 +50,10 @@ class ModelPaths:
         files = [file for path in paths for file in (sorted(path.glob("*")) if path.is_dir() else [path])]
         records = [f"{DOWNLOADS}/{name}/{RECORD}" for name in repositories(self.named)]
         return [str(file) for file in files if file.is_file()] + records
+
+
+def _local(path: str) -> str:
+    return path if _is_local(path) else f"{DOWNLOADS}/{path}"
 
 
 def _is_local(path: str | None) -> bool:

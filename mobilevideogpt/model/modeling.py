@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, Qwen2PreTrainedModel
-from transformers.utils import can_return_tuple
+from transformers.utils.generic import can_return_tuple
 
 from mobilevideogpt.files import write_json
 from mobilevideogpt.model.checkpoint import read_checkpoint
@@ -34,7 +34,7 @@ class MobileVideoGPTPreTrainedModel(Qwen2PreTrainedModel):
     config_class = MobileVideoGPTConfig
     config: MobileVideoGPTConfig
     _no_split_modules = ("Qwen2DecoderLayer", "CLIPEncoderLayer", "CLIPVisionEmbeddings", "Block", "VideoMamba")
-    _keep_in_fp32_modules_strict = ("vision_tower", "image_vision_tower")
+    _keep_in_fp32_modules_strict = ["vision_tower", "image_vision_tower"]  # noqa: RUF012
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -60,25 +60,27 @@ class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
         self.image_vision_tower = ImageTower(config).requires_grad_(False)
         self.post_init()
 
-    def encode_video(self, pixel_values_videos: Tensor, pixel_values_context: Tensor) -> tuple[Tensor, Tensor]:
-        """See `MobileVideoGPTForConditionalGeneration.encode_video`."""
-        self._check_pixels(pixel_values_videos, pixel_values_context)
+    def encode_video(
+        self, pixel_values_videos: Tensor | None, pixel_values_context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `MobileVideoGPTForConditionalGeneration.encode_video`; None is reported as missing."""
+        video = self._checked("pixel_values_videos", pixel_values_videos)
+        context = self._checked("pixel_values_context", pixel_values_context)
         # Without autocast, frozen encoders give the features that were computed beforehand, to the bit.
         frozen = not any(p.requires_grad for p in self.vision_tower.parameters())
-        device = pixel_values_videos.device.type
-        with torch.autocast(device, enabled=False) if frozen else nullcontext():
-            return self._encode_video(pixel_values_videos, pixel_values_context)
+        with torch.autocast(video.device.type, enabled=False) if frozen else nullcontext():
+            return self._encode_video(video, context)
 
-    def _check_pixels(self, *pixels: Tensor | None) -> None:
+    def _checked(self, name: str, pixels: Tensor | None) -> Tensor:
         side, frames = self.config.image_size, self.config.num_frames
         if frames != 2 * self.config.video_num_frames:  # half of each chunk's frames, in one clip, as in training
             raise ValueError(
                 f"num_frames is {frames}; set it to twice video_num_frames, which is {self.config.video_num_frames}"
             )
-        for name, given in zip(("pixel_values_videos", "pixel_values_context"), pixels, strict=True):
-            if given is None or given.dim() != 5 or given.shape[1:] != (frames, 3, side, side):
-                found = "missing" if given is None else f"of shape {tuple(given.shape)}"
-                raise ValueError(f"{name} is {found}; give pixels of shape (clips, {frames}, 3, {side}, {side})")
+        if pixels is None or pixels.dim() != 5 or pixels.shape[1:] != (frames, 3, side, side):
+            found = "missing" if pixels is None else f"of shape {tuple(pixels.shape)}"
+            raise ValueError(f"{name} is {found}; give pixels of shape (clips, {frames}, 3, {side}, {side})")
+        return pixels
 
     def _encode_video(self, pixel_values_videos: Tensor, pixel_values_context: Tensor) -> tuple[Tensor, Tensor]:
         frames = pixel_values_videos.unflatten(1, (-1, FRAMES_PER_CHUNK))  # (B, P, 8, 3, H, W)
@@ -142,20 +144,21 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
                 the error is CUDA's failed assertion.
         """
         if pixel_values_videos is not None or pixel_values_context is not None:
-            video_features, context_features = self.encode_video(pixel_values_videos, pixel_values_context)
+            video_features, context_features = self.model.encode_video(pixel_values_videos, pixel_values_context)
         if (video_features is None) != (context_features is None):
             raise ValueError("features of one encoder are missing; give both video_features and context_features")
         places = input_ids == self.config.video_token_id
         expected = 0 if video_features is None else len(video_features) * self.config.num_visual_tokens
         if self.training and places.is_cuda:  # waiting for the number would leave the GPU idle in every step
-            torch._assert_async(places.sum() == expected, "input_ids have too many or too few visual placeholders")
+            message = "input_ids have too many or too few visual placeholders"
+            torch._assert_async(places.sum() == expected, message)  # pyright: ignore[reportPrivateImportUsage]
         elif (found := int(places.sum())) != expected:
             raise ValueError(
                 f"input_ids have {found} visual placeholders (id {self.config.video_token_id}), but the given videos "
                 f"have {expected} visual tokens; write {self.config.num_visual_tokens} placeholders for each video"
             )
         embeds = self.get_input_embeddings()(input_ids.masked_fill(places, 0))
-        if not expected:
+        if video_features is None or context_features is None or not expected:
             return embeds
         visual = self.model.project(video_features, context_features).to(embeds.device, embeds.dtype)
         # Not masked_scatter: its backward pass waits for the device to count the placeholders.
@@ -198,7 +201,7 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
                 "both or none of input_ids and inputs_embeds are given; give either input_ids or inputs_embeds"
             )
         past = 0 if past_key_values is None else past_key_values.get_seq_length()
-        if inputs_embeds is None:
+        if input_ids is not None:
             if past and video_features is None and pixel_values_videos is None:
                 # A placeholder among generated tokens is embedded like any other token.
                 inputs_embeds = self.get_input_embeddings()(input_ids)
@@ -210,6 +213,7 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
                     pixel_values_videos=pixel_values_videos,
                     pixel_values_context=pixel_values_context,
                 )
+        assert inputs_embeds is not None  # given, or made from input_ids
         if position_ids is None and isinstance(attention_mask, Tensor) and attention_mask.dim() == 2:
             if not past and is_padded_on_the_right(attention_mask):
                 attention_mask = None  # no token attends to padding on its right; sdpa is faster without a mask
@@ -275,14 +279,15 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
                 raise ValueError("there is no prompt; give input_ids or inputs_embeds")
             features = (video_features, context_features, pixel_values_videos, pixel_values_context)
             kwargs["inputs_embeds"] = self.embed(input_ids, *features)
-        return super().generate(**kwargs)
+        # transformers annotates self by a protocol of its own, which no model satisfies.
+        return super().generate(**kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
     def prepare_inputs_for_generation(self, input_ids, *args, inputs_embeds=None, is_first_iteration=False, **kwargs):
         """As in transformers, but without a cache each step gets the embedded prompt in front of the new ids."""
         if inputs_embeds is not None and not is_first_iteration and kwargs.get("use_cache") is False:
             inputs_embeds = torch.cat([inputs_embeds, self.get_input_embeddings()(input_ids)], dim=1)
             is_first_iteration = True
-        return super().prepare_inputs_for_generation(
+        return super().prepare_inputs_for_generation(  # pyright: ignore[reportAttributeAccessIssue]  # as in generate
             input_ids, *args, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
         )
 
@@ -350,7 +355,9 @@ def supervised_positions(predicted: Tensor) -> Tensor:
 def load_encoders(paths: ModelPaths) -> MobileVideoGPTForConditionalGeneration:
     """Load a model for `encode_video` alone; the language model and the projectors are freed."""
     model = MobileVideoGPTForConditionalGeneration.from_pretrained(paths.base, **paths.encoders)
-    model.lm_head = model.model.embed_tokens = model.model.mm_projector = model.model.image_mm_projector = None
+    model.register_module("lm_head", None)
+    for name in ("embed_tokens", "mm_projector", "image_mm_projector"):
+        model.model.register_module(name, None)
     model.model.layers = nn.ModuleList()
     return model.eval()
 

@@ -1,6 +1,7 @@
 """``config.json`` as the original code (github.com/Amshaker/Mobile-VideoGPT, on transformers 4) reads and writes it."""
 
 import json
+from typing import Any, cast
 
 import torch
 
@@ -36,7 +37,7 @@ def official_config(config: MobileVideoGPTConfig) -> dict:
         # As released: the width of the image encoder overwrites that of the video encoder.
         "mm_hidden_size": config.image_hidden_size,
         "rope_scaling": None,
-        "rope_theta": config.rope_parameters["rope_theta"],
+        "rope_theta": cast(dict[str, Any], config.rope_parameters)["rope_theta"],  # transformers fills it in
         "sliding_window": config.sliding_window or config.max_position_embeddings,
         "torch_dtype": str(config.dtype or torch.float32).removeprefix("torch."),
         "transformers_version": "4.41.0",

@@ -1,6 +1,7 @@
 """Projectors from encoder tokens to language model tokens (Mobile-VideoGPT, arXiv:2503.21782, section 3.3)."""
 
 import math
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ class TokenMLP(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``(B, N, width)`` of any dtype to ``(B, N, hidden_size)`` in the dtype of the weights."""
-        return self.mlp(tokens.to(self.mlp[0].weight.dtype))
+        first = cast(nn.Linear, self.mlp[0])  # nn.Sequential contains modules of any class
+        return self.mlp(tokens.to(first.weight.dtype))
 
 
 class PositionalGenerator(nn.Module):

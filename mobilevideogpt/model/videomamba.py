@@ -168,6 +168,7 @@ class VideoMamba(nn.Module):
         hidden, residual = self.embed(pixels), None
         for block in self.layers:
             hidden, residual = block(hidden, residual)
+        assert residual is not None  # there is at least one block
         return self.norm(hidden + residual, hidden.dtype)
 
 

@@ -42,7 +42,7 @@ def inference_convolution(device_type: str) -> Callable[..., Tensor] | None:
 def mamba_ssm_scan() -> Callable[..., Tensor] | None:
     """Return the scan of the package mamba_ssm, if it can be imported."""
     try:
-        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # pyright: ignore[reportMissingImports]
     except ImportError:  # not installed, or built for another torch
         return None
     return selective_scan_fn

@@ -1,5 +1,8 @@
 """The short causal convolution before the selective scan, with its SiLU, as a Triton kernel; forward only."""
 
+# Triton is absent on a machine without a GPU, and a kernel is launched as kernel[grid](...).
+# pyright: reportMissingImports=false, reportIndexIssue=false
+
 import torch
 import triton
 import triton.language as tl

@@ -6,6 +6,7 @@ The result differs by rounding, and on a GPU by the elements that dropout zeroes
 """
 
 from types import ModuleType
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +29,13 @@ class FusedLora:
 
     def __init__(self, model: PeftModel):
         self.layers = [_Layer(m) for m in model.modules() if isinstance(m, Linear) and type(m.base_layer) is nn.Linear]
-        of_module = {layer.module: layer for layer in self.layers}
+        self.seeds: Tensor | None = None  # of dropout, one a layer, once `refresh` was called
+        of_module: dict[nn.Module | None, _Layer] = {layer.module: layer for layer in self.layers}
         for module in model.modules():
             for names in SAME_INPUT:
-                first, *others = (of_module.get(getattr(module, name, None)) for name in names)
-                if first and None not in others:
-                    first.others = others
+                layers = [layer for name in names if (layer := of_module.get(getattr(module, name, None)))]
+                if len(layers) == len(names):
+                    layers[0].others = layers[1:]
         for layer in self.layers:
             layer.module.forward = layer
 
@@ -41,13 +43,14 @@ class FusedLora:
     def refresh(self) -> None:
         """Round the factors to the precision of the frozen weights, and draw the seeds of dropout."""
         factors = [factor for layer in self.layers for factor in layer.factors]
-        if self.layers[0].seed is None:
-            seeds = torch.empty(len(self.layers), dtype=torch.int64, device=factors[0].device)
-            for layer, seed in zip(self.layers, seeds.split(1), strict=True):
+        if self.seeds is None:
+            self.seeds = torch.empty(len(self.layers), dtype=torch.int64, device=factors[0].device)
+            for layer, seed in zip(self.layers, self.seeds.split(1), strict=True):
                 layer.seed, layer.rounded = seed, [torch.empty_like(f, dtype=layer.dtype) for f in layer.factors]
-        torch._foreach_copy_([rounded for layer in self.layers for rounded in layer.rounded], factors)
-        if _kernels(self.layers[0].rounded[0]):
-            self.layers[0].seed._base.random_()
+        rounded = [factor for layer in self.layers for factor in layer.rounded]
+        torch._foreach_copy_(rounded, factors)  # pyright: ignore[reportPrivateImportUsage]
+        if _kernels(rounded[0]):
+            self.seeds.random_()
 
 
 class _Layer:
@@ -55,13 +58,15 @@ class _Layer:
 
     def __init__(self, module: Linear):
         (adapter,) = module.active_adapters
-        self.module, self.base, dropout = module, module.base_layer, module.lora_dropout[adapter]
-        self.down, self.up = module.lora_A[adapter], module.lora_B[adapter]
+        self.module, dropout = module, module.lora_dropout[adapter]
+        # PEFT's containers are of any module; `FusedLora` selected a linear base, whose factors are linear.
+        self.base = cast(nn.Linear, module.base_layer)
+        self.down, self.up = cast(nn.Linear, module.lora_A[adapter]), cast(nn.Linear, module.lora_B[adapter])
         self.scaling = module.scaling[adapter]
         self.p = dropout.p if isinstance(dropout, nn.Dropout) else 0.0
         self.dtype = self.base.weight.dtype
         self.rounded: list[Tensor] = []  # the factors in this dtype, once `refresh` was called
-        self.seed: Tensor | None = None
+        self.seed: Tensor | None = None  # of dropout
         self.others: list[_Layer] = []  # layers with the same input, computed together with this one
         self.computed: tuple[Tensor, Tensor] | None = None  # input and output, where another layer computed it
 

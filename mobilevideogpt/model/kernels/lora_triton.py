@@ -4,6 +4,9 @@ Each kernel draws the dropout mask again from a seed, so no mask is written, rea
 a counter of Philox; each of its four numbers gives two halves of 16 bits.
 """
 
+# Triton is absent on a machine without a GPU, and a kernel is launched as kernel[grid](...).
+# pyright: reportMissingImports=false, reportIndexIssue=false
+
 import torch
 import triton
 import triton.language as tl

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from typing import Any
 
 import numba
 import numpy as np
@@ -44,7 +45,7 @@ POWER = _series(lambda f: np.expm1(f * math.log(2)) / f, 5, -0.5, 0.5)
 LOG = _series(lambda square: 2 * np.arctanh(np.sqrt(square)) / np.sqrt(square), 5, 0, 1 / 9)
 
 
-def _compiled(function):
+def _compiled(function: Callable) -> Callable[..., Any]:
     """Compile on the first call, and cache the result on disk for later processes."""
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
@@ -182,4 +183,4 @@ def _flat(t: Tensor) -> tuple[np.ndarray, tuple[int, int]]:
     t = t.detach().float().mT
     t = t if t.stride(2) == 1 else t.contiguous()
     reach = 1 + sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
-    return t.as_strided((reach,), (1,)).numpy(), t.stride()[:2]
+    return t.as_strided((reach,), (1,)).numpy(), (t.stride(0), t.stride(1))
