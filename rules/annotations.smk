@@ -25,6 +25,7 @@ rule build_annotations:
     params:
         data_root=DATA,
         clips=clips_digest,
+        equal_sizes=lambda wildcards: clips_of_equal_size(clips()) if SOURCE == "qved" else None,
         bytes=sizes_of(labels_file, if_there("fine_grained_labels_with_worker_ids.json"), if_there("splits.csv")),
         source=setting("annotations/source"),
         exclude=setting("dataset/exclude"),
@@ -33,6 +34,8 @@ rule build_annotations:
         split_source=setting("annotations/split_source"),
         recording_pattern=setting("annotations/recording_pattern"),
         seed=setting("annotations/seed"),
+        # For a warning alone, so not compared: it is a function of `output`.
+        max_new_tokens=lambda wildcards, output: config["evaluate"]["max_new_tokens"],
         code=source_hash("workflow_scripts/build_annotations.py"),
     message:
         "Joining clips and labels, splitting them"

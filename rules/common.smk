@@ -11,6 +11,7 @@ from pathlib import Path
 from snakemake.logging import logger
 
 from mobilevideogpt.annotations.clips import SPLITS, digest_of_clips
+from mobilevideogpt.annotations.copies import clips_of_equal_size
 from mobilevideogpt.annotations.labels import ANSWER_FILES
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.publishing import is_published

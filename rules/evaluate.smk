@@ -1,5 +1,5 @@
 # Needs: a run's train.json and adapter, the samples of test and their features, the base.
-# Hands on: <run>/metrics.json and predictions.jsonl; the answer for a clip; <run>/export/.
+# Hands on: <run>/metrics.json, predictions.jsonl and predictions.csv; the answer for a clip; <run>/export/.
 
 
 rule evaluate:
@@ -7,10 +7,13 @@ rule evaluate:
     input:
         train="<run>/train.json",
         test=dataset_of("test"),
+        train_samples=dataset_of("train"),  # their commonest answers and their lengths
+        val_samples=dataset_of("val"),
         base="<results>/base.json",
     output:
         metrics="<run>/metrics.json",
         predictions="<run>/predictions.jsonl",
+        table="<run>/predictions.csv",
     log:
         "<run>/logs/evaluate.log",
     benchmark:
@@ -28,8 +31,6 @@ rule evaluate:
         batch_size=setting("evaluate/batch_size"),
         max_new_tokens=setting("evaluate/max_new_tokens"),
         seed=setting("evaluate/seed"),
-        prompt=setting("annotations/prompt"),
-        answers=setting("annotations/source"),
         code=source_hash("workflow_scripts/evaluate.py"),
     message:
         "Evaluating base, fine-tuned model and grounding control on the test clips"

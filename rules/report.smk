@@ -10,6 +10,7 @@ rule report:
         predictions="<run>/predictions.jsonl",
         integrity="<results>/verify/report.json",
         summary=dataset_of("summary"),
+        train_samples=dataset_of("train"),
         preflight="<results>/preflight.json",
     output:
         page="<run>/report.html",

@@ -23,6 +23,7 @@ built = build(
     split_source=params.split_source,
     recording_pattern=params.recording_pattern,
     seed=params.seed,
+    max_new_tokens=None if params.max_new_tokens == "auto" else params.max_new_tokens,
 )
 for split, samples in built.annotations.items():
     write_records(samples, output[split])

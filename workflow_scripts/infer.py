@@ -11,6 +11,8 @@ from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.serving.predict import predict_clip, prompt_for_clip
 from mobilevideogpt.training.checkpoints import verified_adapter
 
+LONGEST_ANSWER = 512  # tokens; most answers end by themselves long before
+
 log_to(snakemake.log[0])
 params = snakemake.params
 prompt = prompt_for_clip(params.video, params.prompt, params.data_root, params.exercise)
@@ -19,4 +21,5 @@ paths = ModelPaths.from_mapping(read_json(snakemake.input.base))
 adapter = verified_adapter(Path(snakemake.input.train).parent)
 model = load_finetuned(load_for_inference(paths, precision=train["precision"]), adapter)
 processor = MobileVideoGPTProcessor.from_pretrained(paths.base)
-print(predict_clip(model, processor, params.video, prompt, max_new_tokens=params.max_new_tokens))
+limit = LONGEST_ANSWER if params.max_new_tokens == "auto" else params.max_new_tokens
+print(predict_clip(model, processor, params.video, prompt, max_new_tokens=limit))

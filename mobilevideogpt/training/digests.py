@@ -19,12 +19,13 @@ def run_digests(
     """
     return {
         "settings": json_digest(dict(settings)),
-        "data": json_digest({"train": _without_features(train), "val": _without_features(val)}),
+        "data": json_digest({"train": _trained_on(train), "val": _trained_on(val)}),
         "features": json_digest({sample["video"]: sample.get("features") for sample in [*train, *val]}),
         "base": json_digest(sorted(base["files"].values())),
         "code": code,
     }
 
 
-def _without_features(samples: Sequence[Mapping]) -> list[dict]:
-    return [{name: value for name, value in sample.items() if name != "features"} for sample in samples]
+def _trained_on(samples: Sequence[Mapping]) -> list[dict]:
+    """What the training reads of each sample; how it was split, for one, does not count."""
+    return [{name: sample[name] for name in ("video", "conversations")} for sample in samples]
