@@ -21,7 +21,7 @@ def dependence(summary: Mapping) -> str | None:
         found.append(plural(len(pairs), "pair") + " of near-duplicates across splits")
     if not found:
         return None
-    return f"There are {' and '.join(found)}, see Data. The scores may be too high, and all intervals too narrow."
+    return f"Found: {' and '.join(found)}, see Data. The scores may be too high, and all intervals too narrow."
 
 
 def independence(summary: Mapping, n_test: int) -> str:

@@ -313,11 +313,15 @@ def _score_sentence(task: Task, shares: Mapping[str, Share], best: Rival) -> str
 
 
 def _of(found: Share, interval: bool = True) -> str:
-    """``5 of 6 (83 %, interval 36 to 100 %)``."""
-    inside = percent(found.value)
-    if interval:
-        inside += f"; 95 % interval {percent(found.interval.low)} to {percent(found.interval.high)}"
+    """``5 of 6 samples (83 %; 95 % interval 36 % to 100 %)``."""
+    inside = _inside(found) if interval else percent(found.value)
     return f"{found.hits:.0f} of {plural(found.n, 'sample')} ({inside})"
+
+
+def _inside(found: Share) -> str:
+    """``83 %; 95 % interval 36 % to 100 %``."""
+    low, high = map(percent, found.interval)
+    return f"{percent(found.value)}; 95\N{NO-BREAK SPACE}% interval {low} to {high}"
 
 
 def _test_sentence(best: Rival, found: Comparison) -> str:
@@ -325,11 +329,11 @@ def _test_sentence(best: Rival, found: Comparison) -> str:
 
 
 def _result(found: Comparison) -> str:
-    """``6 better, 0 worse, p = 0.031; difference +100 points, 95 % interval ...``."""
+    """``6 better, 0 worse, p = 0.031; difference +100 points, 95\N{NO-BREAK SPACE}% interval ...``."""
     unit = "" if found.groups == found.n else f" of {plural(found.groups, 'group')}"
     counts = "" if found.better is None else f"{found.better} better, {found.worse} worse{unit}, "
     return (
-        f"{counts}{p_value(found.p)}; difference {points(found.difference, sign=True)}, 95 % interval "
+        f"{counts}{p_value(found.p)}; difference {points(found.difference, sign=True)}, 95\N{NO-BREAK SPACE}% interval "
         f"{points(found.interval.low, sign=True, unit=False)} to {points(found.interval.high, sign=True)}"
     )
 
@@ -348,7 +352,7 @@ def _what_would_tell(found: Comparison, best: Rival, value: float) -> str:
         units = plural(more, "more group of test clips", "more groups of test clips")
     return (
         f"About {units} would tell: {found.groups + more:,} in all find a gain of {points(gain)} with a probability of "
-        "80 %."
+        "80\N{NO-BREAK SPACE}%."
     )
 
 
@@ -386,8 +390,7 @@ def _looks(task: Task, rows: Sequence[Mapping]) -> Finding:
         f"The control shows another exercise's clip under the same prompt. Where that clip calls for another answer, "
         f"{sum(follows)} of {len(control)} answers change to it, {sum(stays)} are still those of the prompt's own clip "
         f"({_result(found).replace('better', 'follow').replace('worse', 'stay')}), and {sum(kept)} did not change "
-        f"({percent(shares['kept_answer'].value)}; 95 % interval {percent(shares['kept_answer'].interval.low)} to "
-        f"{percent(shares['kept_answer'].interval.high)})."
+        f"({_inside(shares['kept_answer'])})."
     )
     if found.gain:
         answer, headline = True, "it looks at the video"

@@ -19,10 +19,10 @@ def points(share: float, sign: bool = False, unit: bool = True) -> str:
 
 
 def p_value(p: float) -> str:
-    """``0.03125`` as ``p = 0.031``; small ones as ``p < 0.001``."""
+    """``0.03125`` as ``p = 0.031``, small ones as ``p < 0.001``, both with no-break spaces."""
     if p < 0.001:
-        return "p < 0.001"
-    return f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
+        return "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001"
+    return f"p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{p:.{2 if p >= 0.1 else 3}f}"
 
 
 def plural(n: int, noun: str, several: str = "") -> str:
