@@ -13,7 +13,7 @@ _PUBLIC = {
     "MobileVideoGPTForConditionalGeneration": "mobilevideogpt.model.modeling",
     "MobileVideoGPTProcessor": "mobilevideogpt.data.processor",
 }
-__all__ = list(_PUBLIC)
+__all__ = list(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]  # they load on first use
 
 
 def __getattr__(name: str):

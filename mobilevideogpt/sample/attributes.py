@@ -1,10 +1,33 @@
 """A description of a movement in a few short words, measured from its joints."""
 
+from typing import TypedDict
+
 import numpy as np
 
 from mobilevideogpt.sample.figure import PARTS, SIDES, J
 
 BENDS = ((25, "straight"), (62, "slight"), (92, "half"), (181, "deep"))
+
+
+class Attributes(TypedDict):
+    """A word, or a whole number, for each attribute of a movement."""
+
+    posture: str
+    arms_move: str
+    legs_move: str
+    arms: str
+    elbows: str
+    elbow_degrees: int
+    knee_bend: str
+    knee_degrees: int
+    knees: str
+    trunk: str
+    jump: str
+    jump_centimetres: int
+    highest_foot: str
+    chest: str
+    motion: str
+    tempo: str
 
 
 def _word(value: float, steps) -> str:
@@ -84,16 +107,13 @@ def _arms(hands: np.ndarray, elbows: np.ndarray, joints: np.ndarray, posture: st
     return "down"
 
 
-def attributes(joints: np.ndarray, posture: str, period: float) -> dict[str, str | int]:
+def attributes(joints: np.ndarray, posture: str, period: float) -> Attributes:
     """Describe a movement.
 
     Args:
         joints: Metres, ``(n, joints, 3)``.
         posture: `Pose.posture`.
         period: Seconds a repetition.
-
-    Returns:
-        Words by attribute; ``knee_degrees``, ``elbow_degrees`` and ``jump_centimetres`` are whole numbers.
     """
     knees = knee_flexion(joints)
     bent = np.stack([flexion(joints, side, "shoulder", "elbow", "wrist") for side, _ in SIDES], axis=1)

@@ -33,9 +33,9 @@ LOIN = (("left_hip", 0.092), ("right_hip", 0.092), ("waist", 0.103), ("pelvis", 
 
 SKIN = np.array([[244, 206, 178], [224, 172, 136], [198, 140, 100], [150, 98, 66], [104, 66, 46]])
 HAIR = np.array([[32, 26, 24], [66, 42, 28], [122, 82, 46], [190, 152, 92], [120, 120, 124]])
-CLOTHES = [[206, 52, 60], [36, 92, 176], [40, 140, 90], [236, 184, 52], [120, 70, 150], [232, 232, 236]]
-CLOTHES += [[40, 44, 52], [236, 120, 50], [60, 170, 190], [210, 96, 140], [90, 96, 106], [30, 52, 96]]
-CLOTHES = np.array(CLOTHES)
+_CLOTHES = [[206, 52, 60], [36, 92, 176], [40, 140, 90], [236, 184, 52], [120, 70, 150], [232, 232, 236]]
+_CLOTHES += [[40, 44, 52], [236, 120, 50], [60, 170, 190], [210, 96, 140], [90, 96, 106], [30, 52, 96]]
+CLOTHES = np.array(_CLOTHES)
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Painter:
         flat, depth = camera.project(joints)
         self.flat, self.depth = flat, depth
         scale = camera.focal / depth * body.girth  # pixels per metre of thickness
-        a, b = (np.array([J[part[i]] for part in PARTS]) for i in (0, 1))
+        a, b = np.array([J[first] for first, *_ in PARTS]), np.array([J[second] for _, second, *_ in PARTS])
         r, q = (np.array([part[i] for part in PARTS]) for i in (2, 3))
         start, end = flat[:, a], flat[:, b]
         end[:, len(LIMBS) :] = start[:, len(LIMBS) :] * 0.5 + end[:, len(LIMBS) :] * 0.5
@@ -225,8 +225,8 @@ class Painter:
             above = (self.heights[i, a] + self.heights[i, b]) / 2
             dark = int(130 * max(1 - above / 1.3, 0.12))
             thick = max(int(self.scale[i, a] * r / 3), 1)
-            ends = [tuple(np.round(spots[j]).astype(int).tolist()) for j in (a, b)]
-            cv2.line(small, *ends, dark, thick)
+            first, second = (tuple(np.round(spots[j]).astype(int).tolist()) for j in (a, b))
+            cv2.line(small, first, second, dark, thick)
         small = cv2.GaussianBlur(small, (5, 5), 0)
         mask = cv2.cvtColor(
             cv2.resize(255 - small, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2RGB

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mobilevideogpt.sample.figure import REST, SIDES, Body, Pose, Reach
+from mobilevideogpt.sample.figure import REST, SIDES, Body, Curve, Pose, Reach
 
 
 @dataclass
@@ -80,7 +80,16 @@ def alternate(phase, curve=hold) -> tuple[np.ndarray, np.ndarray]:
     return np.where(even, value, 0), np.where(even, 0, value)
 
 
-def stand(take: Take, knee=0.0, stance=0.1, shin=0.32, pole=0.15, up=0.0, toes=0.0, **angles) -> Pose:
+def stand(
+    take: Take,
+    knee: Curve = 0.0,
+    stance: Curve = 0.1,
+    shin: float = 0.32,
+    pole: Curve = 0.15,
+    up: Curve = 0.0,
+    toes: Curve = 0.0,
+    **angles,
+) -> Pose:
     """Stand with both feet on the floor, or ``up`` above it, and knees bent by ``knee`` degrees.
 
     Args:

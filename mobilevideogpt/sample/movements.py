@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mobilevideogpt.sample.figure import REST, SIDES, Pose, Reach, Swing
+from mobilevideogpt.sample.figure import REST, SIDES, Curve, Pose, Reach, Swing
 from mobilevideogpt.sample.motion import Movement, Take, all_fours, alternate, hold, keys, on_hips, stand, wave
 
 TOO_FAST = "too fast"
@@ -376,7 +376,7 @@ def standing_snow_angels(take):
 # Planks, hands and knees
 
 
-def plank(take: Take, hips: float = 0.0, arms=None, legs=None, **angles) -> Pose:
+def plank(take: Take, hips: Curve = 0.0, arms=None, legs=None, **angles) -> Pose:
     """Rest on straight arms and toes; ``hips`` is the height of the hips above the straight line in metres."""
     b = take.body
     ankle = b.foot * 0.97 + REST["toe"]
@@ -513,7 +513,7 @@ def downward_dog_waves(take):
 # Kneeling
 
 
-def kneel(take: Take, pitch=0.0, thigh=0.0, **fields) -> Pose:
+def kneel(take: Take, pitch: Curve = 0.0, thigh: Curve = 0.0, **fields) -> Pose:
     """Kneel on both knees, thighs tipped forward by ``thigh`` degrees (negative: sitting back)."""
     thigh = np.asarray(thigh)
     legs = [Swing(flex=np.asarray(pitch) - thigh, abduct=6, bend=90 - thigh, point=70) for _ in SIDES]
@@ -753,7 +753,7 @@ def random_movement(take: Take) -> Pose:
                 rng.bit_generator.state = state
             shifted = Take(b, take.seconds, rng, "", take.period, take.start + 0.5 * i * (together == "in turn"))
             moving = moves and (together != "one" or i == (take.side < 0))
-            limbs.append(Swing(**{k: _path(rng, shifted, *v, moving) for k, v in ranges.items()}))
+            limbs.append(Swing(**{k: _path(rng, shifted, low, high, moving) for k, (low, high) in ranges.items()}))
         return limbs
 
     def free_arms() -> list:

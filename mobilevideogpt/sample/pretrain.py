@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -32,6 +33,7 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.model.configuration import FRAMES_PER_CHUNK, MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.model.selection import frame_scores, select_frames
+from mobilevideogpt.sample.attributes import Attributes
 from mobilevideogpt.sample.figure import JOINTS
 from mobilevideogpt.sample.movements import MOVEMENTS
 from mobilevideogpt.sample.names import NO_ISSUE
@@ -43,7 +45,7 @@ BASE = Path(__file__).parent / "base"
 FEEDBACK = "Analyze this video and provide corrective feedback."
 DESCRIBE = "Describe the movement in this video."
 NAME = "Which exercise is this, and what is wrong with it?"
-GEOMETRY = {
+GEOMETRY: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 384,
     "num_hidden_layers": 3,
@@ -112,7 +114,7 @@ def random_specs(rng: np.random.Generator) -> Iterator[ClipSpec]:
         yield ClipSpec("random", NO_ISSUE, draw_seed(rng))
 
 
-def resembles_an_exercise(seen: dict[str, str | int]) -> bool:
+def resembles_an_exercise(seen: Attributes) -> bool:
     """Tell from its description whether a movement resembles one of the six exercises, with or without faults."""
     match seen["posture"]:
         case "kneeling plank":  # push-ups
@@ -176,12 +178,15 @@ def write_tokenizer_config(folder: Path, size: int) -> None:
 def new_model(processor: MobileVideoGPTProcessor) -> MobileVideoGPTForConditionalGeneration:
     """Build the tiny model for a tokenizer, with random weights."""
     tokenizer = processor.tokenizer
+    # One token has one id; the annotations of transformers include lists of them.
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|video_pad|>"))
+    bos, eos, video = cast(tuple[int, int, int], ids)
     config = MobileVideoGPTConfig(
         **GEOMETRY,
         vocab_size=-(-len(tokenizer) // 64) * 64,
-        bos_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        bos_token_id=bos,
+        eos_token_id=eos,
+        video_token_id=video,
     )
     return MobileVideoGPTForConditionalGeneration(config)
 
@@ -215,7 +220,7 @@ class Lessons(IterableDataset):
             pictures = frames(spec, self.indices)
             if rng.random() < 0.25:  # compression artefacts
                 quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 96))]
-                pictures = np.stack([cv2.imdecode(cv2.imencode(".jpg", p, quality)[1], 1) for p in pictures])
+                pictures = np.stack([_through_jpeg(picture, quality) for picture in pictures])
             item = self.processor.encode_text(question, answer)
             item |= {"frames": torch.from_numpy(pictures), "places": torch.from_numpy(pixels).float()}
             item["body"] = torch.from_numpy(centred(metres)).float()
@@ -242,6 +247,12 @@ class Lessons(IterableDataset):
             "input_ids": prompt + tokens + after,
             "labels": [-100] * len(prompt) + tokens + after,
         }
+
+
+def _through_jpeg(picture: np.ndarray, parameters: list[int]) -> np.ndarray:
+    decoded = cv2.imdecode(cv2.imencode(".jpg", picture, parameters)[1], cv2.IMREAD_COLOR)
+    assert decoded is not None  # OpenCV reads what it wrote
+    return decoded
 
 
 def padded(items: list[dict], prefix: str) -> dict[str, Tensor]:
@@ -340,7 +351,7 @@ def pretrain(
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     processor, model = new_start(folder, seed) if start is None else continue_from(start, folder)
-    model = model.to(device).train()
+    model = model.to(device).train()  # pyright: ignore[reportArgumentType]  # a decorator hides self
     if not language_only:
         model.requires_grad_(True)
     config = model.config
@@ -366,7 +377,7 @@ def pretrain(
         with torch.autocast(device.type, torch.bfloat16):
             parts = losses(model, None if language_only else heads, batch)
         optimizer.zero_grad(set_to_none=True)
-        sum(parts.values()).backward()
+        cast(Tensor, sum(parts.values())).backward()  # not the 0 of an empty sum
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step += 1
@@ -415,15 +426,15 @@ def gather_frames(of_frames: Tensor, chosen: Tensor) -> Tensor:
     return chunks.gather(2, index).flatten(0, 2)
 
 
-def pose_loss(head: PoseHead, tokens: Tensor, places: Tensor, body: Tensor) -> Tensor:
-    """Compute the error of the joints; a tenth of the picture counts 1, half a metre too."""
+def pose_loss(head: nn.Module, tokens: Tensor, places: Tensor, body: Tensor) -> Tensor:
+    """Compute the error of the joints by a `PoseHead`; a tenth of the picture counts 1, half a metre too."""
     found, metres = head(tokens)
     return F.l1_loss(found.float(), places) * 10 + F.l1_loss(metres.float(), body) * 2
 
 
 def main() -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--folder", type=Path, default=BASE)
     parser.add_argument("--steps", type=int, default=4200)
     parser.add_argument("--batch-size", type=int, default=48)

@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from mobilevideogpt.files import replacing, write_json
-from mobilevideogpt.sample.attributes import attributes
+from mobilevideogpt.sample.attributes import Attributes, attributes
 from mobilevideogpt.sample.drawing import Camera, Look, Painter, draw_room, place_camera
 from mobilevideogpt.sample.exercises import ADVICE as EXERCISE_ADVICE
 from mobilevideogpt.sample.exercises import EXERCISES
@@ -119,7 +119,7 @@ def frames(spec: ClipSpec, indices=None, size: tuple[int, int] = SIZE) -> np.nda
     return pictures
 
 
-def describe(spec: ClipSpec) -> dict[str, str | int]:
+def describe(spec: ClipSpec) -> Attributes:
     """Describe the clip in words, by `attributes.attributes` of its joints."""
     scene = _scene(spec, SIZE)
     return attributes(scene.joints, scene.posture, scene.period)
