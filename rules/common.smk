@@ -76,7 +76,7 @@ def readable(path):
 def manifest_file(wildcards=None):
     """Return the manifest: the user's, or the one that a rule makes."""
     if SOURCE == "qved" and not Path(f"{DATA}/manifest.json").exists():
-        raise InputError(f"{DATA}/ has clips or labels, but no manifest.json; `snakemake manifest` writes one")
+        raise InputError(f"{DATA}/manifest.json is missing beside your clips or labels; `snakemake manifest` writes it")
     return readable(f"{DATA}/manifest.json")
 
 
@@ -111,7 +111,7 @@ def labels_file(wildcards):
     found = [path for path in ANSWERS if Path(path).exists()]
     if not found:
         source = config["annotations"]["source"]
-        raise InputError(f"no {source}: {' or '.join(ANSWERS)} is missing; add it, or change annotations.source")
+        raise InputError(f"no {source}: there is no {' or '.join(ANSWERS)}; add it, or change annotations.source")
     return readable(found[0])
 
 
