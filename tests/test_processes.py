@@ -24,6 +24,7 @@ FORWARDER = """
 import signal, subprocess, sys, time
 from mobilevideogpt.processes import forward_signals
 signal.signal(signal.SIGTERM, lambda *_: print("own handler", flush=True))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started the tests in the background
 forward_signals(sys.argv[1])
 children = [subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE) for script in sys.argv[1:]]
 for child in children:
