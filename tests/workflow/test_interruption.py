@@ -94,7 +94,7 @@ def test_two_processes_train_together_under_deepspeed(trained):
     outcome = trained.run(
         "finetune", "--config", "run=zero2", "finetune={deepspeed: zero2, processes: 2}"
     )  # other settings come from config.yaml
-    assert outcome.finished == {"preflight", "finetune"}
+    assert outcome.finished == {"preflight", "features", "finetune"}
     record = trained.json("results/zero2/train.json")
     assert record["world_size"] == 2 and record["deepspeed"] == "zero2"
     one, two = trained.json("results/tiny/train.json")["losses"], record["losses"]

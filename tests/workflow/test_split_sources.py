@@ -11,8 +11,8 @@ def split_of(project) -> dict[str, str]:
 
 
 def add_clip(project, path: str) -> None:
-    """Add a clip, a copy of another file, with its label."""
-    (project / "dataset" / path).write_bytes((project / "dataset/squats/0001.mp4").read_bytes())
+    """Add a clip, with its label; its file differs from all others, as equal files are one recording."""
+    (project / "dataset" / path).write_bytes((project / "dataset/squats/0001.mp4").read_bytes() + path.encode())
     labels = project.json("dataset/fine_grained_labels.json")
     write_json([*labels, {**labels[0], "video_path": path}], project / "dataset/fine_grained_labels.json")
     clips = project.json("dataset/manifest.json")

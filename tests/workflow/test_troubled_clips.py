@@ -59,4 +59,4 @@ def test_a_clip_that_may_not_be_read_costs_one_record(fresh):
     command = [*under, sys.executable, "-m", "snakemake", "--cores", "1", target]
     done = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "may not be read; allow it with `chmod u+r" in fresh.json(target)["problems"][0]
+    assert "is not readable; run `chmod u+r" in fresh.json(target)["problems"][0]
