@@ -31,7 +31,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The sample's tiny base checkpoint, anew: about 20 minutes on an H100.
+# The sample's tiny base checkpoint, trained again: about 20 minutes on an H100.
 base: $(READY)
 	$(BIN)/python -m mobilevideogpt.sample.pretrain
 	$(BIN)/python -m mobilevideogpt.sample.pretrain --start mobilevideogpt/sample/base --language-only --steps 1200 --batch-size 64

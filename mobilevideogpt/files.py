@@ -116,7 +116,7 @@ def _json(value: object, indent: int | None = None) -> str:
 
 def read_json(
     path: str | Path,
-    remedy: str = "correct it by hand or write it anew",
+    remedy: str = "correct it by hand or write it again",
     object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
 ) -> Any:
     """Read a JSON file, with or without a byte-order mark.

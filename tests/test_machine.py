@@ -74,13 +74,13 @@ def test_the_disk_of_a_folder_that_is_not_there_yet_is_its_parent_s(tmp_path):
 
 
 def test_missing_and_other_versions_of_required_packages_are_problems(monkeypatch):
-    required = ["torch>=1", "numpy<1", "notapackage", "wandb; extra == 'wandb'"]
+    required = ["torch>=1", "numpy<1", "absent-distribution", "wandb; extra == 'wandb'"]
     monkeypatch.setattr(machine.metadata, "requires", lambda name: required)
     numpy, missing = machine.unmet_requirements("mobilevideogpt")
     assert numpy.startswith("numpy is ") and numpy.endswith(", not <1")
-    assert missing == "notapackage is not installed"
+    assert missing == "absent-distribution is not installed"
 
 
 def test_versions_name_what_is_missing(monkeypatch):
-    assert machine.library_versions(["torch", "notapackage"])["notapackage"] == "none"
+    assert machine.library_versions(["torch", "absent-distribution"])["absent-distribution"] == "none"
     assert {"python", "cuda", "torch", "peft"} <= machine.versions().keys()

@@ -152,7 +152,7 @@ def read_workers(path: str | Path, clips: Iterable[Clip], data_root: str) -> dic
         InputError: If the file is malformed, or a clip has two workers.
     """
     expected = 'expected a list of {"video_path": "./0001.mp4", "worker_id": 17}'
-    content = read_json(path, "write it anew as JSON, or delete it")
+    content = read_json(path, "write it again as JSON, or delete it")
     if not isinstance(content, list):
         raise InputError(f"{path}: contains a {type(content).__name__}; {expected}")
     entries = []

@@ -119,7 +119,7 @@ def read_labels(
 
 def _entries(path: str | Path, expected: str) -> Iterator[tuple[str, str | None, object]]:
     """Yield place, key (None in a list) and value of each entry."""
-    content = read_json(path, "put the file there, or write it anew as JSON", object_pairs_hook=_unambiguous)
+    content = read_json(path, "put the file there, or write it again as JSON", object_pairs_hook=_unambiguous)
     if not isinstance(content, dict | list):
         raise InputError(f"{path}: contains a {type(content).__name__}; {expected} in a list")
     if not content:

@@ -54,6 +54,6 @@ def _exists(folder: str | Path, key: str) -> bool:
     except FileNotFoundError:
         return False
     except (SafetensorError, OSError) as error:
-        log.warning("%s: damaged (%s); computed anew", path, error)
+        log.warning("%s: damaged (%s); computed again", path, error)
         path.unlink()
         return False

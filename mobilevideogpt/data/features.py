@@ -19,7 +19,7 @@ class FeatureStore:
     """Features in ``<folder>/<first two digits>/<key>.safetensors``, each file written whole and verified when read.
 
     `read` invalidates missing or damaged features: it deletes them, and the lists ``<folder>/*.json`` with them, so
-    that the next run of the workflow makes the lists and the missing features anew.
+    that the next run of the workflow makes the lists and the missing features again.
     """
 
     def __init__(self, folder: str | Path):

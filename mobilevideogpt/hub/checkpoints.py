@@ -8,9 +8,9 @@ from pathlib import Path
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, read_json, write_json
 from mobilevideogpt.hub.retry import refused, retry
+from mobilevideogpt.paths import FETCHED
 
 log = logging.getLogger(__name__)
-RECORD = "fetched.json"
 
 
 def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Sequence[str] | None = None) -> dict:
@@ -108,14 +108,14 @@ def describe_folder(
         raise InputError(f"{folder}: contains no file; copy the checkpoint there, or run `snakemake fetch`")
     digests = {name: file_digest(Path(folder, name)) for name in files}
     record = {"repo_id": repo_id, "revision": revision, "commit": commit, "files": digests}
-    write_json(record, Path(folder, RECORD))
+    write_json(record, Path(folder, FETCHED))
     return record
 
 
 def _list_files(folder: Path, patterns: Sequence[str] | None) -> list[str]:
     """List the names below ``folder`` that match; the hub client's own files (``.cache``) do not count."""
     names = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-    fetched = (name for name in names if not name.startswith(".") and name != RECORD)
+    fetched = (name for name in names if not name.startswith(".") and name != FETCHED)
     return sorted(name for name in fetched if patterns is None or any(fnmatch.fnmatch(name, p) for p in patterns))
 
 
@@ -128,9 +128,9 @@ def _missing(files: list[str], patterns: Sequence[str] | None) -> list[str]:
 
 def _read_unchanged(folder: Path, repo_id: str, revision: str, patterns: Sequence[str] | None) -> dict | None:
     """Read ``fetched.json`` of a folder whose files are complete and unchanged since the download; else None."""
-    if not (folder / RECORD).is_file():
+    if not (folder / FETCHED).is_file():
         return None
-    record = read_json(folder / RECORD, remedy="delete it; the files are then checked against the hub")
+    record = read_json(folder / FETCHED, remedy="delete it; the files are then checked against the hub")
     if (record["repo_id"], record["revision"]) != (repo_id, revision) or _missing(sorted(record["files"]), patterns):
         return None
     changed = [

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mobilevideogpt.files import file_digest, json_digest, read_json
+from mobilevideogpt.paths import FETCHED
 
 DOWNLOADS = "checkpoints"  # folder of repositories that were fetched from the hub
-RECORD = "fetched.json"  # in the folder of a repository that was fetched
 PATTERNS = {  # files to fetch from a repository; None: all
     "base": None,
     "image_encoder": ["config.json", "pytorch_model.bin"],
@@ -48,7 +48,7 @@ class ModelPaths:
         """List the files that identify the model: local ones, and the record of each repository."""
         paths = [Path(path) for path in self.named.values() if path]
         files = [file for path in paths for file in (sorted(path.glob("*")) if path.is_dir() else [path])]
-        records = [f"{DOWNLOADS}/{name}/{RECORD}" for name in repositories(self.named)]
+        records = [f"{DOWNLOADS}/{name}/{FETCHED}" for name in repositories(self.named)]
         return [str(file) for file in files if file.is_file()] + records
 
 
@@ -87,8 +87,8 @@ def describe(paths: ModelPaths, files: Iterable[str]) -> dict:
     """
     digests: dict[str, str] = {}
     for file in files:
-        if file.endswith(f"/{RECORD}"):
-            folder = file.removesuffix(RECORD)
+        if file.endswith(f"/{FETCHED}"):
+            folder = file.removesuffix(FETCHED)
             digests |= {folder + name: digest for name, digest in read_json(file)["files"].items()}
         else:
             digests[file] = file_digest(file)

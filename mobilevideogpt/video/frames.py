@@ -27,7 +27,7 @@ def clip_frames(path: str | Path, digest: str | None, min_frames: int, max_frame
     """
     frames, _, _ = read_frames(path, min_frames, max_frames)
     if digest is not None and file_digest(path) != digest:
-        raise InputError(f"{path}: the file changed after it was checked; run the same command again to check it anew")
+        raise InputError(f"{path}: the file changed after it was checked; run the same command again")
     return encoder_frames(frames)
 
 

@@ -51,7 +51,7 @@ def reencode_clips(
         workers: Clips at a time.
         timeout_seconds: Limit of the clip check; encoding gets `TIMEOUT_FACTOR` times as much.
         memory_gb: Limit of the clip check; encoding gets `MEMORY_FACTOR` times as much.
-        code: Digest of the code that encodes; files made by other code are made anew.
+        code: Digest of the code that encodes; files made by other code are made again.
 
     Returns:
         An entry for each clip, by its path: ``of``, the digest of the original, and either ``file`` and ``digest`` of

@@ -11,7 +11,7 @@ QUESTIONS = "dataset/questions.json"
 @pytest.mark.parametrize(
     ("content", "entry", "remedy"),
     [
-        ("[", "not valid JSON", "write it anew"),
+        ("[", "not valid JSON", "write it again"),
         (3, "int", "expected"),
         ([], "no entry", "expected"),
         ([{"video_path": "1.mp4", "labels": "a"}, "x"], "entry 2", "expected"),
@@ -23,10 +23,10 @@ QUESTIONS = "dataset/questions.json"
         ([{"video_path": "1.mp4", "labels": "a <video> b"}], "entry 1: labels contains <video>", "expected"),
         ('[{"video_path": "1.mp4", "labels": "\\ud800"}]', "entry 1: labels contains half a character", "expected"),
         ([None], "entry 1: is a NoneType", "expected"),
-        ('{"1.mp4": "a", "1.mp4": "b"}', "'1.mp4' occurs twice", "write it anew"),
-        ('[{"video_path": "1.mp4", "labels": "a", "labels": "b"}]', "'labels' occurs twice", "write it anew"),
-        ("[" + "1" * 5000 + "]", "not valid JSON", "write it anew"),
-        ("[" * 100_000, "not valid JSON", "write it anew"),
+        ('{"1.mp4": "a", "1.mp4": "b"}', "'1.mp4' occurs twice", "write it again"),
+        ('[{"video_path": "1.mp4", "labels": "a", "labels": "b"}]', "'labels' occurs twice", "write it again"),
+        ("[" + "1" * 5000 + "]", "not valid JSON", "write it again"),
+        ("[" * 100_000, "not valid JSON", "write it again"),
         ([{"video_path": "../1.mp4", "labels": "a"}], "entry 1: '../1.mp4'", "copy the clip there"),
         ({"/1.mp4": "a"}, "/1.mp4", "copy the clip there"),
     ],

@@ -12,7 +12,7 @@ from mobilevideogpt.video.clip_check_worker import decode_clip
 
 COPIES = {
     # name: (frames, what is done to a frame (H, W, 3), width and height, quality of H.264, frames a second)
-    "encoded anew": (slice(None), lambda frame: frame, (320, 240), 36, 30),
+    "encoded again": (slice(None), lambda frame: frame, (320, 240), 36, 30),
     "scaled": (slice(None), lambda frame: frame, (160, 120), 23, 30),
     "darker": (slice(None), lambda frame: frame // 5 * 3, (320, 240), 23, 30),
     "trimmed": (slice(20, -17), lambda frame: frame, (320, 240), 23, 30),

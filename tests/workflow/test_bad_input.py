@@ -80,7 +80,7 @@ CASES = {
     "labels malformed": (
         write(LABELS, "[{"),
         "annotations",
-        (LABELS, "not valid JSON", "write it anew"),
+        (LABELS, "not valid JSON", "write it again"),
         "results/annotations",
     ),
     "record without path": (
