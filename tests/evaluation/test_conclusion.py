@@ -10,20 +10,11 @@ from benchmarks.conclusion import GAINS, NOTHING, table
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.conclusion import Tone, conclude, main
 from mobilevideogpt.evaluation.scoring import question_of
+from tests.evaluation.rows import samples_of
 
 EXERCISES = ("squats", "lunges", "plank")
 FEEDBACK = ("knees in", "too fast", "good form")
 OPEN_PROMPT = "<video>\nWhat do you see?"
-
-
-def samples_of(rows):
-    """Training samples with the answers of the rows."""
-    return [
-        {"exercise": row["exercise"], "conversations": [
-            {"from": "human", "value": row["prompt"]}, {"from": "gpt", "value": row["reference"]}
-        ]}
-        for row in rows
-    ]  # fmt: skip
 
 
 def labelled(n, prompt=OPEN_PROMPT, feedback=FEEDBACK):

@@ -10,6 +10,7 @@ from mobilevideogpt.evaluation.formatting import duration, facts
 from mobilevideogpt.evaluation.metrics import control_scores, score
 from mobilevideogpt.evaluation.report import write_report
 from mobilevideogpt.evaluation.scoring import task_of
+from tests.evaluation.rows import samples_of
 
 REFERENCES = ["squats - not going <script>alert(1)</script> deep", "lunges - good form", "squat jump - good form"]
 TUNED = [REFERENCES[0], REFERENCES[1], "squats - good form"]
@@ -45,18 +46,9 @@ class Page(HTMLParser):
             self.text += data
 
 
-def train_samples(rows):
-    return [
-        {"exercise": row["exercise"], "conversations": [
-            {"from": "human", "value": row["prompt"]}, {"from": "gpt", "value": row["reference"]}
-        ]}
-        for row in rows
-    ]  # fmt: skip
-
-
 def metrics_of(rows):
     """The metrics that the rule evaluate writes for these rows."""
-    task = task_of(rows, train_samples(rows))
+    task = task_of(rows, samples_of(rows))
     control = rows[0]["mismatched_video"] is not None
     metrics = {name: score(rows, name, task) for name in SOURCES[: 2 + control]}
     if control:
@@ -66,7 +58,7 @@ def metrics_of(rows):
 
 
 def with_rows(results, rows):
-    return results | {"predictions": rows, "metrics": metrics_of(rows), "train_samples": train_samples(rows)}
+    return results | {"predictions": rows, "metrics": metrics_of(rows), "train_samples": samples_of(rows)}
 
 
 def text_of(results, path):
@@ -114,7 +106,7 @@ def results(tmp_path, draw_clip):
         },
         "metrics": metrics_of(rows),
         "predictions": rows,
-        "train_samples": train_samples(rows),
+        "train_samples": samples_of(rows),
         "log": [*losses, {"step": 2, "eval_loss": 2.5}, {"step": 4, "eval_loss": 2.25}],
         "integrity": {
             "ok": True,
