@@ -55,6 +55,8 @@ FEATURES = f"{RESULTS}/features"
 # A run that trains on all clips has nothing to evaluate on, and ends with the adapter.
 HOLDS_OUT = config["annotations"]["split"]["train"] < 1 or config["annotations"]["split_source"] == "labels"
 ANSWERS = [f"{DATA}/{name}" for name in ANSWER_FILES[config["annotations"]["source"]]]  # the first that exists is used
+# The templates that all pages share.
+PAGE = [f"mobilevideogpt/evaluation/{name}.html.j2" for name in ("page", "macros")]
 if CONFIGURATION.notice:
     logger.info(CONFIGURATION.notice)
 

@@ -19,7 +19,7 @@ rule report:
     conda:
         "../environment.yml"
     params:
-        code=source_hash("workflow_scripts/report.py", "mobilevideogpt/evaluation/report.html.j2"),
+        code=source_hash("workflow_scripts/report.py", *PAGE, "mobilevideogpt/evaluation/report.html.j2"),
     message:
         "Writing {output.page}"
     script:
