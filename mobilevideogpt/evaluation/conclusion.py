@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.evaluation.formatting import p_value, percent, plural, points
+from mobilevideogpt.evaluation.formatting import comparison_text, groups_text, percent, plural, points
 from mobilevideogpt.evaluation.grounding import ONE_EXERCISE
 from mobilevideogpt.evaluation.scoring import Content, Task, fold, group_of, question_of, task_of, turns
 from mobilevideogpt.evaluation.statistics import (
@@ -325,17 +325,7 @@ def _inside(found: Share) -> str:
 
 
 def _test_sentence(best: Rival, found: Comparison) -> str:
-    return f"Against {best.text.split(' (')[0]}: {_result(found)}."
-
-
-def _result(found: Comparison) -> str:
-    """``6 better, 0 worse, p = 0.031; difference +100 points, 95\N{NO-BREAK SPACE}% interval ...``."""
-    unit = "" if found.groups == found.n else f" of {plural(found.groups, 'group')}"
-    counts = "" if found.better is None else f"{found.better} better, {found.worse} worse{unit}, "
-    return (
-        f"{counts}{p_value(found.p)}; difference {points(found.difference, sign=True)}, 95\N{NO-BREAK SPACE}% interval "
-        f"{points(found.interval.low, sign=True, unit=False)} to {points(found.interval.high, sign=True)}"
-    )
+    return f"Against {best.text.split(' (')[0]}: {comparison_text(found)}."
 
 
 def _what_would_tell(found: Comparison, best: Rival, value: float) -> str:
@@ -345,15 +335,7 @@ def _what_would_tell(found: Comparison, best: Rival, value: float) -> str:
         needed = groups_to_exceed(min(1.0, max(value, best.expected + GAIN)), best.expected)
     else:
         needed = groups_to_detect(gain, ((found.better or 0) + (found.worse or 0)) / found.groups)
-    more = needed - found.groups if needed > found.groups else found.groups
-    if found.groups == found.n:
-        units = plural(more, "more test clip")
-    else:
-        units = plural(more, "more group of test clips", "more groups of test clips")
-    return (
-        f"About {units} would tell: {found.groups + more:,} in all find a gain of {points(gain)} with a probability of "
-        "80\N{NO-BREAK SPACE}%."
-    )
+    return groups_text(needed, found, gain)
 
 
 # Looks
@@ -389,8 +371,8 @@ def _looks(task: Task, rows: Sequence[Mapping]) -> Finding:
     sentence = (
         f"The control shows another exercise's clip under the same prompt. Where that clip calls for another answer, "
         f"{sum(follows)} of {len(control)} answers change to it, {sum(stays)} are still those of the prompt's own clip "
-        f"({_result(found).replace('better', 'follow').replace('worse', 'stay')}), and {sum(kept)} did not change "
-        f"({_inside(shares['kept_answer'])})."
+        f"({comparison_text(found).replace('better', 'follow').replace('worse', 'stay')}), and {sum(kept)} did not "
+        f"change ({_inside(shares['kept_answer'])})."
     )
     if found.gain:
         answer, headline = True, "it looks at the video"

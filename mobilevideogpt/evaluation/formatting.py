@@ -1,6 +1,8 @@
-"""Values as texts of the report."""
+"""Values as texts of the pages."""
 
 from collections.abc import Mapping
+
+from mobilevideogpt.evaluation.statistics import Comparison
 
 _SPELLINGS = {"cpu": "CPU", "gpus": "GPUs", "cuda": "CUDA", "deepspeed": "DeepSpeed"}
 
@@ -23,6 +25,34 @@ def p_value(p: float) -> str:
     if p < 0.001:
         return "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001"
     return f"p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{p:.{2 if p >= 0.1 else 3}f}"
+
+
+def comparison_text(found: Comparison, p: float | None = None) -> str:
+    """``6 better, 0 worse, p = 0.031; difference +100 points, 95\N{NO-BREAK SPACE}% interval ...``.
+
+    Args:
+        found: The comparison.
+        p: To show instead of its own, where it is adjusted for several tests.
+    """
+    unit = "" if found.groups == found.n else f" of {plural(found.groups, 'group')}"
+    counts = "" if found.better is None else f"{found.better} better, {found.worse} worse{unit}, "
+    return (
+        f"{counts}{p_value(found.p if p is None else p)}; difference {points(found.difference, sign=True)}, "
+        f"95\N{NO-BREAK SPACE}% interval {points(found.interval.low, sign=True, unit=False)} to {points(found.interval.high, sign=True)}"
+    )
+
+
+def groups_text(needed: int, found: Comparison, gain: float) -> str:
+    """Say how many more clips would probably tell, where ``needed`` groups find a difference of ``gain``."""
+    more = needed - found.groups if needed > found.groups else found.groups
+    if found.groups == found.n:
+        units = plural(more, "more test clip")
+    else:
+        units = plural(more, "more group of test clips", "more groups of test clips")
+    return (
+        f"About {units} would tell: {found.groups + more:,} in all find a gain of {points(gain)} with a probability of "
+        "80\N{NO-BREAK SPACE}%."
+    )
 
 
 def plural(n: int, noun: str, several: str = "") -> str:

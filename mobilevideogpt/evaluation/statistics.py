@@ -17,6 +17,7 @@ POWER = 0.8
 Z = float(stats.norm.isf(LEVEL / 2))
 SUBSETS = 9999  # drawn at random where there are more
 MOST_GROUPS = 20_000  # that a sample size is searched for
+FEWEST_GROUPS = 6  # that random signs can tell anything from: 2 / 2**6 is below LEVEL
 
 
 class Interval(NamedTuple):
@@ -143,6 +144,25 @@ def groups_to_detect(difference: float, differing: float) -> int:
         return float(stats.binom.pmf(discordant, n, differing) @ stats.binom.sf(critical, discordant, better))
 
     return _smallest(power, start)
+
+
+def groups_to_detect_mean(difference: float, deviation: float) -> int:
+    """Number of groups with which a true mean difference is found likewise, by the normal approximation.
+
+    Args:
+        difference: The true difference, above 0.
+        deviation: Standard deviation of the groups' differences.
+    """
+    return max(FEWEST_GROUPS, math.ceil(((Z + float(stats.norm.ppf(POWER))) * deviation / difference) ** 2))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values of several tests, adjusted so that all errors together stay below `LEVEL` (Holm 1979)."""
+    order = np.argsort(p_values)
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.asarray(p_values, float)[order] * factors))
+    return adjusted.tolist()
 
 
 @lru_cache(maxsize=4096)
