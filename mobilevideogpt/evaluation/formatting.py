@@ -36,9 +36,10 @@ def comparison_text(found: Comparison, p: float | None = None) -> str:
     """
     unit = "" if found.groups == found.n else f" of {plural(found.groups, 'group')}"
     counts = "" if found.better is None else f"{found.better} better, {found.worse} worse{unit}, "
+    low, high = points(found.interval.low, sign=True, unit=False), points(found.interval.high, sign=True)
     return (
         f"{counts}{p_value(found.p if p is None else p)}; difference {points(found.difference, sign=True)}, "
-        f"95\N{NO-BREAK SPACE}% interval {points(found.interval.low, sign=True, unit=False)} to {points(found.interval.high, sign=True)}"
+        f"95\N{NO-BREAK SPACE}% interval {low} to {high}"
     )
 
 
