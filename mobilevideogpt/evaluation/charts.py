@@ -20,6 +20,10 @@ _COLOURS = {
     ACCENT: "var(--accent)",
     SECOND: "var(--second)",
 }
+# Lines of several runs: six colours with a marker each, then the same with dashes.
+RUNS = ["#" + 3 * f"{16 + n:02x}" for n in range(6)]
+_COLOURS |= {colour: f"var(--run-{n})" for n, colour in enumerate(RUNS, 1)}
+LINES = [(colour, style, marker) for style in ("-", "--") for colour, marker in zip(RUNS, "os^DvP", strict=True)]
 SMOOTHED_ABOVE = 100  # logged steps; a longer curve is also drawn as a moving average
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays selectable
@@ -99,6 +103,38 @@ def learning_rate_curve(log: Sequence[Mapping]) -> str | None:
         axes.legend()
         peaks = [f"{name} at most {max(rate for _, rate in points):.1e}" for name, (points, *_) in curves.items()]
         return _svg(figure, f"Learning rate by step: {', '.join(peaks)}")
+
+
+def loss_curves(logs: Mapping[str, Sequence[Mapping]], key: str) -> str | None:
+    """Draw one loss of several runs over each other, as SVG.
+
+    Args:
+        logs: Run to the Trainer's log entries in order.
+        key: ``loss``, of the training, or ``eval_loss``, of the validation.
+
+    Returns:
+        The element, or None if no run logged this loss.
+    """
+    curves = {run: [(row["step"], row[key]) for row in log if key in row] for run, log in logs.items()}
+    if not any(curves.values()):
+        return None
+    top = max(row[name] for log in logs.values() for row in log for name in ("loss", "eval_loss") if name in row)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _subplots()
+        for (run, points), (colour, style, marker) in zip(curves.items(), LINES, strict=False):
+            if not points:
+                continue
+            steps, losses = zip(*points, strict=True)
+            if len(points) > SMOOTHED_ABOVE:
+                losses = _moving_average(losses, len(points) // 50 * 2 + 1)
+            every = max(1, len(points) // 8)  # markers tell the lines apart without their colours
+            line = {"color": colour, "linestyle": style, "linewidth": 1.6}
+            axes.plot(steps, losses, **line, marker=marker, markersize=5, markevery=every, label=run)
+        axes.set_ylabel("loss (nats a token)")
+        axes.set_ylim(0, 1.05 * top)
+        axes.legend()
+        ranges = [f"{run} {points[0][1]:.2f} to {points[-1][1]:.2f}" for run, points in curves.items() if points]
+        return _svg(figure, f"{'Training' if key == 'loss' else 'Validation'} loss by step: {'; '.join(ranges)}")
 
 
 def _plot_training_loss(axes: Axes, points: Sequence[tuple[int, float]]) -> None:

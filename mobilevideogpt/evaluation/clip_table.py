@@ -106,7 +106,7 @@ def short_name(video: str) -> str:
 def _row(prediction: Mapping, shown_reference: str | None, task: Task) -> ClipRow:
     cut = prediction.get("cut", {})
     answers = {
-        name: Answer(prediction[name], _badges(prediction, prediction[name], task), cut.get(name, False))
+        name: Answer(prediction[name], judgements(prediction, prediction[name], task), cut.get(name, False))
         for name in ("base", "finetuned")
     }
     control = prediction.get("mismatched_video")
@@ -124,7 +124,7 @@ def _row(prediction: Mapping, shown_reference: str | None, task: Task) -> ClipRo
     )
 
 
-def _badges(prediction: Mapping, answer: str, task: Task) -> list[Badge]:
+def judgements(prediction: Mapping, answer: str, task: Task) -> list[Badge]:
     """Compare an answer with the reference of its clip."""
     wanted, given = task.feedback(prediction["reference"]), task.feedback(answer)
     if task.free_text:

@@ -77,11 +77,12 @@ def facts(values: Mapping[str, object]) -> list[tuple[str, str]]:
         unit = "bytes" if key.endswith("_bytes") else ""
         words = [_SPELLINGS.get(word, word) for word in key.split("_")]
         name = " ".join(words[:-1] if unit else words)
-        rows.append((name[:1].upper() + name[1:], _value(value, unit)))
+        rows.append((name[:1].upper() + name[1:], value_text(value, unit)))
     return rows
 
 
-def _value(value: object, unit: str = "") -> str:
+def value_text(value: object, unit: str = "") -> str:
+    """A value in words: None as a dash, a number with separators, an object as names and values."""
     match value:
         case None:
             return "–"
@@ -94,7 +95,7 @@ def _value(value: object, unit: str = "") -> str:
         case int():
             return f"{value:,}"
         case list():
-            return "; ".join(map(_value, value)) or "none"
+            return "; ".join(map(value_text, value)) or "none"
         case dict():
             return ", ".join(f"{name[:1].lower()}{name[1:]} {text}" for name, text in facts(value))
     return str(value)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.cautions import cautions, dependence, independence
@@ -13,6 +12,7 @@ from mobilevideogpt.evaluation.charts import learning_rate_curve, loss_curve
 from mobilevideogpt.evaluation.clip_table import clip_rows, short_name
 from mobilevideogpt.evaluation.conclusion import Conclusion, conclude
 from mobilevideogpt.evaluation.formatting import duration, facts, p_value, percent, plural, points
+from mobilevideogpt.evaluation.pages import template
 from mobilevideogpt.evaluation.scoring import Task
 from mobilevideogpt.files import write_text
 
@@ -102,18 +102,7 @@ def write_report(
         "reproduction": facts({key: train[key] for key in REPRODUCTION}),
         "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
     }
-    write_text(_template().render(context), path)
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("mobilevideogpt.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
+    write_text(template("report.html.j2").render(context), path)
 
 
 def _score_context(conclusion: Conclusion, metrics: Mapping) -> dict:
