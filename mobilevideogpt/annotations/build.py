@@ -86,7 +86,9 @@ def build(
         clips = read_manifest(manifest, data_root, exclude, findings)
         if integrity:
             clips = _usable(clips, integrity, findings)
-        matched = join_labels(clips, read_labels(labels, data_root, source, findings), source, findings)
+        matched = join_labels(
+            clips, read_labels(labels, data_root, source, findings), source, findings, data_root=data_root
+        )
         equal = equal_files(clip.path for clip in clips)
         findings.add(Code.EQUAL_FILES, *(" = ".join(paths) for paths in equal))
         splits = assign_splits(

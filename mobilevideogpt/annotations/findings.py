@@ -34,6 +34,8 @@ class Code(StrEnum):
     LABEL_WITHOUT_CLIP = "label_without_clip"
     DUPLICATE_LABEL = "duplicate_label"
     MATCHED_BY_NAME = "matched_by_name"
+    OTHER_SPELLING = "other_spelling"
+    OTHER_SUFFIX = "other_suffix"
     LABEL_OF_RECORDING = "label_of_recording"
     WITHOUT_ANSWER = "without_answer"
     BARE_LABEL = "bare_label"
@@ -75,6 +77,8 @@ REASONS = {
     Code.LABEL_WITHOUT_CLIP: "labels without a clip in the manifest",
     Code.DUPLICATE_LABEL: "duplicate labels",
     Code.MATCHED_BY_NAME: "clips matched to their label by name, not by path",
+    Code.OTHER_SPELLING: "clips whose label writes the name otherwise (case, spaces, folders, encoding)",
+    Code.OTHER_SUFFIX: "clips whose label, in parentheses, names a file of another suffix: a guess; correct the label",
     Code.LABEL_OF_RECORDING: "augmented clips that use their recording's label; a mirrored one may name the wrong side",
     Code.WITHOUT_ANSWER: "clips left out because they have no answer",
     Code.BARE_LABEL: "clips whose answer is the bare label, without a description",
@@ -114,6 +118,7 @@ NOTICES = {
 }
 WARNINGS = {
     Code.UNUSABLE_CLIP,
+    Code.OTHER_SUFFIX,
     Code.LABEL_OF_RECORDING,
     Code.WITHOUT_ANSWER,
     Code.MISSING_DESCRIPTION,
@@ -175,6 +180,6 @@ def _level(code: Code) -> int:
     return logging.WARNING if code in WARNINGS else logging.INFO
 
 
-def first_of(items: list[str], limit: int) -> str:
+def first_of(items: list[str], limit: int, separator: str = ", ") -> str:
     """The first items, with an ellipsis where there are more."""
-    return ", ".join(items[:limit]) + (", ..." if len(items) > limit else "")
+    return separator.join(items[:limit]) + (", ..." if len(items) > limit else "")

@@ -1,9 +1,8 @@
 """Match labels to clips. Standard library only."""
 
 import logging
-import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mobilevideogpt.annotations.answers import are_free_text, split_label
@@ -11,12 +10,13 @@ from mobilevideogpt.annotations.clips import Clip
 from mobilevideogpt.annotations.copies import source_clips
 from mobilevideogpt.annotations.findings import Code, Findings, first_of
 from mobilevideogpt.annotations.labels import Label
+from mobilevideogpt.annotations.spelling import Nearest, Spelling, folded_stem, spelling
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.paths import VIDEO_SUFFIXES, join_key
 
 log = logging.getLogger(__name__)
 
-_SUFFIX = re.compile(f"({'|'.join(map(re.escape, VIDEO_SUFFIXES))})$", re.IGNORECASE)
+Rank = tuple[int, ...]  # how badly a label's path fits a clip's
+LISTED = 10  # clips without a label, in the message
 
 
 @dataclass
@@ -26,100 +26,218 @@ class Matched:
     Attributes:
         by_clip: Clip path (relative to the project) to its label.
         missing: Paths of the clips without a label.
+        unused: Labels without a clip.
         by_path: How many clips were matched by path.
     """
 
     by_clip: dict[str, Label] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    unused: list[Label] = field(default_factory=list)
     by_path: int = 0
 
 
-def match_labels(clips: Iterable[Clip], labels: Iterable[Label], findings: Findings | None = None) -> Matched:
-    """Match each clip to its label: by path, else by a unique name, else by the label of its recording.
+def match_labels(
+    clips: Iterable[Clip], labels: Iterable[Label], findings: Findings | None = None, data_root: str = "dataset"
+) -> Matched:
+    """Match each clip to its label.
 
-    A label whose folder is that of other clips is never matched by name. An augmented clip (``0001_mirrored`` beside
-    ``0001``) without a label of its own gets that of its recording.
+    The path decides, then the name with its suffix, where it is that of one clip. A label that names another suffix or
+    none fits the only clip of that path or name; another suffix is listed as a guess. Names are compared folded
+    (`spelling.fold`), and one that is written the same goes first. A label whose folder is that of other clips is never
+    matched by name. An augmented clip (``0001_mirrored`` beside ``0001``) without a label of its own gets that of its
+    recording.
+
+    Args:
+        clips: The clips.
+        labels: The labels.
+        findings: Collects guesses, and labels that are not used.
+        data_root: The data set's folder.
 
     Raises:
-        InputError: If a name fits several clips, or several labels of one clip differ.
+        InputError: If a name with its suffix fits several clips, or several labels of one clip differ.
     """
     findings = Findings() if findings is None else findings
-    clips_of: dict[str, list[tuple[str, str]]] = defaultdict(list)  # name -> key and path of each clip of that name
+    below = len(data_root.rstrip("/")) + 1
+    clips_of: dict[str, list[str]] = defaultdict(list)  # folded stem -> paths of the clips
     for clip in clips:
-        key = _key(clip.path)
-        clips_of[_name(key)].append((key, clip.path))
-    labels_of: dict[str, list[tuple[str, Label]]] = defaultdict(list)  # name -> key and label of each
-    for label in labels:
-        key = _key(label.path)
-        if (name := _name(key)) in clips_of:
-            labels_of[name].append((key, label))
-        else:
-            findings.add(Code.LABEL_WITHOUT_CLIP, f"{label.path} ({label.origin})")
-    folders = {key.rpartition("/")[0] for named in clips_of.values() for key, _ in named}
+        clips_of[folded_stem(clip.path)].append(clip.path)
     matched = Matched()
-    for name, keyed in labels_of.items():
-        _match_one_name(clips_of[name], keyed, folders, matched, findings)
-    paths = {path for named in clips_of.values() for _, path in named}
-    _match_copies(paths, matched, findings)
+    labels_of: dict[str, list[Label]] = defaultdict(list)
+    for label in labels:
+        if (stem := folded_stem(label.path)) in clips_of:
+            labels_of[stem].append(label)
+        else:
+            matched.unused.append(label)
+    paths = [path for named in clips_of.values() for path in named]
+    folders = _Folders(paths, below)
+    for stem, labelled in labels_of.items():
+        named = clips_of[stem]
+        if len(named) == len(labelled) == 1 and _is_plain(named[0], labelled[0]):
+            matched.by_clip[named[0]] = labelled[0]  # a shortcut: of 300,000 labels, nearly all
+            if "/" in labelled[0].path:
+                matched.by_path += 1
+            else:
+                findings.add(Code.MATCHED_BY_NAME, named[0])
+        else:
+            _OneName(named, labelled, below, folders, matched, findings).match()
+    findings.add(Code.LABEL_WITHOUT_CLIP, *map(_named, matched.unused))
+    _match_copies(set(paths), matched, findings)
     return matched
 
 
-def _key(path: str) -> str:
-    """The path without its suffix, in one Unicode form."""
-    return _SUFFIX.sub("", join_key(path))
+def _named(label: Label) -> str:
+    return f"{label.path} ({label.origin})"
 
 
-def _name(key: str) -> str:
-    return key.rpartition("/")[2]
+def _is_plain(path: str, label: Label) -> bool:
+    """Whether a label without a folder names the clip, or one with a folder ends the clip's path."""
+    return path.endswith(f"/{label.path}")
 
 
-def _match_one_name(
-    clips: list[tuple[str, str]],
-    labels: list[tuple[str, Label]],
-    folders: set[str],
-    matched: Matched,
-    findings: Findings,
-) -> None:
-    """Match the clips of one name to the labels of that name; each comes with its key."""
-    rest, used = [], set()
-    for clip_key, path in clips:
-        exact = [label for key, label in labels if "/" in key and clip_key.endswith("/" + key)]
-        if exact:
-            matched.by_clip[path] = _only(exact, path, findings)
-            matched.by_path += 1
-            used.update(map(id, exact))
+class _Folders:
+    """The folders of all clips, folded."""
+
+    def __init__(self, paths: Iterable[str], below: int):
+        folders = {spelling(f"{folder[below:]}/x").folders for folder in {path.rpartition("/")[0] for path in paths}}
+        self._whole = folders - {()}
+        self._ends = {one[i:] for one in self._whole for i in range(len(one))}
+
+    def has(self, folders: tuple[str, ...]) -> bool:
+        """Whether the folders of a label are those of clips: the end of their path, or the whole and more."""
+        return folders in self._ends or any(folders[i:] in self._whole for i in range(len(folders)))
+
+
+class _OneName:
+    """The clips and the labels of one folded name without suffix."""
+
+    def __init__(
+        self,
+        paths: list[str],
+        labels: list[Label],
+        below: int,
+        folders: _Folders,
+        matched: Matched,
+        findings: Findings,
+    ):
+        self.root = paths[0][:below]
+        self.clips = {path: spelling(path[below:]) for path in paths}
+        self.open = set(paths)  # clips without a label
+        self.labels = {i: (spelling(label.path), label) for i, label in enumerate(labels)}  # that no clip has yet
+        self.folders, self.matched, self.findings = folders, matched, findings
+        self.in_folder, self.of_name = defaultdict(list), defaultdict(list)
+        for path, clip in self.clips.items():
+            self.in_folder[clip.folders[-1:]].append(path)
+            self.of_name[clip.name].append(path)
+            self.of_name[clip.suffix, "folded"].append(path)
+
+    def match(self) -> None:
+        """Match by path, then by name with its suffix, then without; list the labels that are left."""
+        self._assign({i: self._of_path(where, guess=False) for i, (where, _) in self.labels.items()})
+        if self.open and self.labels:
+            self._assign({i: self._of_name(where) for i, (where, _) in self.labels.items()})
+        if self.open and self.labels:
+            self._assign({i: self._guess(where) for i, (where, _) in self.labels.items()}, guess=True)
+        self.matched.unused += [label for _, label in self.labels.values()]
+
+    def _of_path(self, where: Spelling, guess: bool) -> tuple[Rank, list[str]]:
+        """Return the clips whose path fits that of a label best, and how badly."""
+        best: tuple[Rank, list[str]] = (), []
+        if not where.folders or (whole := f"{self.root}{where.path}") in self.clips:
+            return ((), [whole]) if where.folders else best
+        for path in self.in_folder[where.folders[-1:]]:
+            clip = self.clips[path]
+            same = _common_end(clip.folders, where.folders)
+            if same not in (len(clip.folders), len(where.folders)) or (clip.suffix != where.suffix and not guess):
+                continue
+            rank = (-same, len(clip.folders) + len(where.folders) - 2 * same, not _ends_alike(clip.path, where.path))
+            if not best[1] or rank < best[0]:
+                best = rank, [path]
+            elif rank == best[0]:
+                best[1].append(path)
+        return best
+
+    def _of_name(self, where: Spelling) -> tuple[Rank, list[str]]:
+        if self.folders.has(where.folders):
+            return (), []
+        if exact := self.of_name.get(where.name):
+            return (0,), exact
+        return (1,), self.of_name.get((where.suffix, "folded"), [])
+
+    def _guess(self, where: Spelling) -> tuple[Rank, list[str]]:
+        rank, fits = self._of_path(where, guess=True)
+        if not fits and not self.folders.has(where.folders):
+            return (1,), list(self.clips) if len(self.clips) == 1 else []
+        return (0, *rank), fits
+
+    def _assign(self, fits: Mapping[int, tuple[Rank, list[str]]], guess: bool = False) -> None:
+        """Give labels to the clips that they fit; fits of several labels to one clip must be equally good and equal."""
+        by_clip: dict[str, list[tuple[Rank, int]]] = defaultdict(list)
+        for i, (rank, paths) in fits.items():
+            if len(paths) == 1 and paths[0] in self.open:
+                by_clip[paths[0]].append((rank, i))
+        for path, ranked in by_clip.items():
+            first = min(rank for rank, _ in ranked)
+            chosen = [i for rank, i in ranked if rank == first]
+            labels = [self.labels[i][1] for i in chosen]
+            if guess and any(_difference(labels[0], other) for other in labels):
+                continue
+            self.matched.by_clip[path] = _only(labels, path, self.findings)
+            self._note(path, self.labels[chosen[0]][0])
+            self.open.discard(path)
+            for i in chosen:
+                del self.labels[i]
+        for i, (_, paths) in fits.items():
+            if not guess and len(paths) > 1 and not self.open.isdisjoint(paths):
+                label, several = self.labels[i][1], first_of(sorted(paths), LISTED, " and ")
+                raise InputError(
+                    f"{label.origin}: {label.path!r} fits {several}; write the exercise's folder in front, or the "
+                    f"whole path below {self.root}"
+                )
+
+    def _note(self, path: str, where: Spelling) -> None:
+        """Count how a clip was matched."""
+        clip = self.clips[path]
+        if _common_end(clip.folders, where.folders):
+            self.matched.by_path += 1
+            alike = _ends_alike(clip.path, where.path)
         else:
-            rest.append(path)
-    fits = [label for key, label in labels if id(label) not in used and not _in_folder_of_clips(key, folders)]
-    if rest and fits:
-        if len(clips) > 1:
-            several = " and ".join(sorted(path for _, path in clips))
-            raise InputError(f"{fits[0].origin}: {fits[0].path!r} fits {several}; write the exercise's folder in front")
-        matched.by_clip[rest[0]] = _only(fits, rest[0], findings)
-        findings.add(Code.MATCHED_BY_NAME, rest[0])
-        used.update(map(id, fits))
-    unused = (label for _, label in labels if id(label) not in used)
-    findings.add(Code.LABEL_WITHOUT_CLIP, *(f"{label.path} ({label.origin})" for label in unused))
+            self.findings.add(Code.MATCHED_BY_NAME, path)
+            alike = clip.name == where.name
+        if clip.suffix != where.suffix:
+            if where.suffix:
+                self.findings.add(Code.OTHER_SUFFIX, f"{path} ({where.path})")
+        elif not alike:
+            self.findings.add(Code.OTHER_SPELLING, f"{path} ({where.path})")
 
 
-def _in_folder_of_clips(key: str, folders: set[str]) -> bool:
-    folder = key.rpartition("/")[0]
-    return bool(folder) and any(known.endswith("/" + folder) for known in folders)
+def _common_end(a: Sequence[str], b: Sequence[str]) -> int:
+    """Return how many of the last parts are equal."""
+    return next(
+        (i for i, (x, y) in enumerate(zip(reversed(a), reversed(b), strict=False)) if x != y), min(len(a), len(b))
+    )
+
+
+def _ends_alike(a: str, b: str) -> bool:
+    """Whether the longer path ends with the other."""
+    return f"/{a}".endswith(f"/{b}") or f"/{b}".endswith(f"/{a}")
 
 
 def _only(labels: list[Label], path: str, findings: Findings) -> Label:
     """Return the first label of a clip; the others must be equal."""
     first = labels[0]
     for other in labels[1:]:
-        differ = "are different labels" if (other.text, other.turns) != (first.text, first.turns) else None
-        if differ is None and other.split != first.split:
-            differ = f"have different splits, {first.split} and {other.split}"
-        if differ:
+        if differ := _difference(first, other):
             raise InputError(
                 f"{path}: {first.origin} ({first.path!r}) and {other.origin} ({other.path!r}) {differ}; delete one"
             )
-        findings.add(Code.DUPLICATE_LABEL, f"{other.path} ({other.origin})")
+        findings.add(Code.DUPLICATE_LABEL, _named(other))
     return first
+
+
+def _difference(a: Label, b: Label) -> str | None:
+    if (a.text, a.turns) != (b.text, b.turns):
+        return "are different labels"
+    return f"have different splits, {a.split} and {b.split}" if a.split != b.split else None
 
 
 def _match_copies(paths: set[str], matched: Matched, findings: Findings) -> None:
@@ -136,24 +254,45 @@ def _match_copies(paths: set[str], matched: Matched, findings: Findings) -> None
 
 
 def join_labels(
-    clips: Iterable[Clip], labels: Iterable[Label], source: str = "labels", findings: Findings | None = None
+    clips: Iterable[Clip],
+    labels: Iterable[Label],
+    source: str = "labels",
+    findings: Findings | None = None,
+    *,
+    data_root: str = "dataset",
+    complete: bool = True,
 ) -> Matched:
     """Match every clip to a label with an answer.
 
     With source ``labels``, every clip must have one. Feedbacks and questions cover a part of the clips (most clips of
     QEVD have no feedback): a clip without an answer is left out and listed.
 
+    Args:
+        clips: The clips.
+        labels: The labels.
+        source: Kind of the label file, see `read_labels`.
+        findings: Collects guesses, and clips and labels that are not used.
+        data_root: The data set's folder.
+        complete: With False, a clip without an answer is left out whatever the source.
+
     Raises:
         InputError: If a clip has no label (the message lists the first ten), or if no clip has an answer.
     """
     findings = Findings() if findings is None else findings
     clips = list(clips)
-    matched = match_labels(clips, labels, findings)
-    empty = {path: label.origin for path, label in matched.by_clip.items() if not label.turns}
-    lacking = [f"{path} (no entry)" for path in matched.missing]
-    lacking += [f"{path} ({origin} is empty)" for path, origin in empty.items()]
-    if lacking and (source == "labels" or len(lacking) == len(clips)):
-        raise _without_answer(lacking, len(clips), source, findings)
+    matched = match_labels(clips, labels, findings, data_root)
+    empty = {path: f"{label.origin} is empty" for path, label in matched.by_clip.items() if not label.turns}
+    reasons = dict.fromkeys(matched.missing, "no entry") | empty
+    lacking = [f"{path} ({reason})" for path, reason in reasons.items()]
+    if lacking and ((complete and source == "labels") or len(lacking) == len(clips)):
+        answer, file = "answer", f"file of annotations.source {source}"
+        if source == "labels":
+            answer, file = "label", "label file"
+        raise InputError(
+            f"{len(lacking)} of {len(clips)} clips have no {answer}: {first_of(lacking, LISTED)}"
+            f"{_mistyped(matched.missing, matched.unused)}; "
+            f"add an entry for each to the {file}, or list the clip in dataset.exclude"
+        )
     findings.add(Code.WITHOUT_ANSWER, *lacking)
     for path in empty:
         del matched.by_clip[path]
@@ -162,14 +301,13 @@ def join_labels(
     return matched
 
 
-def _without_answer(lacking: list[str], n_clips: int, source: str, findings: Findings) -> InputError:
-    answer, file = ("label", "label file") if source == "labels" else ("answer", f"file of annotations.source {source}")
-    spare = findings.items(Code.LABEL_WITHOUT_CLIP)
-    mistyped = f", and there is no clip for {', '.join(spare)}" if 0 < len(spare) <= 10 else ""
-    return InputError(
-        f"{len(lacking)} of {n_clips} clips have no {answer}: {first_of(lacking, 10)}{mistyped}; "
-        f"add an entry for each to the {file}, or list the clip in dataset.exclude"
-    )
+def _mistyped(missing: list[str], unused: list[Label]) -> str:
+    """Name the labels without a clip, or of many those whose name is most like a clip's without a label."""
+    if 0 < len(unused) <= LISTED:
+        return f", and there is no clip for {', '.join(map(_named, unused))}"
+    nearest = Nearest(label.path for label in unused)
+    alike = [f"{like!r} for {path}" for path in missing[:LISTED] if (like := nearest.to(path))]
+    return f"; of {len(unused)} labels without a clip the most similar is {', '.join(alike)}" if alike else ""
 
 
 def _check_exercises(clips: Iterable[Clip], matched: Matched, findings: Findings) -> None:

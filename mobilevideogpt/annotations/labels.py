@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mobilevideogpt.annotations.answers import join_answer
 from mobilevideogpt.annotations.findings import Code, Findings
+from mobilevideogpt.annotations.spelling import label_path
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
-from mobilevideogpt.paths import relative_path
 
 # The files that may contain the answers of each `annotations.source`; the first that exists is used. The names are
 # QEVD's, and those of selections from it.
@@ -35,7 +35,7 @@ class Label:
     """The label of one clip: one entry of a label file.
 
     Attributes:
-        path: Relative to the data set's folder; the exercise's folder or the suffix may be missing.
+        path: Relative to the data set's folder, see `label_path`; the exercise's folder or the suffix may be missing.
         labels: ``<exercise> - <variation>`` each; empty for feedbacks and questions.
         labels_descriptive: The same in sentences, paired with ``labels`` by position. In both, an empty text is a gap,
             and the tuple may end early.
@@ -105,7 +105,7 @@ def read_labels(
         try:
             labels.append(
                 Label(
-                    relative_path(name, data_root, where),
+                    label_path(name, data_root, where),
                     split=None if split is None else str(split).strip().lower() or None,
                     origin=where,
                     raw=value,

@@ -46,7 +46,7 @@ def build_manifest(data_root: str, label_files: Iterable[str | Path] = ()) -> Ne
     new = NewManifest(label_file=label_file)
     clips = _clips_on_disk(data_root, new.findings)
     labels = [] if label_file is None else read_labels(label_file, data_root)
-    matched = match_labels(clips, labels, new.findings)
+    matched = match_labels(clips, labels, new.findings, data_root)
     for clip in clips:
         label = matched.by_clip.get(clip.path)
         if label is None and label_file is not None:

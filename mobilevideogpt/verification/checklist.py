@@ -109,7 +109,7 @@ def _labels(label_files: Sequence[str | Path], answers: str, clips: list[Clip], 
     findings = Findings()
     try:
         labels = read_labels(found, data_root, answers)
-        matched = join_labels(clips, labels, answers, findings).by_clip if clips else {}
+        matched = join_labels(clips, labels, answers, findings, data_root=data_root).by_clip if clips else {}
     except InputError as error:
         return Check("labels", False, str(error))
     finally:

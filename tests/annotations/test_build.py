@@ -47,7 +47,7 @@ def test_the_annotations_the_ground_truth_and_the_summary_speak_of_the_same_clip
     assert (summary["split"]["source"], summary["split"]["groups"], summary["split"]["leaks"]) == ("fractions", 4, [])
     assert "(train 4) is not used" in summary["split"]["notices"][0]
     listed = {finding["code"]: finding for finding in summary["findings"]}
-    assert list(listed) == ["excluded", "label_without_clip", "matched_by_name", "bare_label"]
+    assert list(listed) == ["excluded", "matched_by_name", "label_without_clip", "bare_label"]
     assert listed["label_without_clip"]["items"] == [
         "4.mp4 (dataset/labels.json, entry 5)",
         "5.mp4 (dataset/labels.json, entry 6)",

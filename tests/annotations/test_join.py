@@ -1,5 +1,6 @@
 import json
 import logging
+import time
 import unicodedata
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from mobilevideogpt.annotations.clips import Clip
 from mobilevideogpt.annotations.findings import Code, Findings
-from mobilevideogpt.annotations.join import ground_truth, join_labels
+from mobilevideogpt.annotations.join import ground_truth, join_labels, match_labels
 from mobilevideogpt.annotations.labels import read_labels
 from mobilevideogpt.errors import InputError
 
@@ -84,6 +85,106 @@ def test_an_augmented_clip_uses_the_label_of_its_recording_with_a_warning(write,
     with caplog.at_level(logging.WARNING):
         findings.log()
     assert "2 augmented clips" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "written", "expected"),
+    [
+        (["a/rep1.mp4", "a/rep1.mov"], ["./rep1.mp4", "./rep1.mov"], {"a/rep1.mp4": 0, "a/rep1.mov": 1}),
+        (["a/rep1.mp4", "a/rep1.mov"], ["a/rep1.mov", "rep1.mp4"], {"a/rep1.mp4": 1, "a/rep1.mov": 0}),
+        (["a/rep1.mp4", "a/rep1.mov"], ["./rep1.mp4"], {"a/rep1.mp4": 0}),  # no label for another file
+        (["a/rep1.mp4", "a/rep1.mov"], ["rep1"], {}),
+        (["a/rep1.mov", "b/rep1.avi"], ["./rep1.mp4"], {}),
+        (["a/rep1.mov"], ["./rep1.mp4", "./rep1.mov"], {"a/rep1.mov": 1}),
+        (["a/rep1.mov"], ["./rep1.mp4", "./rep1.avi"], {}),  # two guesses
+        (["a/rep1.mov", "b/rep1.mov"], ["b/rep1.mp4"], {"b/rep1.mov": 0}),
+        (["a/1.mp4", "p/a/1.mp4"], ["a/1.mp4"], {"a/1.mp4": 0}),  # was given to both
+        (["a/1.mp4", "p/a/1.mp4"], ["p/a/1.mp4", "a/1.mp4"], {"a/1.mp4": 1, "p/a/1.mp4": 0}),
+        (["a/1.mp4", "a/1.MP4"], ["a/1.MP4", "a/1.mp4"], {"a/1.mp4": 1, "a/1.MP4": 0}),
+        (["a/1.mp4"], ["b/a/1.mp4", "A/1.mp4"], {"a/1.mp4": 1}),  # written with other folders in front, or without
+    ],
+)
+def test_a_label_is_that_of_the_file_it_names(write, names, written, expected):
+    write(FILE, [{"video_path": path, "labels": f"a - {i}"} for i, path in enumerate(written)])
+    matched = match_labels(clips(*names), read_labels(FILE, "dataset"))
+    assert answers(matched) == {name: f"a - {i}" for name, i in expected.items()}
+    assert sorted(matched.missing) == sorted(f"dataset/{name}" for name in {*names} - expected.keys())
+    assert len(matched.unused) == len(written) - len(expected)
+
+
+def test_a_label_that_names_another_suffix_is_a_guess_with_a_warning(write, caplog):
+    write(FILE, {"./1.mp4": "squats - a", "squats/2.wmv": "squats - b", "3": "squats - c"})
+    findings = Findings()
+    matched = join_labels(
+        clips("squats/1.mov", "squats/2.mp4", "squats/3.mp4"), read_labels(FILE, "dataset"), findings=findings
+    )
+    assert len(matched.by_clip) == 3
+    assert findings.items(Code.OTHER_SUFFIX) == ["dataset/squats/1.mov (1.mp4)", "dataset/squats/2.mp4 (squats/2.wmv)"]
+    findings.log()
+    assert "2 clips whose label, in parentheses, names a file of another suffix" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "by_path"),
+    [
+        ("squats/IMG_0012.MOV", "IMG_0012.mov", False),
+        ("squats/IMG_0012.MOV", "./squats/img_0012.MOV", True),
+        ("squats/VID 20240101 (2).mp4", "VID%2020240101%20(2).mp4", False),
+        ("squats/VID 20240101 (2).mp4", "squats/VID_20240101_(2).mp4", True),
+        ("push_ups/1.mp4", "push ups/1.mp4", True),
+        ("push ups/1.mp4", "Push_Ups/1.MP4", True),
+        ("push_ups/1.mp4", "dataset\\push%20ups\\1.mp4", True),
+        ("squats/1.mp4", "C:\\Users\\me\\clips\\squats\\1.mp4", True),
+        ("squats/1.mp4", "/home/me/project/dataset/squats/1.mp4", True),
+        ("squats/1.mp4", "file:///home/me/squats/1.mp4", True),
+        ("squats/1.mp4", "../squats/1.mp4", True),
+        ("squats/1.mp4", "/content/drive/1.mp4", False),
+        ("ku\u0308r/1.mp4", "k\u00fcr/1.mp4", True),
+        ("k\u00fcr/\u00dcn\u00efcode.mp4", "U\u0308ni\u0308code.mp4", False),
+    ],
+)
+def test_names_join_as_phones_browsers_and_scripts_write_them(write, name, written, by_path):
+    write(FILE, [{"video_path": written, "labels": "a - b"}, {"video_path": "lunges/7.mp4", "labels": "a - c"}])
+    findings = Findings()
+    matched = match_labels(clips(name, "lunges/7.mp4"), read_labels(FILE, "dataset"), findings)
+    assert answers(matched) == {name: "a - b", "lunges/7.mp4": "a - c"}
+    assert matched.by_path == 1 + by_path
+    assert not findings.items(Code.OTHER_SUFFIX)
+
+
+def test_a_name_that_is_written_otherwise_is_listed_and_one_written_the_same_goes_first(write):
+    write(FILE, {"Squats/1.MP4": "a - b", "squats/2.mp4": "a - c", "SQUATS/2.mp4": "a - d"})
+    findings = Findings()
+    matched = match_labels(clips("squats/1.mp4", "squats/2.mp4"), read_labels(FILE, "dataset"), findings)
+    assert answers(matched) == {"squats/1.mp4": "a - b", "squats/2.mp4": "a - c"}
+    assert findings.items(Code.OTHER_SPELLING) == ["dataset/squats/1.mp4 (Squats/1.MP4)"]
+
+
+@pytest.mark.parametrize("written", ["/data/squats/1.mp4", "C:\\squats\\1.mp4", "SQUATS/1.mp4", "x/squats/1.mp4"])
+def test_a_label_of_another_folder_is_not_matched_by_name_however_it_is_written(write, written):
+    write(FILE, {written: "squats - a"})
+    matched = match_labels(clips("lunges/1.mp4", "squats/2.mp4"), read_labels(FILE, "dataset"))
+    assert not matched.by_clip and len(matched.unused) == 1
+
+
+def test_of_many_labels_the_error_shows_the_most_similar_name_in_bounded_time(write):
+    names = [f"clip_{i:06d}_{'abcdefgh'[i % 8]}.mp4" for i in range(30_000)]
+    write(FILE, dict.fromkeys(["sqats_anna_01.mp4", *names], "a - b"))
+    every = clips(*(f"a/{name}" for name in ["squats_anna_01.mp4", *(f"no {i}.mp4" for i in range(9))]))
+    labels = read_labels(FILE, "dataset")
+    started = time.process_time()
+    with pytest.raises(InputError, match=r"'sqats_anna_01\.mp4' for dataset/a/squats_anna_01\.mp4"):
+        join_labels(every, labels)
+    assert time.process_time() - started < 2
+
+
+def test_many_clips_of_one_name_are_matched_in_bounded_time(write):
+    names = [f"{person}/squats/1.mp4" for person in range(4000)]
+    write(FILE, {name: f"squats - {i}" for i, name in enumerate(names)} | {f"x{i}/1.mp4": "a" for i in range(4000)})
+    labels = read_labels(FILE, "dataset")
+    started = time.process_time()
+    assert len(match_labels(clips(*names), labels).by_clip) == 4000
+    assert time.process_time() - started < 2
 
 
 def test_names_are_compared_in_one_unicode_form(write):

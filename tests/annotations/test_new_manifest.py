@@ -40,6 +40,7 @@ def test_a_manifest_is_built_from_folders_and_labels(project, write):
         Code.NOT_A_FILE: ["dataset/lunges/folder.mp4"],
         Code.LINK_OUTSIDE: ["dataset/linked", "dataset/squats/link.mp4"],
         Code.UNUSABLE_NAME: ["dataset/squats/{3}.mp4"],
+        Code.OTHER_SUFFIX: ["dataset/short_clips/9.mkv (9.mp4)"],
     }
     lines = write_manifest("dataset", ["dataset/labels.json"])
     assert "dataset/labels.json: 1 labels have no clip here" in lines
