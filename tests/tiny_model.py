@@ -74,7 +74,7 @@ def tiny(tmp_path_factory):
     ]
     store = FeatureStore(folder / "features")
     for row in samples:
-        store.write(row["features"], random_features(config))
+        store.write(row["features"], random_features(config) | {"frame_scores": torch.rand(config.num_frames)})
     return SimpleNamespace(
         paths=ModelPaths(str(base)), adapter=adapter, samples=samples, store=store, processor=processor
     )

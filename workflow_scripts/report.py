@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from mobilevideogpt.annotations.samples import read_samples
+from mobilevideogpt.data.frame_bounds import read_frame_bounds
 from mobilevideogpt.evaluation.report import write_report
 from mobilevideogpt.files import read_json, read_json_lines
 from mobilevideogpt.log import log_to
@@ -25,6 +26,7 @@ write_report(
     preflight=read_json(snakemake.input.preflight),
     summary=summary,
     notes=[describe(summary["near_duplicates"])],
+    bounds=read_frame_bounds(train["base"]),
     # As the training wrote it: the call's own configuration may have changed since.
     config=yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")),
 )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 PIXELS = ("pixel_values_videos", "pixel_values_context")
 FEATURES = ("video_features", "context_features")
+SCORES = "frame_scores"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -23,10 +24,13 @@ def encode(
         dtype: Number format of the result.
 
     Returns:
-        The features, on the CPU, with the batch as first dimension.
+        The features, and ``frame_scores`` in float32, see `mobilevideogpt.model.selection`; on the CPU, with the batch
+        as first dimension.
     """
     batch = {name: torch.stack([clip[name].to(device, non_blocking=True) for clip in clips]) for name in PIXELS}
-    return {name: tensor.cpu() for name, tensor in encode_batch(batch, encoders, dtype).items()}
+    *features, scores = encoders.encode_video(**batch, output_scores=True)
+    encoded = {name: tensor.to(dtype).cpu() for name, tensor in zip(FEATURES, features, strict=True)}
+    return encoded | {SCORES: scores.cpu()}
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mobilevideogpt.data.encoding import DTYPES, encode
+from mobilevideogpt.data.encoding import DTYPES, SCORES, encode
 from mobilevideogpt.data.feature_files import CLIPS_FILE, feature_path
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, replacing
@@ -41,7 +41,7 @@ class FeatureStore:
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         with replacing(self.path(key)) as temporary:
             try:
-                save_file(tensors, temporary, metadata={"sha256": _digest(tensors)})
+                save_file(tensors, temporary, metadata={"key": key, "sha256": _digest(tensors)})
             except SafetensorError as error:
                 raise InputError(
                     f"{self.path(key)}: cannot be written ({error}); free some space, and run the same command again"
@@ -51,22 +51,32 @@ class FeatureStore:
         """Return ``video_features`` ``(chunks, tokens, width)`` and ``context_features`` ``(frames, tokens, width)``.
 
         Raises:
-            InputError: If the file is missing or damaged.
+            InputError: If the file is missing or damaged, or contains the features of another clip.
         """
+        return {name: tensor for name, tensor in self._read(key).items() if name != SCORES}
+
+    def read_scores(self, key: str) -> Tensor:
+        """Return the scores ``(frames,)`` by which frames were chosen for the video encoder; raises as `read` does."""
+        return self._read(key)[SCORES]
+
+    def _read(self, key: str) -> dict[str, Tensor]:
         path = self.path(key)
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-                expected = (file.metadata() or {}).get("sha256")
+                metadata = file.metadata() or {}
         except FileNotFoundError:
             self.invalidate()
             raise missing_error(f"{path}: these features are missing") from None
         except (SafetensorError, OSError) as error:
             self.invalidate(key)
             raise missing_error(f"{path}: damaged ({error})") from None
-        if _digest(tensors) != expected:
+        if _digest(tensors) != metadata.get("sha256"):
             self.invalidate(key)
             raise missing_error(f"{path}: damaged (its digest differs from the one that was written)")
+        if metadata.get("key") != key:
+            self.invalidate(key)
+            raise missing_error(f"{path}: contains the features of another clip")
         return tensors
 
     def invalidate(self, key: str | None = None) -> None:
@@ -89,6 +99,7 @@ class UncachedFeatures(FeatureStore):
         super().__init__(folder)
         self.processor, self.encoders, self.dtype = processor, encoders, DTYPES[dtype]
         self.files: dict[str, str] = read_json(self.folder / CLIPS_FILE, remedy="run `snakemake features` to make it")
+        self._scores: dict[str, Tensor] = {}  # of the clips that were read
 
     def __contains__(self, key: str | None) -> bool:
         return key in self.files
@@ -98,8 +109,15 @@ class UncachedFeatures(FeatureStore):
         pixels = self.processor.encode_video(self.files[key])
         if self.encoders is None:
             return pixels
-        features = encode(self.encoders, [pixels], self.encoders.device, self.dtype)
-        return {name: tensor[0] for name, tensor in features.items()}
+        encoded = encode(self.encoders, [pixels], self.encoders.device, self.dtype)
+        self._scores[key] = encoded.pop(SCORES)[0]
+        return {name: tensor[0] for name, tensor in encoded.items()}
+
+    def read_scores(self, key: str) -> Tensor:
+        """Return the scores of a clip's frames; a clip that was read is not decoded again."""
+        if key not in self._scores:
+            self.read(key)
+        return self._scores[key]
 
 
 def missing_error(what: str) -> InputError:

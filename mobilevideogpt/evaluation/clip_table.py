@@ -2,25 +2,41 @@
 
 import base64
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
 from PIL import Image
 
+from mobilevideogpt.data.frame_bounds import FrameBounds
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.scoring import Task, fold, named_exercise, question_of
 from mobilevideogpt.video.decoding import read_frames
 
+PLAYED_BY_BROWSERS = (".mp4", ".m4v", ".webm", ".mov")
+
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A frame: a JPEG as data URI, its time in the clip in seconds, its size in pixels."""
+    """A frame that CLIP saw.
+
+    Attributes:
+        src: A JPEG as data URI.
+        seconds: Its time in the clip.
+        width: In pixels.
+        height: In pixels.
+        score: By which frames are chosen for the video encoder, see `mobilevideogpt.model.selection`; None if unknown.
+        chosen: Whether the video encoder received it.
+    """
 
     src: str
     seconds: float
     width: int
     height: int
+    score: float | None = None
+    chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +58,10 @@ class Answer:
 
 @dataclass
 class ClipRow:
-    """One row; ``frames`` is empty if the clip cannot be read, and ``problem`` says why."""
+    """One row; ``frames`` is empty if the clip cannot be read, and ``problem`` says why.
+
+    ``link`` leads from the page to the file that the model saw; ``playable`` says whether browsers play it.
+    """
 
     video: str
     exercise: str
@@ -53,6 +72,8 @@ class ClipRow:
     answers: dict[str, Answer]
     frames: list[Thumbnail] = field(default_factory=list)
     problem: str = ""
+    link: str | None = None
+    playable: bool = False
 
     @property
     def wrong(self) -> int:
@@ -60,14 +81,26 @@ class ClipRow:
         return sum(not badge.ok for badge in self.answers["finetuned"].badges)
 
 
-def clip_rows(predictions: Sequence[Mapping], project: Path, limit: int, task: Task) -> list[ClipRow]:
+def clip_rows(
+    predictions: Sequence[Mapping],
+    task: Task,
+    *,
+    files: Mapping[str, str],
+    project: Path,
+    page: Path,
+    limit: int,
+    bounds: FrameBounds,
+) -> list[ClipRow]:
     """Make the rows of the table.
 
     Args:
         predictions: Rows of `mobilevideogpt.evaluation.evaluate.evaluate`.
-        project: Folder that the clips' paths are relative to.
-        limit: Most rows. Of more predictions, those with wrong answers come first.
         task: What the answers are about.
+        files: Clip to the file that the model saw, where that is not the clip itself.
+        project: Folder that the paths of clips and files are relative to.
+        page: The page, for links to the files.
+        limit: Most rows. Of more predictions, those with wrong answers come first.
+        bounds: How many frames the model saw.
     """
     references = {(row["video"], question_of(row["prompt"], row["exercise"])): row["reference"] for row in predictions}
     rows = [
@@ -76,17 +109,41 @@ def clip_rows(predictions: Sequence[Mapping], project: Path, limit: int, task: T
     ]
     if len(rows) > limit:
         rows = sorted(rows, key=lambda row: -row.wrong)[:limit]
+    marks = {row["video"]: row.get("frames") for row in predictions}
     for row in rows:
+        file = project / files.get(row.video, row.video)
         try:
-            row.frames = thumbnails(project / row.video)
+            row.frames = thumbnails(file, bounds, marks[row.video])
         except InputError as error:  # a clip that is gone does not prevent the page
             row.problem = str(error)
+            continue
+        row.link = quote(Path(os.path.relpath(file, page.parent)).as_posix())
+        row.playable = file.suffix.lower() in PLAYED_BY_BROWSERS
     return rows
 
 
-def thumbnails(path: str | Path, count: int = 4, width: int = 160) -> list[Thumbnail]:
-    """Read ``count`` frames spread over those that the model sees."""
-    frames, indices, info = read_frames(path)
+def thumbnails(
+    path: str | Path,
+    bounds: FrameBounds = FrameBounds(),  # noqa: B008 (immutable)
+    marks: Mapping | None = None,
+    *,
+    count: int | None = None,
+    width: int = 128,
+) -> list[Thumbnail]:
+    """Read the frames of a clip that the model sees.
+
+    Args:
+        path: The file.
+        bounds: How many frames the model sees.
+        marks: ``frames`` of a prediction: the ``scores`` of the frames and which are ``chosen``.
+        count: Frames to return, spread over all; all of them by default.
+        width: Of the pictures, in pixels; also their greatest height.
+
+    Raises:
+        InputError: If the file does not decode.
+    """
+    frames, indices, info = read_frames(path, *bounds)
+    count = len(frames) if count is None else count
     pictures = []
     for i in sorted({round((k + 0.5) * len(frames) / count - 0.5) for k in range(count)}):
         picture = Image.fromarray(frames[i])
@@ -94,7 +151,8 @@ def thumbnails(path: str | Path, count: int = 4, width: int = 160) -> list[Thumb
         data = io.BytesIO()
         picture.save(data, "JPEG", quality=78, optimize=True)
         source = "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
-        pictures.append(Thumbnail(source, indices[i] / info.fps, picture.width, picture.height))
+        score, chosen = (marks["scores"][i], i in marks["chosen"]) if marks else (None, False)
+        pictures.append(Thumbnail(source, indices[i] / info.fps, picture.width, picture.height, score, chosen))
     return pictures
 
 

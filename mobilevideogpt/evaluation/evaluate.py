@@ -5,6 +5,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from mobilevideogpt.annotations.samples import prompt_and_response
 from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.errors import InputError
@@ -14,6 +17,8 @@ from mobilevideogpt.evaluation.grounding import ONE_EXERCISE, swap_videos
 from mobilevideogpt.evaluation.metrics import control_scores, score
 from mobilevideogpt.evaluation.scoring import group_of
 from mobilevideogpt.model.adapter import load_finetuned
+from mobilevideogpt.model.configuration import FRAMES_PER_CHUNK, MobileVideoGPTConfig
+from mobilevideogpt.model.selection import select_frames
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +60,9 @@ def evaluate(
         `conclude`; ``tokens_per_second`` of each; and ``settings``.
 
         A row contains ``video``, ``exercise``, ``group``, ``prompt``, ``reference``, the three answers, ``shown_video``
-        and ``shown_exercise`` (the last three None without a control), and ``cut``: which answers have no end.
+        and ``shown_exercise`` (the last three None without a control), ``cut``: which answers have no end, and
+        ``frames``: the ``scores`` of the clip's frames, and the positions among them of those ``chosen`` for the video
+        encoder.
 
     Raises:
         InputError: If the test split is empty.
@@ -89,6 +96,7 @@ def evaluate(
 
     rows = [
         _row(sample, other, dict(zip(SOURCES, answers, strict=True)))
+        | {"frames": _chosen_frames(store.read_scores(sample["features"]), model.config)}
         for sample, other, *answers in zip(samples, shown, *(given[name] for name in SOURCES), strict=True)
     ]
     conclusion = conclude(rows, train_samples)
@@ -113,6 +121,14 @@ def evaluate(
         if cut := sum(row["cut"][name] for row in rows):
             logger.warning("%s: %d of %d answers reach %d tokens without an end", name, cut, len(rows), max_new_tokens)
     return metrics, rows
+
+
+def _chosen_frames(scores: Tensor, config: MobileVideoGPTConfig) -> dict[str, list]:
+    """Return the scores of a clip's frames and the positions of those that the video encoder received."""
+    chunks = scores.unflatten(0, (-1, FRAMES_PER_CHUNK))
+    chosen = select_frames(chunks, config.video_num_frames // len(chunks), config.select_highest)
+    chosen = chosen + FRAMES_PER_CHUNK * torch.arange(len(chunks))[:, None]
+    return {"scores": [round(score, 3) for score in scores.tolist()], "chosen": chosen.flatten().tolist()}
 
 
 def _row(sample: Mapping, shown: Mapping | None, answers: Mapping[str, Answer | None]) -> dict:

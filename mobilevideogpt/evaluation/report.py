@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from mobilevideogpt.data.frame_bounds import FrameBounds
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.cautions import cautions, dependence, independence
 from mobilevideogpt.evaluation.charts import learning_rate_curve, loss_curve
@@ -64,6 +66,7 @@ def write_report(
     notes: Sequence[str] = (),
     project: str | Path = ".",
     max_clips: int = 60,
+    bounds: FrameBounds = FrameBounds(),  # noqa: B008 (immutable)
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -82,6 +85,7 @@ def write_report(
         notes: More notes about the splits, in sentences.
         project: Folder that the clips' paths are relative to.
         max_clips: Most rows in the table of clips. Of more clips, those with wrong answers come first.
+        bounds: How many frames of a clip the model saw.
 
     Raises:
         InputError: If there are no predictions.
@@ -94,7 +98,15 @@ def write_report(
     context = {
         "run": train["run"],
         **_score_context(conclusion, metrics),
-        **_clip_context(predictions, Path(project), max_clips, conclusion.task),
+        **_clip_context(
+            predictions,
+            conclusion.task,
+            files={clip["video"]: clip["file"] for clip in integrity["clips"]},
+            project=Path(project),
+            page=Path(path),
+            limit=max_clips,
+            bounds=bounds,
+        ),
         **_training_context(train, log, summary, config),
         **_data_context(integrity, summary, notes, metrics["finetuned"]["n"]),
         **_machine_context(preflight, train),
@@ -129,9 +141,10 @@ def _score_context(conclusion: Conclusion, metrics: Mapping) -> dict:
     }
 
 
-def _clip_context(predictions: Sequence[Mapping], project: Path, limit: int, task: Task) -> dict:
-    rows = clip_rows(predictions, project, limit, task)
-    return {"clips": rows, "total": len(predictions), "short_name": short_name}
+def _clip_context(predictions: Sequence[Mapping], task: Task, **options: Any) -> dict:
+    rows = clip_rows(predictions, task, **options)
+    marked = any(frame.chosen for row in rows for frame in row.frames)
+    return {"clips": rows, "total": len(predictions), "short_name": short_name, "marked": marked}
 
 
 def _training_context(train: Mapping, log: Sequence[Mapping], summary: Mapping, config: Mapping) -> dict:

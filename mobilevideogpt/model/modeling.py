@@ -62,7 +62,7 @@ class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
 
     def encode_video(
         self, pixel_values_videos: Tensor | None, pixel_values_context: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """See `MobileVideoGPTForConditionalGeneration.encode_video`; None is reported as missing."""
         video = self._checked("pixel_values_videos", pixel_values_videos)
         context = self._checked("pixel_values_context", pixel_values_context)
@@ -82,7 +82,7 @@ class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
             raise ValueError(f"{name} is {found}; give pixels of shape (clips, {frames}, 3, {side}, {side})")
         return pixels
 
-    def _encode_video(self, pixel_values_videos: Tensor, pixel_values_context: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode_video(self, pixel_values_videos: Tensor, pixel_values_context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         frames = pixel_values_videos.unflatten(1, (-1, FRAMES_PER_CHUNK))  # (B, P, 8, 3, H, W)
         count = self.config.video_num_frames // frames.shape[1]
         context = self.image_vision_tower(pixel_values_context.flatten(0, 1))  # (B * F, N, Wi)
@@ -94,7 +94,7 @@ class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
         side = self.config.patches_per_side
         grid = video.mT.unflatten(-1, (side, side)).flatten(0, 1)  # (B * P * count, Wv, side, side)
         pooled = F.adaptive_avg_pool2d(grid, VIDEO_SIDE).flatten(2).mT  # (B * P * count, 49, Wv)
-        return pooled.unflatten(0, (len(context), -1, count)).flatten(2, 3), context
+        return pooled.unflatten(0, (len(context), -1, count)).flatten(2, 3), context, scores.flatten(1)
 
     def project(self, video_features: Tensor, context_features: Tensor) -> Tensor:
         """Project features to visual tokens ``(B, num_visual_tokens, hidden_size)``, context images before chunks."""
@@ -116,18 +116,22 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    def encode_video(self, pixel_values_videos: Tensor, pixel_values_context: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_video(
+        self, pixel_values_videos: Tensor, pixel_values_context: Tensor, *, output_scores: bool = False
+    ) -> tuple[Tensor, ...]:
         """Encode videos; autograd records nothing unless the parameters of the encoders require a gradient.
 
         Args:
             pixel_values_videos: Frames standardised for VideoMamba, ``(B, F, 3, H, W)``.
             pixel_values_context: The same frames standardised for CLIP, ``(B, F, 3, H, W)``.
+            output_scores: Whether to return the frames' scores, too.
 
         Returns:
-            Video features ``(B, P, 196, video_hidden_size)`` of the frames with the highest attention scores, and
-            context features ``(B, F, 196, image_hidden_size)``.
+            Video features ``(B, P, 196, video_hidden_size)`` of the frames with the highest attention scores, context
+            features ``(B, F, 196, image_hidden_size)``, and the scores ``(B, F)``, see `selection.frame_scores`.
         """
-        return self.model.encode_video(pixel_values_videos, pixel_values_context)
+        encoded = self.model.encode_video(pixel_values_videos, pixel_values_context)
+        return encoded if output_scores else encoded[:2]
 
     def embed(
         self,
@@ -144,7 +148,7 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
                 the error is CUDA's failed assertion.
         """
         if pixel_values_videos is not None or pixel_values_context is not None:
-            video_features, context_features = self.model.encode_video(pixel_values_videos, pixel_values_context)
+            video_features, context_features, _ = self.model.encode_video(pixel_values_videos, pixel_values_context)
         if (video_features is None) != (context_features is None):
             raise ValueError("features of one encoder are missing; give both video_features and context_features")
         places = input_ids == self.config.video_token_id

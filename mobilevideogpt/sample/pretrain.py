@@ -175,14 +175,14 @@ def write_tokenizer_config(folder: Path, size: int) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def new_model(processor: MobileVideoGPTProcessor) -> MobileVideoGPTForConditionalGeneration:
-    """Build the tiny model for a tokenizer, with random weights."""
+def new_model(processor: MobileVideoGPTProcessor, **changes: Any) -> MobileVideoGPTForConditionalGeneration:
+    """Build the tiny model for a tokenizer, with random weights; ``changes`` are of its configuration."""
     tokenizer = processor.tokenizer
     # One token has one id; the annotations of transformers include lists of them.
     ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|video_pad|>"))
     bos, eos, video = cast(tuple[int, int, int], ids)
     config = MobileVideoGPTConfig(
-        **GEOMETRY,
+        **GEOMETRY | changes,
         vocab_size=-(-len(tokenizer) // 64) * 64,
         bos_token_id=bos,
         eos_token_id=eos,

@@ -7,7 +7,7 @@ import torch
 
 from mobilevideogpt.annotations.conversations import build_prompt
 from mobilevideogpt.annotations.manifest import read_manifest
-from mobilevideogpt.data.encoding import encode
+from mobilevideogpt.data.encoding import FEATURES, encode
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.generation import generate_answers
 
@@ -24,7 +24,7 @@ def predict_clip(model, processor, path: str | Path, prompt: str, *, max_new_tok
         raise InputError(f"{path}: there is no such clip; check the path given with `--config video=...`")
     model.eval()
     encoded = encode(model, [processor.encode_video(path)], model.device, torch.float32)
-    features = {name: tensor[0] for name, tensor in encoded.items()}
+    features = {name: encoded[name][0] for name in FEATURES}
     return generate_answers(model, processor, [prompt], [features], max_new_tokens)[0].text
 
 

@@ -44,13 +44,13 @@ class Encoders(torch.nn.Module):
         super().__init__()
         self.scale, self.room, self.seen = scale, room, 0
 
-    def encode_video(self, pixel_values_videos, pixel_values_context):
+    def encode_video(self, pixel_values_videos, pixel_values_context, output_scores):
         if len(pixel_values_videos) > self.room:
             raise torch.OutOfMemoryError
         self.seen += len(pixel_values_videos)
         levels = (pixel_values_videos[:, 0, 0, 0, 0] * VIDEO_STD[0] + VIDEO_MEAN[0]) * 255
         colour = levels.round()[:, None, None, None] * self.scale
-        return colour.expand(-1, 2, 4, 3), colour.expand(-1, 16, 4, 5)
+        return colour.expand(-1, 2, 4, 3), colour.expand(-1, 16, 4, 5), colour.float().expand(-1, 16, 1, 1).flatten(1)
 
 
 def extract(store, clips, model=None, dtype="float16", batch_size=2, workers=2, encoders_digest="e", read=one_colour):

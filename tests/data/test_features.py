@@ -36,6 +36,21 @@ def test_damaged_features_are_noticed_when_read_and_deleted_with_the_lists(store
     assert not path.exists() and not index.exists()  # so that the same command computes them
 
 
+def test_features_of_another_clip_are_noticed(store):
+    for key in ("abc", "abd"):
+        store.write(key, {"video_features": torch.ones(2, 4, 3)})
+    store.path("abd").rename(store.path("abc"))
+    with pytest.raises(InputError, match=r"abc\.safetensors: contains the features of another clip; run the same"):
+        store.read("abc")
+    assert not store.path("abc").exists()
+
+
+def test_the_scores_of_frames_are_no_input_of_the_model(store):
+    store.write("abc", {"video_features": torch.ones(2, 4, 3), "frame_scores": torch.arange(16.0)})
+    assert store.read("abc").keys() == {"video_features"}
+    assert torch.equal(store.read_scores("abc"), torch.arange(16.0))
+
+
 def test_missing_features_are_named(store):
     with pytest.raises(InputError, match=r"ab/abc\.safetensors: these features are missing; run the same command"):
         store.read("abc")

@@ -76,6 +76,11 @@ def test_the_evaluation_answers_with_base_adapter_and_control(model, tiny):
     for row in rows:
         assert exercises[row["shown_video"]] == row["shown_exercise"] != row["exercise"] == exercises[row["video"]]
         assert row["group"] == row["video"]
+    for sample, row in zip(tiny.samples, rows, strict=True):
+        scores = tiny.store.read_scores(sample["features"])
+        assert row["frames"]["scores"] == pytest.approx(scores.tolist(), abs=1e-3)
+        highest = {*(scores[:8].topk(4).indices).tolist(), *(scores[8:].topk(4).indices + 8).tolist()}
+        assert row["frames"]["chosen"] == sorted(highest)
     assert metrics["conclusion"] == conclude(rows, tiny.samples).to_json()
 
 

@@ -72,12 +72,13 @@ def results(tmp_path, draw_clip):
     exercises = ["squats", "lunges", "squat_jump"]
     for video in videos[:2]:  # the third is gone
         draw_clip(tmp_path / video)
+    marks = {"scores": [190.0 + i for i in range(16)], "chosen": [4, 5, 6, 7, 12, 13, 14, 15]}
     shown = [videos[1], videos[2], videos[0]]
     mismatched = [REFERENCES[1], REFERENCES[1], REFERENCES[0]]
     columns = zip(videos, exercises, REFERENCES, TUNED, mismatched, shown, exercises[1:] + exercises[:1], strict=True)
     names = ("video", "exercise", "reference", "finetuned", "mismatched_video", "shown_video", "shown_exercise")
     rows = [
-        dict(zip(names, row, strict=True)) | {"base": "", "prompt": "<video>\nWhat is it?", "cut": {}}
+        dict(zip(names, row, strict=True)) | {"base": "", "prompt": "<video>\nWhat is it?", "cut": {}, "frames": marks}
         for row in columns
     ]
     losses = [{"step": n, "epoch": n / 2, "loss": 3.5 / n, "learning_rate_lora": 1e-3 / n} for n in (1, 2, 3, 4)]
@@ -112,8 +113,8 @@ def results(tmp_path, draw_clip):
             "ok": True,
             "checks": [{"name": "clips decode in full", "ok": True, "detail": "3 clips", "remedy": ""}],
             "clips": [
-                {"video": videos[0], "verdict": "ok", "problems": []},
-                {"video": videos[1], "verdict": "warning", "problems": ["2 frames short"]},
+                {"video": videos[0], "file": videos[0], "verdict": "ok", "problems": []},
+                {"video": videos[1], "file": videos[1], "verdict": "warning", "problems": ["2 frames short"]},
             ],
         },
         "preflight": {
@@ -145,8 +146,8 @@ def test_the_page_is_complete_html_with_title_language_and_described_pictures(pa
     parsed = Page(page)
     assert ("lang", "en") in parsed.attributes
     assert {"title", "h1", "h2", "table", "svg"} <= set(parsed.tags)
-    assert parsed.tags.count("img") == 8  # four frames of each clip that is there
-    assert sum(name == "alt" and bool(value) for name, value in parsed.attributes) == 8
+    assert parsed.tags.count("img") == 32  # all frames of each clip that is there
+    assert sum(name == "alt" and bool(value) for name, value in parsed.attributes) == 32
     assert sum(name == "aria-label" and value.startswith("Loss by step") for name, value in parsed.attributes) == 1
 
 
@@ -156,11 +157,43 @@ def test_the_page_lists_the_notes_about_the_splits(page):
     assert "<li>No near-duplicates across splits</li>" in page
 
 
-def test_the_page_loads_nothing(page):
+def test_the_page_loads_nothing_until_a_clip_is_played(page):
     assert not re.search(r"https?://|@import|url\((?!#)", page)
-    sources = [value for name, value in Page(page).attributes if name in ("src", "href", "xlink:href")]
-    assert all(value.startswith(("data:", "#")) for value in sources)
-    assert "script" not in Page(page).tags
+    parsed = Page(page)
+    sources = [value for name, value in parsed.attributes if name in ("src", "href", "xlink:href")]
+    linked = [value for value in sources if not value.startswith(("data:", "#"))]
+    assert linked == ["dataset/clips/1.mp4"] * 2 + ["dataset/clips/2.mp4"] * 2  # a player and a link each
+    assert parsed.attributes.count(("preload", "none")) == parsed.tags.count("video") == 2
+    assert "script" not in parsed.tags
+
+
+def test_a_player_shows_the_file_that_the_model_saw_relative_to_the_page(results, tmp_path, draw_clip):
+    draw_clip(tmp_path / "results/reencoded/a #1 é.mp4")
+    results["integrity"]["clips"][0]["file"] = "results/reencoded/a #1 é.mp4"
+    (tmp_path / "results/my_run").mkdir()
+    write_report(tmp_path / "results/my_run/report.html", **results)
+    page = (tmp_path / "results/my_run/report.html").read_text(encoding="utf-8")
+    assert re.findall(r'<video src="([^"]*)"', page) == [
+        "../reencoded/a%20%231%20%C3%A9.mp4",
+        "../../dataset/clips/2.mp4",
+    ]
+
+
+def test_browsers_are_given_no_player_for_a_clip_they_cannot_play(results, tmp_path, draw_clip):
+    draw_clip(tmp_path / "clip.avi")
+    results["integrity"]["clips"][0]["file"] = "clip.avi"
+    write_report(tmp_path / "report.html", **results)
+    parsed = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert parsed.tags.count("video") == 1 and ("href", "clip.avi") in parsed.attributes
+
+
+def test_frames_given_to_the_video_encoder_are_marked_with_their_scores(results, tmp_path, page):
+    assert page.count('class="frame chosen"') == 16
+    text = re.sub(r"\s+", " ", Page(page).text)
+    assert "193.0● 194.0" in text and "given to VideoMamba, too" in text
+    unknown = [{name: value for name, value in row.items() if name != "frames"} for row in results["predictions"]]
+    text = text_of(results | {"predictions": unknown}, tmp_path / "old.html")
+    assert "●" not in text and "given to VideoMamba" not in text
 
 
 def test_text_from_the_data_stays_text(page):
