@@ -12,14 +12,21 @@ from mobilevideogpt.annotations.copies import recording_stems
 from mobilevideogpt.annotations.findings import first_of
 from mobilevideogpt.annotations.join import match_labels
 from mobilevideogpt.annotations.labels import Label
+from mobilevideogpt.annotations.spelling import label_path
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
-from mobilevideogpt.paths import relative_path
 
 # QEVD names a recording with eight digits, unique in the whole data set; a suffix tells its copies apart. A suffix of
 # three digits or more is no copy's: 20260101_093000, a phone's date and time, is a recording of its own. Eight digits
-# that read as a date are no recording's name either: 20240115_squats_1a and 20240115_squats_1b are two.
-RECORDING = r".*/(?!(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(\d{8})(?:[ (_-](?!\d{3}).*)?"
+# that read as a date are no recording's name either: 20240115_squats_1a and 20240115_squats_1b are two. QEVD's numbers
+# begin with 00, so that they read as no date. A number such as 15012024 can be both a recording and a date with the
+# year at its end (15012024, 01152024). It is a date only where a word follows: 15012024_squats_1a, but 15012024_1 and
+# 15012024_2 are copies, since copies that are parted leak across splits. `recording_stems` removes words that mark a
+# copy, so 15012024_flip is one, too.
+_MONTH, _DAY = r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
+_YEAR_FIRST = rf"(?:19|20)\d\d{_MONTH}{_DAY}"
+_YEAR_LAST = rf"(?:{_DAY}{_MONTH}|{_MONTH}{_DAY})(?:19|20)\d\d[ (_-]+[^\W\d_]"
+RECORDING = rf".*/(?!{_YEAR_FIRST}|{_YEAR_LAST})(\d{{8}})(?:[ (_-](?!\d{{3}}).*)?"
 
 
 class _Sets:
@@ -164,6 +171,6 @@ def read_workers(path: str | Path, clips: Iterable[Clip], data_root: str) -> dic
         if isinstance(worker, dict | list):
             raise InputError(f"{where}: the worker_id is a {type(worker).__name__}; {expected}")
         if worker not in (None, ""):
-            clip = relative_path(value["video_path"], data_root, where)
+            clip = label_path(value["video_path"], data_root, where)
             entries.append(Label(clip, labels=(str(worker),), origin=where))  # a label, so that it is matched as one
-    return {clip: entry.text for clip, entry in match_labels(clips, entries).by_clip.items()}
+    return {clip: entry.text for clip, entry in match_labels(clips, entries, data_root=data_root).by_clip.items()}

@@ -42,11 +42,26 @@ def together(names, **options):
             ["a/20240115_squats_1a", "a/20240115_squats_1a_flip"],
             [["a/20240115_squats_1a", "a/20240115_squats_1a_flip"]],
         ),
+        (["a/15012024_squats_1a", "a/15012024_squats_1b", "b/15012024_lunges_1a"], []),  # the day first
+        (["a/01152024-anna-1a", "a/01152024-anna-1b"], []),  # the month first
+        (["a/15012024 Squats 1a", "a/15012024 (Squats) 1b"], []),
+        # A date or a number of eight digits: copies are not parted.
+        (["a/15012024_1", "a/15012024_2"], [["a/15012024_1", "a/15012024_2"]]),
+        (["a/15012024", "b/15012024_14"], [["a/15012024", "b/15012024_14"]]),
+        (["a/15012024_flip", "b/15012024_1_bright"], [["a/15012024_flip", "b/15012024_1_bright"]]),
+        (["a/15012024 (1)", "a/15012024 copy"], [["a/15012024 (1)", "a/15012024 copy"]]),
+        (["a/00012345_slow", "a/00012345_anna"], [["a/00012345_anna", "a/00012345_slow"]]),  # QEVD's: no date
+        (["a/32012024_a", "a/32012024_b"], [["a/32012024_a", "a/32012024_b"]]),  # day 32: not a date
         (["a/20241399_1", "a/20241399_2"], [["a/20241399_1", "a/20241399_2"]]),  # month 13: not a date
     ],
 )
 def test_the_recording_of_a_clip_follows_from_its_name(names, expected):
     assert together(names) == expected
+
+
+def test_no_number_of_qevd_reads_as_a_date():
+    names = {f"{number:08d}": [f"a/{number:08d}_a", f"b/{number:08d}_b"] for number in range(0, 1_000_000, 997)}
+    assert together([name for both in names.values() for name in both]) == sorted(names.values())
 
 
 def test_the_schema_has_the_same_default_pattern():
