@@ -21,6 +21,7 @@ NOT_A_RUN = {
     "annotations",
     "base.json",
     "benchmarks",
+    "compare",
     "features",
     "hub",
     "logs",

@@ -21,6 +21,7 @@ from mobilevideogpt.model.model_paths import ModelPaths, repositories
 from mobilevideogpt.next_steps import next_steps
 from mobilevideogpt.paths import shards_of
 from mobilevideogpt.processes import forward_signals
+from mobilevideogpt.runs import comparison_name, files_to_compare
 from mobilevideogpt.sample.names import clip_names
 from mobilevideogpt.source import source_digest as source_hash
 from mobilevideogpt.training.checkpoints import adapter_is_intact
@@ -55,6 +56,7 @@ FEATURES = f"{RESULTS}/features"
 # A run that trains on all clips has nothing to evaluate on, and ends with the adapter.
 HOLDS_OUT = config["annotations"]["split"]["train"] < 1 or config["annotations"]["split_source"] == "labels"
 ANSWERS = [f"{DATA}/{name}" for name in ANSWER_FILES[config["annotations"]["source"]]]  # the first that exists is used
+COMPARISON = comparison_name(config.get("runs", []))
 # The templates that all pages share.
 PAGE = [f"mobilevideogpt/evaluation/{name}.html.j2" for name in ("page", "macros")]
 if CONFIGURATION.notice:
@@ -192,3 +194,9 @@ def clip_to_answer(wildcards):
     if not os.path.isfile(video):
         raise InputError(f"{video}: there is no such clip; check the path given with `--config video=...`")
     return []
+
+
+@exit_on_input_error
+def files_of_runs(wildcards):
+    """Return the files that a comparison reads, with their digests."""
+    return files_to_compare(RESULTS, config.get("runs", []))

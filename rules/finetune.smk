@@ -1,5 +1,6 @@
 # Needs: the samples of train and val, their features, the base, and a machine that passed the preflight.
-# Hands on: <run>/train.json; beside it <run>/adapter/, checkpoints, log and plots.
+# Hands on: <run>/train.json; <run>/samples/, what it was trained on; beside them <run>/adapter/, checkpoints,
+# log and plots.
 
 
 rule finetune:
@@ -11,6 +12,8 @@ rule finetune:
     output:
         record="<run>/train.json",
         made_by="<run>/made_by.txt",
+        train="<run>/samples/train.json",
+        val="<run>/samples/val.json",
     log:
         "<run>/logs/finetune.log",
     benchmark:

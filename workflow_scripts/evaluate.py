@@ -42,4 +42,4 @@ metrics, rows = evaluate(
 )
 write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), snakemake.output.predictions)
 write_text(predictions_csv(rows, task_of(rows, train_samples)), snakemake.output.table)
-write_json(metrics, snakemake.output.metrics)
+write_json(metrics | {"digest": train["digest"]}, snakemake.output.metrics)

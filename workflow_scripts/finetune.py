@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import json_digest, read_json, write_json
+from mobilevideogpt.files import json_digest, read_json, write_json, write_records
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.training.checkpoints import finished, locked, recorded_content
@@ -105,6 +105,8 @@ def main() -> None:
 
         folder = Path(options.run_folder)
         plot_training(folder / record["logs"]["steps"], folder / "plots")
+        for name, samples in (("train", train), ("val", val)):  # the shared lists change with the next split
+            write_records(samples, folder / f"samples/{name}.json")
         write_json(record | {"adapter_content": recorded_content(folder / record["adapter"])}, options.output)
 
 
