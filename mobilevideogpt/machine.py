@@ -170,6 +170,14 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
+def peak_memory() -> dict[str, int]:
+    """Return the peaks of this process: ``reserved_bytes`` as `peak_memory_bytes`, and on a GPU ``allocated_bytes``."""
+    import torch
+
+    allocated = {"allocated_bytes": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else {}
+    return {"reserved_bytes": peak_memory_bytes(), **allocated}
+
+
 def device_name() -> str:
     """Return the name of the GPU, or of the processor's architecture."""
     import torch

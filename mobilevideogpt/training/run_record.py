@@ -5,9 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import yaml
+from accelerate.utils import gather_object
 
 from mobilevideogpt.files import write_text
-from mobilevideogpt.machine import device_name, git_revision, peak_memory_bytes, versions
+from mobilevideogpt.machine import device_name, git_revision, peak_memory, versions
 from mobilevideogpt.training.adapters import choose_adapters
 from mobilevideogpt.training.checkpoints import ADAPTER, step_of
 from mobilevideogpt.training.log_history import learning_rates, losses
@@ -23,8 +24,12 @@ def run_record(run: Run, trainer, *, resumed_from: Path | None, parameters: dict
         resumed_from: The checkpoint that the training was resumed from.
         parameters: See `model_setup.parameter_counts`.
         seconds: Duration.
+
+    All processes call this, as it has the peak memory of each.
     """
     state, arguments, settings = trainer.state, trainer.args, run.settings
+    step_seconds = trainer.stopwatch.median_step_seconds()
+    peaks = gather_object([peak_memory()])
     train, val = trainer.train_dataset, trainer.eval_dataset
     return {
         "run": run.folder.name,
@@ -60,7 +65,10 @@ def run_record(run: Run, trainer, *, resumed_from: Path | None, parameters: dict
         },
         "this_run": {
             "seconds": round(seconds, 1),
-            "peak_memory_bytes": peak_memory_bytes(),
+            "seconds_of": trainer.stopwatch.seconds_of(seconds),
+            "samples_per_second": step_seconds and round(settings.effective_batch_size / step_seconds, 3),
+            "peak_memory_bytes": max(peaks, key=lambda peak: peak["reserved_bytes"])["reserved_bytes"],
+            "processes": peaks,
             "device": device_name(),
             "host": socket.gethostname(),
         },

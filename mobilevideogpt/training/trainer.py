@@ -25,6 +25,7 @@ from mobilevideogpt.training.guards import FP16_OVERFLOWS, exploding_since, over
 from mobilevideogpt.training.log_history import best_step
 from mobilevideogpt.training.optimizer import parameter_groups, peak_learning_rates, scheduled_learning_rates
 from mobilevideogpt.training.settings import TrainingSettings
+from mobilevideogpt.training.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class FinetuneTrainer(Trainer):
         self.features_dtype = features_dtype
         self.pad_to_multiple_of = pad_to_multiple_of
         self.learning_rates = peak_learning_rates(settings)
+        self.stopwatch = Stopwatch()
         self._saving_to: Path | None = None
         self._unchecked_losses: list[tuple[Tensor, list[int]]] = []  # losses of this step, and the samples of each
         super().__init__(
@@ -108,6 +110,7 @@ class FinetuneTrainer(Trainer):
         )
         self.add_callback(JsonLinesCallback(self.run_folder / "log.jsonl"))
         self.add_callback(LossDisplay(validates))
+        self.add_callback(self.stopwatch)
 
     # Batches
 
