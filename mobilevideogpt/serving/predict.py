@@ -1,10 +1,13 @@
 """The answer of a model about one video file."""
 
 import logging
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from mobilevideogpt.annotations.clips import Clip, exercise_name
 from mobilevideogpt.annotations.conversations import build_prompt
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.data.encoding import FEATURES, encode
@@ -12,6 +15,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.generation import generate_answers
 
 log = logging.getLogger(__name__)
+LISTED = 10  # exercises in a message
 
 
 def predict_clip(model, processor, path: str | Path, prompt: str, *, max_new_tokens: int) -> str:
@@ -29,30 +33,34 @@ def predict_clip(model, processor, path: str | Path, prompt: str, *, max_new_tok
 
 
 def prompt_for_clip(video: str | Path, template: str, data_root: str, exercise: str | None = None) -> str:
-    """Fill a prompt template for a clip outside the data set.
+    """Fill a prompt template for a clip.
 
     Args:
-        video: The clip.
+        video: The clip, of the data set or another one.
         template: See `build_prompt`.
-        data_root: Folder of the data set, with its manifest. A warning is logged if the prompt names an exercise that
-            the data set does not contain.
-        exercise: The clip's exercise; by default the name of its folder.
+        data_root: Folder of the data set, with its manifest.
+        exercise: The clip's exercise; by default that of the manifest, or else the name of the clip's folder if the
+            data set contains an exercise of that name.
+
+    Raises:
+        InputError: If the template needs the exercise and none is known.
     """
-    if exercise:
-        return build_prompt(template, exercise)
-    folder = Path(video).resolve().parent.name
-    if "{exercise}" in template:
-        _warn_if_unknown(folder, video, data_root)
-    return build_prompt(template, folder)
+    if not exercise and "{exercise}" in template:
+        exercise = _exercise_of(video, read_manifest(f"{data_root}/manifest.json", data_root), data_root)
+    return build_prompt(template, exercise or "")
 
 
-def _warn_if_unknown(exercise: str, video: str | Path, data_root: str) -> None:
-    known = {clip.exercise.replace("_", " ") for clip in read_manifest(f"{data_root}/manifest.json", data_root)}
-    if exercise.replace("_", " ") not in known:
-        log.warning(
-            "%s: the prompt names the exercise %r after the clip's folder, but the data set contains %s; name the "
-            "exercise with `--config exercise=...`",
-            video,
-            exercise,
-            ", ".join(sorted(known)),
+def _exercise_of(video: str | Path, clips: Sequence[Clip], data_root: str) -> str:
+    path = f"{data_root}/{os.path.relpath(os.path.realpath(video), os.path.realpath(data_root))}"
+    for clip in clips:
+        if clip.path == path:
+            return clip.exercise
+    known = {clip.exercise for clip in clips}
+    folder = exercise_name(Path(path).parent.name or ".", str(video))
+    if folder not in known:
+        raise InputError(
+            f"{video}: the prompt names the exercise, and neither {data_root}/manifest.json nor the clip's folder "
+            f"says which it is; name it with `--config exercise=...`, as in {', '.join(sorted(known)[:LISTED])}"
         )
+    log.warning("%s: the exercise in the prompt, %r, is the name of the clip's folder", video, folder)
+    return folder

@@ -83,10 +83,11 @@ def checklist(
     ]
 
 
-def markdown(checks: Iterable[Check], report: Mapping) -> str:
+def markdown(checks: Iterable[Check], report: Mapping, *, data_root: str) -> str:
     """Return the checklist as a page, with the clips of each exercise and those with a warning or an error."""
-    lines = ["# Data set check", "", *markdown_table(checks), "", *clip_tables(report["clips"])]
-    return "\n".join(lines) + "\n"
+    clips, _ = _manifest(data_root, exclude=())
+    tables = clip_tables(report["clips"], {clip.path: clip.exercise for clip in clips})
+    return "\n".join(["# Data set check", "", *markdown_table(checks), "", *tables]) + "\n"
 
 
 def _manifest(data_root: str, exclude: Iterable[str]) -> tuple[list[Clip], Check]:

@@ -74,11 +74,16 @@ def _decoding_check(clips: Sequence[Mapping], on_error: str) -> Check:
     return Check("clips decode in full", bool(clips) and (leave_out or not errors), detail, remedy)
 
 
-def clip_tables(clips: Sequence[Mapping]) -> list[str]:
-    """Return the lines of two Markdown tables: the clips of each exercise, and the clips with a warning or an error."""
-    exercises = Counter(Path(clip["video"]).parent.name for clip in clips)
+def clip_tables(clips: Sequence[Mapping], exercises: Mapping[str, str]) -> list[str]:
+    """Return the lines of two Markdown tables: the clips of each exercise, and the clips with a warning or an error.
+
+    Args:
+        clips: Those of a `clip_report`.
+        exercises: Clip path to exercise, as the manifest says.
+    """
+    counts = Counter(exercises[clip["video"]] for clip in clips if clip["video"] in exercises)
     lines = ["| exercise | clips |", "| --- | ---: |"]
-    lines += [f"| {markdown_cell(exercise)} | {count} |" for exercise, count in sorted(exercises.items())]
+    lines += [f"| {markdown_cell(exercise)} | {count} |" for exercise, count in sorted(counts.items())]
     noted = [clip for clip in clips if clip["verdict"] != Status.OK]
     if noted:
         lines += ["", "| clip | status | problem and remedy |", "| --- | --- | --- |"]

@@ -8,7 +8,7 @@ from mobilevideogpt.evaluation.generation import load_for_inference, predict
 from mobilevideogpt.files import write_json
 from mobilevideogpt.model.adapter import load_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.serving.predict import predict_clip
+from mobilevideogpt.serving.predict import predict_clip, prompt_for_clip
 
 
 @pytest.fixture
@@ -53,14 +53,35 @@ def test_the_script_prints_the_answer_alone(run_script, tiny, draw_clip, tmp_pat
     expected = predict_clip(model, tiny.processor, clip, "Analyze this squats video.", max_new_tokens=4)
     params = {"exercise": None, "prompt": "Analyze this {exercise} video.", "max_new_tokens": 4}
     params |= {"video": str(clip), "data_root": str(tmp_path)}
-    write_json({"squats/1.mp4": "squats", "lunges/1.mp4": "lunges"}, tmp_path / "manifest.json")
+    write_json({"squats/clip.mp4": "squats"}, tmp_path / "manifest.json")
     capsys.readouterr()
     run_script("infer.py", params)
-    said = capsys.readouterr()
-    assert said.out == f"{expected}\n" and "the prompt names" not in said.err
-    write_json({"lunges/1.mp4": "lunges"}, tmp_path / "manifest.json")
-    run_script("infer.py", params)
-    said = capsys.readouterr()
-    assert said.out == f"{expected}\n" and "the prompt names the exercise 'squats' after the clip's folder" in said.err
-    run_script("infer.py", params | {"exercise": "squats"})
-    assert "the prompt names" not in capsys.readouterr().err
+    assert capsys.readouterr().out == f"{expected}\n"
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data set whose folder names no exercise."""
+    write_json({"short_clips/1.mp4": "squats", "short_clips/2.mp4": "lunges"}, tmp_path / "data/manifest.json")
+    return str(tmp_path / "data")
+
+
+def ask(video, data, exercise=None):
+    return prompt_for_clip(video, "Analyze this {exercise} video.", data, exercise)
+
+
+def test_the_prompt_names_the_exercise_of_the_manifest(data, tmp_path):
+    assert ask(f"{data}/short_clips/2.mp4", data) == "<video>\nAnalyze this lunges video."
+    (tmp_path / "link.mp4").symlink_to(f"{data}/short_clips/1.mp4")
+    assert "squats" in ask(tmp_path / "link.mp4", data)
+    assert "plank" in ask(f"{data}/short_clips/2.mp4", data, exercise="plank")
+
+
+def test_a_folder_names_the_exercise_only_where_the_data_set_has_it(data, tmp_path, caplog):
+    assert "squats" in ask(tmp_path / "squats/new.mp4", data)
+    assert "'squats', is the name of the clip's folder" in caplog.text
+    with pytest.raises(
+        InputError, match=r"new\.mp4: the prompt names the exercise.*exercise=\.\.\.`, as in lunges, squats"
+    ):
+        ask(tmp_path / "phone/new.mp4", data)
+    assert prompt_for_clip("phone/new.mp4", "What do you see?", "nowhere") == "<video>\nWhat do you see?"

@@ -98,5 +98,6 @@ def test_each_fault_is_named_with_its_remedy(checks, write, capsys):
 
 def test_the_page_has_the_checks_and_the_clips_of_each_exercise(checks):
     found = checks()
-    page = markdown(found, {"clips": [{"video": "dataset/squats/1.mp4", "verdict": "ok", "problems": []}]})
+    report = {"clips": [{"video": "dataset/squats/1.mp4", "verdict": "ok", "problems": []}]}
+    page = markdown(found, report, data_root="dataset")
     assert "| ok | labels |" in page and "| squats | 1 |" in page
