@@ -40,11 +40,17 @@ def split_label(label: str, exercise: str) -> tuple[bool, str]:
         Whether the label names this exercise (case, spaces, underscores and hyphens do not matter), and the feedback:
         the text after the exercise (empty for a bare exercise), else the whole label.
     """
-    label, wanted = label.strip(), _fold(exercise)
+    label, wanted = label.strip(), fold_name(exercise)
     for dash in _DASH.finditer(label):  # an exercise may contain a dash itself: "side plank - left"
-        if _fold(label[: dash.start()]) == wanted:
+        if fold_name(label[: dash.start()]) == wanted:
             return True, label[dash.end() :]
-    return (True, "") if wanted and _fold(label) == wanted else (False, label)
+    return (True, "") if wanted and fold_name(label) == wanted else (False, label)
+
+
+def exercise_named(label: str) -> str | None:
+    """Return the part of a label that names an exercise if the label is ``<exercise> - <feedback>``, else None."""
+    dash = _DASH.search(label.strip())
+    return label.strip()[: dash.start()] or None if dash else None
 
 
 def names_exercise(answer: str, exercise: str) -> bool:
@@ -65,7 +71,7 @@ def are_free_text(pairs: Iterable[tuple[str, str]]) -> bool:
 
 def without_exercise(question: str, exercise: str) -> str:
     """Return a question folded and without the name of its exercise, so that those of one template are equal."""
-    return _fold(question).replace(_fold(exercise), "{exercise}")
+    return fold_name(question).replace(fold_name(exercise), "{exercise}")
 
 
 def least_tokens(text: str) -> int:
@@ -78,6 +84,6 @@ def least_tokens(text: str) -> int:
 
 
 @lru_cache(maxsize=10_000)  # exercises are few
-def _fold(name: str) -> str:
-    """The letters and digits of a name, without case."""
+def fold_name(name: str) -> str:
+    """Return the letters and digits of a name, without case."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFC", name).casefold()))

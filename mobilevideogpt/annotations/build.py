@@ -25,6 +25,8 @@ from mobilevideogpt.annotations.splits import Splits, assign_splits
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
 
+UNBALANCED = 3  # times as many training clips of one exercise as of another
+
 
 @dataclass(frozen=True)
 class Built:
@@ -106,6 +108,7 @@ def build(
         annotations = build_annotations(clips, matched, splits.by_clip, prompt_template=prompt, groups=splits.group_of)
         check_answers(annotations, source, max_new_tokens, findings)
         check_control(annotations["test"], source, findings)
+        check_balance(annotations["train"], {clip.exercise for clip in clips}, findings)
     finally:
         findings.log()  # also before an error, which they may explain
     return Built(annotations, ground_truth(matched), summarise(clips, matched, splits, annotations, findings))
@@ -175,6 +178,22 @@ def check_control(samples: list[dict], source: str, findings: Findings) -> None:
             findings.notice(Code.NO_SHARED_QUESTION)
 
 
+def check_balance(samples: list[dict], exercises: Collection[str], findings: Findings) -> None:
+    """Say if one exercise has `UNBALANCED` times as many training clips as another.
+
+    Args:
+        samples: Those of the training split.
+        exercises: Those of all clips, of which the training split may lack one.
+        findings: Collects the notice.
+    """
+    counts = dict.fromkeys(sorted(exercises), 0)
+    for _, exercise in {(sample["video"], sample["exercise"]) for sample in samples}:
+        counts[exercise] += 1
+    most, least = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
+    if counts[most] >= UNBALANCED * max(counts[least], 1):
+        findings.notice(Code.UNBALANCED, most=most, largest=counts[most], least=least, smallest=counts[least])
+
+
 def summarise(
     clips: Iterable[Clip],
     matched: Matched,
@@ -187,7 +206,8 @@ def summarise(
     Returns:
         ``clips`` (of the manifest), ``joined_by_path`` (number), ``splits`` (clips of each split), ``conversations``
         (samples of each split), ``exercises`` (clips of each exercise in each split), ``split`` (``source``,
-        ``groups``, ``notices`` and ``leaks``), ``findings`` (``code``, ``reason``, ``count`` and ``items`` each).
+        ``groups``, ``notices``, ``unbalanced``, one of these or None, and ``leaks``), ``findings`` (``code``,
+        ``reason``, ``count`` and ``items`` each).
     """
     exercise = {clip.path: clip.exercise for clip in clips}
     exercises: dict[str, dict[str, int]] = {name: dict.fromkeys(SPLITS, 0) for name in sorted({*exercise.values()})}
@@ -204,6 +224,7 @@ def summarise(
             "source": splits.source,
             "groups": splits.groups,
             "notices": [sentence for _, sentence in findings.notices],
+            "unbalanced": next((sentence for code, sentence in findings.notices if code == Code.UNBALANCED), None),
             "leaks": splits.leaks,
         },
         "findings": [row for row in findings.summary() if row["code"] != Code.LEAK],  # "leaks" lists them

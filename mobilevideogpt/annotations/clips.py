@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest
-from mobilevideogpt.paths import UNUSABLE, VIDEO_SUFFIXES
+from mobilevideogpt.paths import OTHER_VIDEO_SUFFIXES, UNUSABLE, VIDEO_SUFFIXES
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 WRITTEN_BY_THE_WORKFLOW = {"sample", "hub"}  # folders below dataset/
@@ -64,3 +65,29 @@ def videos_in(data_root: str) -> Iterator[str]:
         clips = [name for name in files + folders if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".")]
         links = [name for name in folders if os.path.islink(os.path.join(top, name))]
         yield from (os.path.normpath(os.path.join(within, name)) for name in {*clips, *links})
+
+
+def where_videos_were_sought(data_root: str) -> str:
+    """Say in a clause where `videos_in` looked and what it passed over, with counts and an example of each kind."""
+    passed: dict[str, list[str]] = defaultdict(list)
+    n_folders = 0
+    for top, folders, files in os.walk(data_root):
+        within = os.path.relpath(top, data_root).split(os.sep)
+        own, hidden = within[0] in WRITTEN_BY_THE_WORKFLOW, any(part.startswith(".") for part in within if part != ".")
+        n_folders += not (own or hidden or within == ["."])
+        for name in sorted(files):
+            suffix = os.path.splitext(name)[1].lower()
+            is_video = suffix in VIDEO_SUFFIXES
+            if own or hidden or name.startswith("."):
+                kind = "in the workflow's own folders" if own else "hidden"
+                passed[kind] += [os.path.join(top, name)] * (is_video or (hidden and suffix in OTHER_VIDEO_SUFFIXES))
+            elif not is_video:
+                passed[f"with the suffix {suffix}" if suffix else "without a suffix"].append(os.path.join(top, name))
+        folders.sort()
+    kinds = sorted(passed, key=lambda kind: (kind.rpartition(" ")[2] not in OTHER_VIDEO_SUFFIXES, kind))
+    shown = (f"{len(passed[kind])} files {kind} (such as {passed[kind][0]})" for kind in kinds if passed[kind])
+    over = ", ".join(shown).encode(errors="backslashreplace").decode()  # a name on the disk may not be UTF-8
+    return (
+        f"looked in {data_root}/ and {n_folders} folders below it for {', '.join(VIDEO_SUFFIXES)}; "
+        f"passed over {over or 'nothing'}"
+    )

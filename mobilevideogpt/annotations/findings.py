@@ -25,6 +25,7 @@ class Code(StrEnum):
     LINK_OUTSIDE = "link_outside"
     NOT_A_FILE = "not_a_file"
     MISPLACED = "misplaced"
+    EXERCISE_FROM_LABEL = "exercise_from_label"
     UNUSABLE_NAME = "unusable_name"
     WITHOUT_LABEL = "without_label"
     # the clip check
@@ -49,6 +50,7 @@ class Code(StrEnum):
     EQUAL_FILES = "equal_files"
     SEVERAL_EXERCISES = "several_exercises"
     LARGE_GROUP = "large_group"
+    UNBALANCED = "unbalanced"
     ONE_EXERCISE_IN_TEST = "one_exercise_in_test"
     NO_SHARED_QUESTION = "no_shared_question"
     LEAK = "leak"
@@ -69,7 +71,7 @@ REASONS = {
     Code.EXCLUDED: "clips left out by dataset.exclude",
     Code.LINK_OUTSIDE: "symbolic links out of the data set's folder; copy their targets into it",
     Code.NOT_A_FILE: "names of clips that are not regular files",
-    Code.MISPLACED: "clips outside an exercise's folder; move each to <exercise>/<clip>",
+    Code.MISPLACED: "clips whose exercise neither their folder nor their label names; move each to <exercise>/<clip>",
     Code.UNUSABLE_NAME: 'names with one of { } < > ", a control character or a space at an end; rename the clip',
     Code.WITHOUT_LABEL: "clips without a label",
     Code.UNUSABLE_CLIP: "clips left out because they cannot be used",
@@ -93,6 +95,8 @@ _FREE_TEXT = "the answers are scored as free text: {named} of {count} begin with
 _NO_CONTROL = "the control that tells whether the model looks at the video is not possible: "
 # Of notices: the sentence.
 NOTICES = {
+    Code.EXERCISE_FROM_LABEL: "the exercise of {count} clips is what their labels name ({exercises}), not their folder "
+    "({folders}): such a folder contains several exercises; correct the manifest where this is wrong",
     Code.FREE_TEXT: _FREE_TEXT,
     Code.FREE_TEXT_LABELS: _FREE_TEXT + "; for a score of exercise and feedback, write labels as '<exercise> - "
     "<feedback>' with the manifest's exercise",
@@ -100,6 +104,8 @@ NOTICES = {
     "annotations.recording_pattern '{pattern}' finds their names; if these are not names of recordings or persons, "
     "change the pattern",
     Code.LARGE_GROUP: "{count} of {clips} clips are one group, which stays in one split: {why}",
+    Code.UNBALANCED: "the exercises are unbalanced: {most} has {largest} training clips, {least} has {smallest}; a "
+    "model may prefer the frequent ones; add clips of the rare ones",
     Code.ONE_EXERCISE_IN_TEST: _NO_CONTROL + "the test split contains one exercise ({exercise}); add clips of another "
     "one, or raise annotations.split.test",
     Code.NO_SHARED_QUESTION: _NO_CONTROL + "no question is asked about test clips of two exercises with "
@@ -128,6 +134,7 @@ WARNINGS = {
     Code.LONG_ANSWER,
     Code.EQUAL_FILES,
     Code.LARGE_GROUP,
+    Code.UNBALANCED,
     Code.ONE_EXERCISE_IN_TEST,
     Code.NO_SHARED_QUESTION,
     Code.LEAK,

@@ -4,15 +4,17 @@ Standard library only, since the Snakefile reads the manifest whenever it is par
 """
 
 import os
+import posixpath
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from mobilevideogpt.annotations.clips import Clip, exercise_name
 from mobilevideogpt.annotations.findings import Code, Findings
+from mobilevideogpt.annotations.spelling import Nearest
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
-from mobilevideogpt.paths import relative_path
+from mobilevideogpt.paths import VIDEO_SUFFIXES, relative_path
 
 
 def read_manifest(
@@ -31,12 +33,19 @@ def read_manifest(
         findings: Collects clips that were left out or guessed.
 
     Raises:
-        InputError: If the manifest is missing, malformed, empty or contradicts itself, or a path leaves the folder.
+        InputError: If the manifest is missing, malformed, empty or contradicts itself, or an entry leaves the folder or
+            is not that of a video.
     """
     findings = Findings() if findings is None else findings
     clips: dict[str, str] = {}
     for key, value in _read_pairs(path):
         name = _as_on_disk(relative_path(key, data_root, str(path)), data_root)
+        if not name.lower().endswith(VIDEO_SUFFIXES):
+            suffix = posixpath.splitext(name)[1]
+            raise InputError(
+                f"{path}: {key!r} has {f'the suffix {suffix}' if suffix else 'no suffix'}; that of a clip is one of "
+                f"{', '.join(VIDEO_SUFFIXES)}; convert the clip to MP4, or remove the entry"
+            )
         if isinstance(value, str) and value.isidentifier():  # a shortcut: 300,000 entries are read in a second
             exercise = value
         else:
@@ -51,7 +60,9 @@ def read_manifest(
     for name in exclude:
         excluded = _as_on_disk(relative_path(name, data_root, "dataset.exclude"), data_root)
         if clips.pop(excluded, None) is None:
-            raise InputError(f"dataset.exclude: {name!r} is not in {path}; correct or remove it")
+            nearest = Nearest(clips).to(excluded)
+            hint = f" (the most similar entry is {nearest!r})" if nearest else ""
+            raise InputError(f"dataset.exclude: {name!r} is not in {path}{hint}; correct or remove it")
         findings.add(Code.EXCLUDED, excluded)
     if not clips:
         raise InputError(f"{path}: no clip is left; add entries, or shorten dataset.exclude")

@@ -37,16 +37,20 @@ def independence(summary: Mapping, n_test: int) -> str:
     )
 
 
-def cautions(*, train: Mapping, log: Sequence[Mapping], metrics: Mapping, preflight: Mapping) -> list[str]:
-    """Return a sentence for each warning of the training, of the answers and of the preflight.
+def cautions(
+    *, train: Mapping, log: Sequence[Mapping], metrics: Mapping, preflight: Mapping, summary: Mapping
+) -> list[str]:
+    """Return a sentence for each warning of the data, of the training, of the answers and of the preflight.
 
     Args:
         train: The run record.
         log: The Trainer's log entries in order.
         metrics: As `mobilevideogpt.evaluation.evaluate.evaluate` returns them.
         preflight: As `mobilevideogpt.training.preflight.preflight` returns it.
+        summary: Summary of the annotations.
     """
-    found = []
+    unbalanced = summary["split"].get("unbalanced")
+    found = [f"{unbalanced[0].upper()}{unbalanced[1:]}."] if unbalanced else []
     for split, n in train.get("truncated_texts", {}).items():
         if n:
             found.append(

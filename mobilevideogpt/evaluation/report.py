@@ -110,7 +110,7 @@ def write_report(
         **_training_context(train, log, summary, config),
         **_data_context(integrity, summary, notes, metrics["finetuned"]["n"]),
         **_machine_context(preflight, train),
-        "cautions": cautions(train=train, log=log, metrics=metrics, preflight=preflight),
+        "cautions": cautions(train=train, log=log, metrics=metrics, preflight=preflight, summary=summary),
         "reproduction": facts({key: train[key] for key in REPRODUCTION}),
         "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
     }

@@ -204,3 +204,23 @@ def test_questions_need_one_that_clips_of_two_exercises_answer_differently(write
         asked[f"clips/{i}.mp4"] = {"fine_grain": {"query": [query], "response": [response]}}
     built = build(manifest, write("dataset/questions.json", asked), source="questions", **SETTINGS)
     assert len(no_control(built)) == (not possible)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"squats": 30, "lunges": 10, "rows": 15}, "squats has 18 training clips, lunges has 6"),
+        ({"squats": 25, "lunges": 10, "rows": 15}, None),
+        ({"squats": 5, "lunges": 1}, "squats has 3 training clips, lunges has 1"),
+        ({"squats": 9}, None),
+    ],
+)
+def test_unbalanced_exercises_are_told_with_numbers_before_the_training(write, caplog, numbers, said):
+    names = {f"{exercise}/{exercise}{i}.mp4": exercise for exercise, count in numbers.items() for i in range(count)}
+    files = (
+        write("dataset/manifest.json", names),
+        write("dataset/labels.json", {k: f"{v} - a" for k, v in names.items()}),
+    )
+    notices = build(*files, **SETTINGS).summary["split"]["notices"]
+    assert [text for text in notices if "unbalanced" in text] == [text for text in notices if said and said in text]
+    assert ("unbalanced" in caplog.text) == bool(said)

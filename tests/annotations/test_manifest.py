@@ -74,6 +74,11 @@ def test_the_paths_begin_with_the_data_sets_folder(write):
         ({"squats/1\0.mp4": "squats"}, "squats/1", "rename the clip"),
         ({"squats/1.mp4": " "}, "squats/1.mp4", "the exercise is missing"),
         ({"1.mp4": None}, "1.mp4", "put the clip into its folder"),
+        ({"squats/1.jpg": "squats"}, "squats/1.jpg", "convert the clip to MP4, or remove the entry"),
+        ({"squats/list.txt": "squats"}, "has the suffix .txt; that of a clip is one of .mp4,", "remove the entry"),
+        ({"squats/f%03d.png": "squats"}, "f%03d.png", "remove the entry"),
+        ({"squats/1": "squats"}, "'squats/1' has no suffix", "remove the entry"),
+        ({"squats/mp4": "squats"}, "squats/mp4", "remove the entry"),
         ({}, "no clip", "add entries"),
         ([], "list", "snakemake manifest"),
         ("{", "not valid JSON", "snakemake manifest"),
@@ -102,6 +107,8 @@ def test_an_exclusion_that_fits_no_clip_is_refused(write):
     write(MANIFEST, {"squats/1.mp4": "squats"})
     with pytest.raises(InputError, match=r"dataset\.exclude: 'squats/2\.mp4' is not in dataset/manifest\.json"):
         read_manifest(MANIFEST, "dataset", exclude=["squats/2.mp4"])
+    with pytest.raises(InputError, match=r"the most similar entry is 'squats/1\.mp4'"):
+        read_manifest(MANIFEST, "dataset", exclude=["squats/01.mp4"])
     with pytest.raises(InputError, match=r"shorten dataset\.exclude"):
         read_manifest(MANIFEST, "dataset", exclude=["squats/1.mp4"])
 

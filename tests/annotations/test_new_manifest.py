@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,7 @@ def test_a_manifest_is_built_from_folders_and_labels(project, write):
     assert [item.split()[0] for item in found.pop(Code.LABEL_WITHOUT_CLIP)] == ["77.mp4"]
     assert found.pop(Code.MATCHED_BY_NAME) == ["dataset/squats/1.mp4", "dataset/short_clips/9.mkv"]
     assert found == {
-        Code.WITHOUT_LABEL: ["dataset/lunges/8.mov"],
-        Code.MISPLACED: ["dataset/5.mp4", "dataset/squats/deep/6.mp4"],
+        Code.WITHOUT_LABEL: ["dataset/5.mp4", "dataset/lunges/8.mov", "dataset/squats/deep/6.mp4"],
         Code.NOT_A_FILE: ["dataset/lunges/folder.mp4"],
         Code.LINK_OUTSIDE: ["dataset/linked", "dataset/squats/link.mp4"],
         Code.UNUSABLE_NAME: ["dataset/squats/{3}.mp4"],
@@ -44,7 +44,7 @@ def test_a_manifest_is_built_from_folders_and_labels(project, write):
     }
     lines = write_manifest("dataset", ["dataset/labels.json"])
     assert "dataset/labels.json: 1 labels have no clip here" in lines
-    assert "left out, 1: clips without a label\n  dataset/lunges/8.mov" in lines
+    assert "left out, 3: clips without a label\n  dataset/5.mp4\n  dataset/lunges/8.mov" in lines
 
 
 def test_the_whole_data_set_may_lie_elsewhere(project, write):
@@ -64,7 +64,93 @@ def test_a_written_manifest_reads_back_and_is_never_overwritten(write):
     assert Path(MANIFEST).read_bytes() == before
 
 
-def test_a_folder_without_clips_gives_no_manifest(project):
-    with pytest.raises(InputError, match=r"dataset: found no clip; put clips at dataset/<exercise>/<clip>\.mp4"):
+SQUAT, LUNGE, FREE = "squats - knees in", "forward lunges - too fast", "Go deeper."
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        # QEVD as it unpacks
+        ({"QEVD-FIT-300k-Part-1/0.mp4": SQUAT, "QEVD-FIT-300k-Part-1/1.mp4": LUNGE}, ["squats", "forward_lunges"]),
+        ({"videos/short_clips/0.mp4": SQUAT, "videos/short_clips/1.mp4": LUNGE}, ["squats", "forward_lunges"]),
+        ({"short_clips/0.mp4": SQUAT, "short_clips/1.mp4": LUNGE}, ["squats", "forward_lunges"]),
+        ({"short_clips/0.mp4": SQUAT}, ["squats"]),
+        ({"0.mp4": SQUAT, "1.mp4": LUNGE}, ["squats", "forward_lunges"]),
+        # a part with one exercise, beside one with several
+        ({"part1/0.mp4": SQUAT, "part1/1.mp4": LUNGE, "part2/2.mp4": SQUAT}, ["squats", "forward_lunges", "squats"]),
+        # one exercise, spelled in two ways
+        (
+            {"p/0.mp4": "Push Ups - a", "p/1.mp4": "push ups - b", "p/2.mp4": "push ups \u2013 c", "p/3.mp4": LUNGE},
+            ["push_ups"] * 3 + ["forward_lunges"],
+        ),
+        ({"p/0.mp4": SQUAT, "p/1.mp4": LUNGE, "p/2.mp4": "Squats"}, ["squats", "forward_lunges", "squats"]),  # bare
+        # folders of exercises, with a label of another one, free text, or another name
+        ({"squats/0.mp4": SQUAT, "squats/1.mp4": SQUAT, "squats/2.mp4": LUNGE}, ["squats"] * 3),
+        ({"squats/0.mp4": FREE, "squats/1.mp4": "Good."}, ["squats"] * 2),
+        ({"deep_squats/0.mp4": SQUAT, "lunges/1.mp4": LUNGE}, ["deep_squats", "lunges"]),
+        ({"videos/squats/0.mp4": FREE, "videos/lunges/1.mp4": LUNGE}, ["squats", "forward_lunges"]),
+    ],
+)
+def test_a_folder_of_several_exercises_is_none_and_the_labels_name_them(write, labels, expected):
+    for path in labels:
+        write(f"dataset/{path}", "x")
+    new = build_manifest("dataset", [write("dataset/labels.json", labels)])
+    assert new.entries == {f"dataset/{path}": name for path, name in zip(labels, expected, strict=True)}
+
+
+def test_what_the_labels_named_is_said_once_and_what_nothing_names_is_left_out(write):
+    labels = {
+        "part1/0.mp4": SQUAT,
+        "part1/1.mp4": LUNGE,
+        "part2/2.mp4": SQUAT,
+        "part2/3.mp4": LUNGE,
+        "part1/4.mp4": FREE,
+    }
+    for path in [*labels, "squats/5.mp4"]:
+        write(f"dataset/{path}", "x")
+    lines = write_manifest("dataset", [write("dataset/labels.json", {**labels, "5.mp4": SQUAT})])
+    said = (
+        "the exercise of 4 clips is what their labels name (forward_lunges, squats), not their folder (part1/, part2/)"
+    )
+    assert lines.count(said) == 1
+    assert "left out, 1: clips whose exercise neither their folder nor their label names" in lines
+    assert json.loads(Path(MANIFEST).read_text())["dataset/squats/5.mp4"] == "squats"
+
+
+def test_without_labels_a_folder_in_a_folder_names_no_exercise(write):
+    for path in ("squats/1.mp4", "videos/squats/2.mp4", "short_clips/3.mp4", "4.mp4"):
+        write(f"dataset/{path}", "x")
+    new = build_manifest("dataset")
+    assert new.entries == {"dataset/squats/1.mp4": "squats"}
+    assert len(new.findings.items(Code.MISPLACED)) == 3
+
+
+def test_a_folder_without_clips_gives_no_manifest_and_the_error_says_what_was_passed_over(project, write):
+    with pytest.raises(InputError, match=r"dataset: found no clip; .*put clips at dataset/<exercise>/<clip>\.mp4"):
         write_manifest("dataset", [])
+    names = "squats/1.wmv squats/2.wmv squats/notes.txt squats/.3.mp4 .trash/4.mp4 labels.json"
+    for name in [*names.split(), *(f"sample/squats/{i}.mp4" for i in range(3)), "lunges/noise"]:
+        write(f"dataset/{name}", "x")
+    write("outside/5.mp4", "x")
+    Path("dataset/linked").symlink_to(project / "outside")
+    with pytest.raises(InputError) as error:
+        write_manifest("dataset", [])
+    for part in (
+        "looked in dataset/ and 2 folders below it for .mp4, .m4v,",
+        "2 files with the suffix .wmv (such as dataset/squats/1.wmv), ",
+        "2 files hidden (such as dataset/",
+        "3 files in the workflow's own folders (such as dataset/sample/squats/0.mp4)",
+        "1 files without a suffix (such as dataset/lunges/noise)",
+        "left out: 1 symbolic links out of the data set's folder",
+    ):
+        assert part in str(error.value)
+    assert str(error.value).index(".wmv (") < str(error.value).index("hidden")
     assert not Path(MANIFEST).exists()
+
+
+def test_where_no_clip_has_a_label_the_error_shows_one_of_each(write):
+    write("dataset/squats/1.mp4", "x")
+    with pytest.raises(
+        InputError, match=r"found 1 clips, none with a label .* of 'a/77\.mp4'; .*dataset/squats/1\.mp4"
+    ):
+        build_manifest("dataset", [write("dataset/labels.json", {"a/77.mp4": SQUAT})])

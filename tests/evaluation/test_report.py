@@ -281,6 +281,9 @@ def test_tests_intervals_and_confusion_are_on_the_page(page):
 
 
 def test_every_warning_is_on_the_page(results, tmp_path):
+    results["summary"]["split"]["unbalanced"] = (
+        "the exercises are unbalanced: squats has 9 training clips, lunges has 3"
+    )
     rows = [row | {"cut": {"finetuned": True}} for row in results["predictions"]]
     results = with_rows(results, rows)
     results["train"]["truncated_texts"] = {"train": 4, "val": 0}
@@ -289,6 +292,7 @@ def test_every_warning_is_on_the_page(results, tmp_path):
     text = text_of(results, tmp_path / "report.html")
     assert "4 texts of the train split were longer than finetune.max_text_tokens" in text
     assert "The validation loss never fell below its first value (2.000)" in text
+    assert "The exercises are unbalanced: squats has 9 training clips, lunges has 3." in text
     assert "3 of 3 answers of the fine-tuned model had no end after 64 tokens" in text and "cut: no end" in text
     assert "Preflight, disk: 9 GB; free some" in text
 
