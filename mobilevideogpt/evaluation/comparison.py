@@ -26,6 +26,7 @@ COLUMNS = {
     "set_f1": "set_f1",
     "rougeL": "rougeL",
 }
+MOST_SENTENCES = 6
 DECISIVE = {"exercises": "exercise_accuracy", "feedback": "feedback_accuracy", "answers": "rougeL"}
 
 
@@ -160,7 +161,7 @@ def compare_runs(runs: Sequence[EvaluatedRun]) -> RunComparison:
         differing=_differing(names, shared, judged, COLUMNS[measures[0]]),
         tone=Tone.GOOD if all(decided) else Tone.MIXED if any(decided) else Tone.OPEN,
         headline=_headline(names, pairs),
-        sentences=[sentence for pair in pairs for sentence in pair.sentences],
+        sentences=_sentences(pairs),
     )
 
 
@@ -265,6 +266,20 @@ def _headline(names: Sequence[str], pairs: Sequence[Pair]) -> str:
     if all(pair.better == "" for pair in pairs):
         return f"The runs differ by less than {points(GAIN)}"
     return f"The test cannot tell the {plural(len(names), 'run')} apart"
+
+
+def _sentences(pairs: Sequence[Pair]) -> list[str]:
+    """The grounds in a few sentences: of many pairs, those that are decided."""
+    if len(pairs) == 1:
+        return list(pairs[0].sentences)
+    shown = list(pairs) if len(pairs) <= MOST_SENTENCES else [pair for pair in pairs if pair.better]
+    sentences = [" ".join(pair.sentences) for pair in shown[:MOST_SENTENCES]]
+    if others := len(pairs) - len(sentences):
+        still_open = sum(pair.better is None for pair in pairs)
+        sentences.append(
+            f"The tests contain {plural(others, 'more pair')}. Of all {len(pairs)}, {still_open} are open."
+        )
+    return sentences
 
 
 def _differing(
