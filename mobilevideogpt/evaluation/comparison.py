@@ -228,7 +228,8 @@ def _pair(
         better = None
         if not differing:
             sentences.append("All answers are equal.")
-        sentences.append(groups_text(_groups_needed(first, second, decisive, judged), found, _gain(found)))
+        needed = _groups_needed(first, second, decisive, judged)
+        sentences.append(groups_text(needed, found, _gain(found), "difference"))
     return Pair(first, second, tests, better, sentences, differing)
 
 

@@ -43,7 +43,7 @@ def comparison_text(found: Comparison, p: float | None = None) -> str:
     )
 
 
-def groups_text(needed: int, found: Comparison, gain: float) -> str:
+def groups_text(needed: int, found: Comparison, gain: float, what: str = "gain") -> str:
     """Say how many more clips would probably tell, where ``needed`` groups find a difference of ``gain``."""
     more = needed - found.groups if needed > found.groups else found.groups
     if found.groups == found.n:
@@ -51,8 +51,8 @@ def groups_text(needed: int, found: Comparison, gain: float) -> str:
     else:
         units = plural(more, "more group of test clips", "more groups of test clips")
     return (
-        f"About {units} would tell: {found.groups + more:,} in all find a gain of {points(gain)} with a probability of "
-        "80\N{NO-BREAK SPACE}%."
+        f"About {units} would tell: {found.groups + more:,} in all find a {what} of {points(gain)} with a probability "
+        "of 80\N{NO-BREAK SPACE}%."
     )
 
 

@@ -143,6 +143,14 @@ def test_of_three_runs_one_can_be_the_best(compare):
     assert found.headline == "b is better than each of the others" and found.tone == "mixed"
 
 
+def test_of_many_pairs_the_decided_ones_are_said(compare):
+    bad = {"rows": rows_of([False] * 14)}
+    found = compare(best={"rows": rows_of([True] * 14)}, **dict.fromkeys("abcd", bad))
+    assert len(found.pairs) == 10 and found.headline == "best is better than each of the others"
+    assert len(found.sentences) == 5 and all("against best" in sentence for sentence in found.sentences[:4])
+    assert found.sentences[-1] == "The tests contain 6 more pairs. Of all 10, 6 are open."
+
+
 def test_clips_of_one_group_count_once(compare):
     runs = {name: {"rows": rows_of([right] * 8, group="me")} for name, right in (("a", False), ("b", True))}
     found = compare(**runs)

@@ -9,7 +9,9 @@ from mobilevideogpt.evaluation.statistics import (
     compare,
     compare_with_share,
     groups_to_detect,
+    groups_to_detect_mean,
     groups_to_exceed,
+    holm,
     share,
 )
 
@@ -106,3 +108,28 @@ def test_that_many_clips_find_the_gain_in_80_percent():
     assert groups_to_detect(1.0, 1.0) == 6
     assert 150 < groups_to_detect(0.1, 0.2) < 200
     assert groups_to_exceed(0.5, 1 / 6) == pytest.approx(16, abs=4)
+
+
+def test_p_values_are_adjusted_by_holms_method():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # as R's p.adjust
+    assert holm([0.7, 0.6]) == [1.0, 1.0] and holm([0.2]) == [0.2]
+
+
+def test_of_three_equal_models_a_pair_is_told_apart_in_at_most_five_percent():
+    """Counted over pairs without the adjustment, it would be about twice as often."""
+    draw, groups = np.random.default_rng(5), singles(60)
+    adjusted = single = 0
+    for _ in range(400):
+        hits = draw.integers(0, 2, (3, 60)).astype(float)
+        p_values = [compare(hits[i], hits[j], groups).p for i, j in ((0, 1), (0, 2), (1, 2))]
+        adjusted += min(holm(p_values)) < LEVEL
+        single += min(p_values) < LEVEL
+    assert adjusted <= 0.05 * 400 < single
+
+
+def test_the_sample_size_for_a_mean_difference_finds_it_four_times_in_five():
+    draw, n = np.random.default_rng(6), groups_to_detect_mean(0.1, 0.25)
+    trials = draw.normal(0.1, 0.25, (200, n))
+    found = [compare(list(0.5 + row / 2), list(0.5 - row / 2), singles(n)).gain for row in trials]
+    assert 0.7 <= np.mean(found) <= 0.9
+    assert groups_to_detect_mean(1.0, 0.0) == 6
