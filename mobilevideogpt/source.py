@@ -24,6 +24,7 @@ LIBRARIES = {
     "accelerate": "accelerate",
     "av": "av",
     "cv2": "opencv-python-headless",
+    "decord": "decord2",
     "deepspeed": "deepspeed",
     "numba": "numba",
     "numpy": "numpy",

@@ -69,7 +69,8 @@ def check_clips(
         the values of `Reason` that re-encoding fixes. Unknown values are None. ``fps``, ``seconds`` and
         ``frames_declared`` are the header's; ``width`` and ``height`` (pixels) are those of a frame before its display
         matrix is applied; ``rotation`` is in degrees as FFmpeg counts them; see `clip_check_worker.quality` for
-        ``brightness``, ``sharpness`` and ``motion``.
+        ``brightness``, ``sharpness`` and ``motion``. ``seen`` is the share of the clip's time that the model sees, and
+        ``reader_difference`` how far the model's frames are from those of a player, 0 to 255.
 
     Raises:
         RuntimeError: If a worker does not start.

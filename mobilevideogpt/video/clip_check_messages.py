@@ -60,7 +60,7 @@ class Decoded:
     pixel_aspect: float = 1.0
     # from the packets
     expected: int = 0  # shown frames
-    hidden: int = 0  # frames that an edit list hides
+    hidden: int = 0  # frames that are not shown
     # from the frames
     width: int = 0  # pixels, before the display matrix is applied
     height: int = 0
@@ -69,6 +69,12 @@ class Decoded:
     oblique: bool = False  # rotated, but not by a multiple of 90 degrees
     interlaced: bool = False
     hdr: bool = False
+    seen: float | None = None  # share of the time that the model sees, see `sampling.seen_share`
+    seen_evenly: float | None = None  # what that share were at a constant frame rate
+    first_only: bool = False  # the model receives the first frames, and none after them
+    # from the reader of the model's frames
+    reader_difference: float | None = None  # mean absolute difference of the worst frame, 0 to 255
+    reader_error: str | None = None
     # from thumbnails
     brightness: float | None = None
     sharpness: float | None = None

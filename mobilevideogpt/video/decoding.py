@@ -1,16 +1,20 @@
-"""Frames of a clip at chosen positions, as a player shows them, through PyAV. The clip check runs the same decoder.
+"""Clips through PyAV: opened safely, their packets counted, their frames decoded as a player shows them.
 
-The original code reads through decord; the frames of 8-bit clips are the same to the bit (``benchmarks/decoders.py``).
+The clip check, the re-encoding and the report's thumbnails decode this way. The model's frames come from
+`frame_reader`, which has the packets counted here.
 """
 
 import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import av
+import av.error
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
 from mobilevideogpt.errors import InputError
@@ -18,6 +22,22 @@ from mobilevideogpt.video.sampling import NUM_FRAMES, frame_indices
 
 # Display matrices (a, b, c, d) that rotate by a multiple of 90 degrees, mirrored or not.
 RIGHT_ANGLES = {(a, 0, 0, d) for a in (1, -1) for d in (1, -1)} | {(0, b, c, 0) for b in (1, -1) for c in (1, -1)}
+# FFmpeg's names of the containers that `mobilevideogpt.paths.VIDEO_SUFFIXES` stand for. Others may be lists of files.
+CONTAINERS = ("mov", "matroska", "avi")
+SHOWN_VP8 = 0x10  # in the first byte of a frame; RFC 6386, section 9.1
+
+
+def _unnamed_type(value: object) -> SideDataType:
+    """Make a type of side data that PyAV has no name for: EXIF of a camera's JPEGs, the views of spatial video.
+
+    Without it, PyAV raises a ValueError for all side data of such a frame, its display matrix among them.
+    """
+    member = object.__new__(SideDataType)
+    member._name_, member._value_ = f"TYPE_{value}", value
+    return member
+
+
+SideDataType._missing_ = staticmethod(_unnamed_type)
 
 
 class VideoInfo(NamedTuple):
@@ -29,9 +49,31 @@ class VideoInfo(NamedTuple):
     height: int
 
 
+class Packets(NamedTuple):
+    """What the packets of a clip say, without decoding."""
+
+    frames: int  # shown
+    fps: float  # average; 0 if unknown
+    seekable: bool  # whether decord finds a frame by its number, see `count_packets`
+
+
+def file_url(path: str | Path) -> str:
+    """Return a path as FFmpeg opens it: as a file, even if its name has a colon."""
+    return f"file:{path}"
+
+
 def open_video(path: str | Path) -> InputContainer:
-    """Open a video file. The protocol list keeps a disguised playlist from opening other files or connections."""
-    return av.open(str(path), options={"protocol_whitelist": "file"})
+    """Open a video file of one of `CONTAINERS`. No other file or connection is opened, whatever the file says.
+
+    Raises:
+        ValueError: If the container is another one.
+        av.FFmpegError: If the file cannot be opened.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
+    try:
+        return av.open(file_url(path), options=options)
+    except av.error.ArgumentError:
+        raise ValueError("its container is none of MP4, MOV, Matroska, WebM and AVI") from None
 
 
 def picture_stream(container: InputContainer) -> av.VideoStream:
@@ -50,8 +92,40 @@ def picture_stream(container: InputContainer) -> av.VideoStream:
 
 
 def contains_shown_frame(packet: av.Packet) -> bool:
-    """Whether a packet contains a shown frame. An edit list hides some frames, and the last packet is empty."""
-    return bool(packet.size) and not packet.is_discard
+    """Whether a packet contains a shown frame. The last packet is empty, and an edit list hides some frames.
+
+    VP8 stores alternate references, from which other frames are predicted, in packets that show nothing; VP9 puts each
+    into the packet of a shown frame.
+    """
+    if not packet.size or packet.is_discard:
+        return False
+    is_vp8 = packet.stream.codec_context.codec.name == "vp8"
+    return not is_vp8 or bool(bytes(packet)[0] & SHOWN_VP8)
+
+
+def count_packets(path: str | Path) -> Packets:
+    """Read the packets of a clip.
+
+    decord numbers packets by their times, whether they are shown or not, and frames from the last key frame on. The
+    numbers are those of the shown frames if every packet is shown at a time of its own, and a key frame comes after all
+    frames of the group before it, as in most clips. If not, a reader must start at the first frame.
+
+    Raises:
+        ValueError: If there is no video stream that can be decoded, or its container is not one of `CONTAINERS`.
+        av.FFmpegError: If the file does not open.
+    """
+    with open_video(path) as container:
+        stream = picture_stream(container)
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        shown = sum(map(contains_shown_frame, packets))
+        times = [packet.pts for packet in packets if packet.pts is not None]
+        in_order = sorted(times)
+        seekable = (
+            container.format.name != "avi"  # has no times of showing
+            and shown == len(packets) == len(set(times))
+            and all(packet.pts == in_order[i] for i, packet in enumerate(packets) if packet.is_keyframe)
+        )
+        return Packets(shown, float(stream.average_rate or 0), seekable)
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
@@ -80,10 +154,29 @@ def apply_display_matrix(frame: av.VideoFrame, converter: VideoReformatter) -> n
     return np.ascontiguousarray(picture)  # OpenCV requires it
 
 
+def decode_at(path: str | Path, positions: Iterable[int]) -> Iterator[np.ndarray]:
+    """Yield the frames at ``positions``, which ascend, as they are shown: RGB ``(H, W, 3)`` uint8.
+
+    Raises:
+        ValueError: If the clip ends before the last position.
+        av.FFmpegError: If it does not decode.
+    """
+    wanted, converter = iter(positions), VideoReformatter()
+    position = next(wanted)
+    with open_video(path) as container:
+        for i, frame in enumerate(container.decode(picture_stream(container))):
+            if i == position:
+                yield apply_display_matrix(frame, converter)
+                position = next(wanted, None)
+                if position is None:
+                    return
+    raise ValueError(f"it ends before frame {position}")
+
+
 def read_frames(
     path: str | Path, min_frames: int = NUM_FRAMES, max_frames: int = NUM_FRAMES
 ) -> tuple[np.ndarray, list[int], VideoInfo]:
-    """Decode the frames that `frame_indices` chooses.
+    """Decode the frames that `frame_indices` chooses, through PyAV.
 
     Returns:
         RGB frames ``(n, H, W, 3)`` uint8, their positions, and the clip's `VideoInfo`.
@@ -91,30 +184,23 @@ def read_frames(
     Raises:
         InputError: If the file is missing, is not a video or does not decode at these positions.
     """
+    require_file(path)
+    try:
+        packets = count_packets(path)
+        positions = frame_indices(packets.frames, packets.fps, min_frames, max_frames)
+        frames = np.stack(list(decode_at(path, positions)))
+    except (FFmpegError, ValueError, MemoryError) as error:
+        raise unreadable(path, error) from None
+    return frames, positions, VideoInfo(packets.frames, packets.fps, frames.shape[2], frames.shape[1])
+
+
+def require_file(path: str | Path) -> None:
+    """Raise InputError if there is no file."""
     if not Path(path).is_file():
         raise InputError(f"{path}: there is no such file; correct the path or fetch the clip again")
-    try:
-        with open_video(path) as container:
-            stream = picture_stream(container)
-            count = sum(map(contains_shown_frame, container.demux(stream)))
-            fps = float(stream.average_rate or 0)
-        positions = frame_indices(count, fps, min_frames, max_frames)
-        with open_video(path) as container:
-            frames = _decode_at(container, positions)
-    except (FFmpegError, ValueError, MemoryError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path}: does not decode ({first}); export it again or take it out of the manifest") from None
-    return frames, positions, VideoInfo(count, fps, frames.shape[2], frames.shape[1])
 
 
-def _decode_at(container: InputContainer, positions: list[int]) -> np.ndarray:
-    """Decode up to the last of ``positions``, which ascend; only the frames at these positions are converted."""
-    wanted, pictures, converter = iter(positions), [], VideoReformatter()
-    position = next(wanted)
-    for i, frame in enumerate(container.decode(picture_stream(container))):
-        if i == position:
-            pictures.append(apply_display_matrix(frame, converter))
-            position = next(wanted, None)
-            if position is None:
-                return np.stack(pictures)
-    raise ValueError(f"it ends before frame {position}")
+def unreadable(path: str | Path, error: Exception) -> InputError:
+    """Return the error to raise for a clip that does not decode."""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return InputError(f"{path}: does not decode ({first}); export it again or take it out of the manifest")

@@ -1,5 +1,6 @@
 """Frames of a clip at the size of each encoder. Without PyTorch, so that a process that decodes starts quickly."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -8,13 +9,13 @@ from PIL import Image
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest
-from mobilevideogpt.video.decoding import read_frames
+from mobilevideogpt.video.frame_reader import model_frames
 
 SIDE = 224  # pixels; a test keeps it equal to MobileVideoGPTConfig.image_size, which this room must not import
 
 
 def clip_frames(path: str | Path, digest: str | None, min_frames: int, max_frames: int) -> dict[str, np.ndarray]:
-    """Decode a clip and return `encoder_frames` of it.
+    """Read the model's frames of a clip and return `encoder_frames` of them; few are in memory at a time.
 
     Args:
         path: The clip.
@@ -25,34 +26,32 @@ def clip_frames(path: str | Path, digest: str | None, min_frames: int, max_frame
     Raises:
         InputError: If the clip does not decode, or its digest differs.
     """
-    frames, _, _ = read_frames(path, min_frames, max_frames)
+    frames = encoder_frames(model_frames(path, min_frames, max_frames))
     if digest is not None and file_digest(path) != digest:
         raise InputError(f"{path}: the file changed after it was checked; run the same command again")
-    return encoder_frames(frames)
+    return frames
 
 
-def encoder_frames(frames: np.ndarray) -> dict[str, np.ndarray]:
-    """Resize RGB frames ``(n, H, W, 3)`` uint8 for both encoders.
+def encoder_frames(frames: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """Resize RGB frames ``(H, W, 3)`` uint8 for both encoders, one after the other.
 
     Returns:
         Frames ``(n, 224, 224, 3)`` uint8 by the model's names for the pixels of each encoder.
     """
-    return {"pixel_values_videos": resize(frames), "pixel_values_context": resize_and_centre_crop(frames)}
+    squares, crops = zip(*((resize(frame), resize_and_centre_crop(frame)) for frame in frames), strict=True)
+    return {"pixel_values_videos": np.stack(squares), "pixel_values_context": np.stack(crops)}
 
 
-def resize(frames: np.ndarray) -> np.ndarray:
-    """Resize ``(n, H, W, 3)`` for VideoMamba: bilinear (OpenCV), to a square, whatever the aspect ratio."""
-    return np.stack([cv2.resize(frame, (SIDE, SIDE)) for frame in frames])
+def resize(frame: np.ndarray) -> np.ndarray:
+    """Resize ``(H, W, 3)`` for VideoMamba: bilinear (OpenCV), to a square, whatever the aspect ratio."""
+    return cv2.resize(frame, (SIDE, SIDE))
 
 
-def resize_and_centre_crop(frames: np.ndarray) -> np.ndarray:
-    """Resize ``(n, H, W, 3)`` for CLIP: bicubic (Pillow), shorter side to 224; then crop the centre."""
-    squares = []
-    for frame in frames:
-        height, width = frame.shape[:2]
-        short = min(height, width)
-        width, height = SIDE * width // short, SIDE * height // short
-        resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
-        left, top = (width - SIDE) // 2, (height - SIDE) // 2
-        squares.append(np.asarray(resized.crop((left, top, left + SIDE, top + SIDE))))
-    return np.stack(squares)
+def resize_and_centre_crop(frame: np.ndarray) -> np.ndarray:
+    """Resize ``(H, W, 3)`` for CLIP: bicubic (Pillow), shorter side to 224; then crop the centre."""
+    height, width = frame.shape[:2]
+    short = min(height, width)
+    width, height = SIDE * width // short, SIDE * height // short
+    left, top = (width - SIDE) // 2, (height - SIDE) // 2
+    resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized.crop((left, top, left + SIDE, top + SIDE)))

@@ -17,6 +17,12 @@ class Reason(StrEnum):
     LARGE = "large"
     SIZE = "size"  # of the frames, which changes
     DECODER = "decoder"  # decoding failed or took too much
+    RATE = "rate"  # of frames, which varies
+    DIFFERENCE = "difference"  # between the two decoders
+    READER = "reader"  # of the model's frames, which failed
+
+
+RATE = 30  # frames a second of a clip that is made constant; the model takes one a second
 
 
 class Reencoding(NamedTuple):
@@ -43,6 +49,12 @@ REENCODINGS = {
     ),
     Reason.SIZE: Reencoding("changes its frame size part-way"),
     Reason.DECODER: Reencoding("could not be decoded within the limits"),
+    Reason.RATE: Reencoding(
+        "has a varying frame rate, and the model's frames are chosen by number, so they miss much of its time",
+        f"fps={RATE}",
+    ),
+    Reason.DIFFERENCE: Reencoding("looks different to the model, whose frames decord reads, than in a player"),
+    Reason.READER: Reencoding("cannot be read by decord, which reads the model's frames"),
 }
 EVEN = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # H.264 with 4:2:0 chroma needs even sides
 

@@ -17,7 +17,7 @@ from av.filter import Graph
 
 from mobilevideogpt.video.decoding import display_matrix, open_video, picture_stream
 from mobilevideogpt.video.limits import limit_memory
-from mobilevideogpt.video.reencode_reasons import EVEN, REENCODINGS, Reason
+from mobilevideogpt.video.reencode_reasons import EVEN, RATE, REENCODINGS, Reason
 
 
 def child_command(
@@ -45,18 +45,23 @@ def reencode(path: str | Path, target: str | Path, reasons: Iterable[str], finge
     Raises:
         av.FFmpegError: If the clip does not decode.
     """
-    filters = _filters_of([Reason(reason) for reason in reasons])
+    reasons = [Reason(reason) for reason in reasons]
+    filters = _filters_of(reasons)
     with open_video(path) as source, av.open(str(target), "w", format="mp4") as sink:
         sink.metadata["comment"] = fingerprint
         stream = picture_stream(source)
-        encoder = None
+        encoder = shown = None
         for picture in _filtered(source.decode(stream), stream, filters):
             if encoder is None:
-                encoder = sink.add_stream("libx264", rate=stream.average_rate, options={"crf": "18"})
+                rate = RATE if Reason.RATE in reasons else stream.average_rate
+                encoder = sink.add_stream("libx264", rate=rate, options={"crf": "18"})
                 encoder.width, encoder.height, encoder.pix_fmt = picture.width, picture.height, "yuv420p"
-                if stream.time_base is not None:
-                    encoder.codec_context.time_base = stream.time_base
+                if picture.time_base is not None:
+                    encoder.codec_context.time_base = picture.time_base
                 encoder.codec_context.thread_count = 1
+            if shown is not None and picture.pts is not None and picture.pts <= shown:
+                picture.pts = shown + 1  # AVI has no times of showing
+            shown = picture.pts
             picture.pict_type = 0  # lets the encoder choose; the frame carries the type of the source
             sink.mux(encoder.encode(picture))
         if encoder is not None:

@@ -1,5 +1,7 @@
 """The frames of a clip that the model receives (Mobile-VideoGPT, arXiv:2503.21782): one a second, within bounds."""
 
+from collections.abc import Sequence
+
 NUM_FRAMES = 16  # of a clip; a test keeps it equal to MobileVideoGPTConfig.num_frames, which this room must not import
 
 
@@ -28,3 +30,22 @@ def frame_indices(num_frames: int, fps: float, min_frames: int = NUM_FRAMES, max
         step = max(1, (num_frames - 1) // max(1, count - 1))
         return [i * step for i in range(count)]
     return list(grid)
+
+
+def seen_share(times: Sequence[float], positions: Sequence[int]) -> float:
+    """Return the share of a clip's time that is seen in the frames at ``positions``.
+
+    A frame stands for the time until the next one, but for no more than its part of the clip, and no more than the
+    second that the model expects between frames.
+
+    Args:
+        times: When each frame of the clip is shown, seconds, ascending.
+        positions: As `frame_indices` returns them.
+    """
+    if len(positions) == len(times):
+        return 1.0
+    end = times[-1] + (times[-1] - times[0]) / (len(times) - 1)
+    seconds = end - times[0]
+    most = min(1.0, seconds / len(positions))
+    starts = [times[position] for position in positions]
+    return sum(min(most, after - start) for start, after in zip(starts, [*starts[1:], end], strict=True)) / seconds

@@ -1,16 +1,22 @@
 """Clips that are broken or unusual, made from good ones: ``python tests/video/corpus.py FOLDER SEEDS``."""
 
+import io
 import os
 import random
 import shutil
 import struct
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 
 MATRICES = {"90": (0, 1, -1, 0), "180": (-1, 0, 0, -1), "270": (0, -1, 1, 0), "mirrored": (-1, 0, 0, 1)}
+ALTERNATE_REFERENCE = Path(__file__).with_name("alternate_reference.webm")  # VP8 in two passes: 60 of 63 frames shown
+OPEN_GROUPS = "keyint=12:min-keyint=12:bframes=3:open-gop=1:scenecut=0"
+JPEG = {"pix_fmt": "yuvj420p"}
 FLIP_RATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # of the bits
 
 
@@ -74,6 +80,47 @@ def with_display_matrix(clip: Path, path: Path, matrix: tuple[int, int, int, int
     a, b, c, d = (value << 16 for value in matrix)
     data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
+    return path
+
+
+def with_edit_list(clip: Path, path: Path, seconds: float) -> Path:
+    """Copy an MP4 that has an edit list, and let the copy's hide the first ``seconds``."""
+    data = bytearray(clip.read_bytes())
+    timescale = struct.unpack(">I", data[(start := data.index(b"mdhd") + 16) : start + 4])[0]
+    start = data.index(b"elst") + 16  # its first edit: duration, then the time at which it begins
+    begin = struct.unpack(">i", data[start : start + 4])[0]
+    data[start : start + 4] = struct.pack(">i", begin + round(seconds * timescale))
+    path.write_bytes(data)
+    return path
+
+
+def camera_clip(path: Path, frames: int = 40, orientation: int = 1) -> Path:
+    """Write Motion JPEG whose pictures have EXIF, as cameras do."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "camera", orientation
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=30, width=64, height=48, pix_fmt="yuvj420p")
+        for i in range(frames):
+            picture = io.BytesIO()
+            Image.new("RGB", (64, 48), (6 * i, 0, 0)).save(picture, "JPEG", exif=exif)
+            packet = av.Packet(picture.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, i, i, Fraction(1, 30)
+            container.mux(packet)
+    return path
+
+
+def spliced(path: Path, *parts: dict) -> Path:
+    """Write Motion JPEG whose form changes part-way: the clips that `draw` makes with the options in ``parts``."""
+    with av.open(str(path), "w") as sink:
+        stream, time = None, 0
+        for options in parts:
+            with av.open(str(draw(path.with_suffix(".part.avi"), codec="mjpeg", **JPEG | options))) as source:
+                stream = stream or sink.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.stream, packet.pts, packet.dts, packet.time_base = stream, time, time, Fraction(1, 30)
+                        time += 1
+                        sink.mux(packet)
     return path
 
 
@@ -149,6 +196,19 @@ def unusual_clips(folder: Path, large: tuple[int, int] = (7680, 4320)) -> list[P
         draw(folder / "with_sound.mp4", audio=True),
         draw(folder / "variable_rate.mp4", steps=(1, 1, 4, 2)),
         draw(folder / "b_frames.mp4", options={"bf": "3", "g": "12"}),
+        draw(folder / "groups.mp4", frames=90, options={"bf": "3", "g": "12"}),
+        draw(folder / "open_groups.mp4", frames=90, options={"x264-params": OPEN_GROUPS}),
+        draw(folder / "b_frames.avi", frames=90, options={"bf": "3", "g": "12"}),
+        with_edit_list(good["first"], folder / "edited.mp4", 0.3),
+        Path(shutil.copy(ALTERNATE_REFERENCE, folder)),
+        camera_clip(folder / "camera.mov"),
+        draw(folder / "a:b.mp4"),
+        draw(folder / "Ünï çödé.mp4"),
+        draw(folder / "narrow.mp4", size=(48, 64)),
+        draw(folder / "alpha.mov", codec="prores_ks", pix_fmt="yuva444p10le"),
+        draw(folder / "slowing.mp4", frames=87, steps=(*[1] * 60, *[30] * 27)),
+        draw(folder / "short.mp4", frames=24),
+        draw(folder / "long.mp4", frames=900, still=True),
         draw(folder / "one_frame.mp4", frames=1),
         draw(folder / "one_pixel.mp4", size=(1, 1), pix_fmt="yuv444p"),
         draw(folder / "large.mp4", frames=3, size=large, options={"preset": "ultrafast"}),

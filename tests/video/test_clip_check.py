@@ -18,6 +18,8 @@ from mobilevideogpt.video.clip_check import check_clip, check_clips
 from mobilevideogpt.video.clip_check_messages import Kind, Message
 from mobilevideogpt.video.clip_status import FIELDS, out_of_bounds
 from mobilevideogpt.video.decoding import read_frames
+from mobilevideogpt.video.frames import clip_frames
+from mobilevideogpt.video.reencode_worker import reencode
 from tests.video.corpus import FLIP_RATES, MATRICES, broken_clips, draw, good_clips, unusual_clips, with_display_matrix
 
 
@@ -52,6 +54,33 @@ def test_a_whole_clip_is_ok_and_described(good):
     assert check["seconds"] == pytest.approx(40 / 30, abs=0.05)
     assert check["bytes"] == good.stat().st_size and len(check["digest"]) == 64
     assert check_clip(good) == check
+
+
+def test_a_clip_of_which_the_model_sees_little_is_a_warning(unusual, tmp_path):
+    path, slowing = unusual["slowing"]
+    assert slowing["reencode"] == ["rate"] and slowing["seen"] == pytest.approx(0.25, abs=0.01)
+    assert "varying frame rate" in slowing["problems"][0] and "(25% is seen)" in slowing["problems"][0]
+    reencode(path, tmp_path / "new.mp4", slowing["reencode"])
+    constant = check_clip(tmp_path / "new.mp4")
+    assert (constant["frames"], constant["fps"], constant["reencode"]) == (841, 30.0, [])
+    assert constant["seen"] == pytest.approx(15 / 28, abs=0.01)
+    _, short = unusual["short"]
+    assert short["problems"][0].startswith("the model receives the first 16 of its 24 frames and none after them")
+    _, long = unusual["long"]
+    assert long["problems"][0].startswith("the model receives 16 frames, which show 53% of its time; cut it into clips")
+    assert unusual["variable_rate"][1]["problems"] == []
+
+
+@pytest.mark.parametrize("frames", [16, 17, 30, 31])
+def test_only_clips_of_up_to_twice_the_frames_end_unseen(tmp_path, frames):
+    check = check_clip(draw(tmp_path / "clip.mp4", frames=frames))
+    assert check["verdict"] == ("warning" if frames in (17, 30) else "ok")
+
+
+def test_a_clip_check_does_not_depend_on_what_was_decoded_before(tmp_path):
+    paths = [path for path in [*broken_clips(tmp_path, cuts=2), *unusual_clips(tmp_path, (96, 64))] if path.is_file()]
+    forth, back = (dict(check_clips(order, workers=1)) for order in (paths, paths[::-1]))
+    assert forth == back
 
 
 def test_every_broken_clip_is_an_error_with_a_remedy(broken):
@@ -101,9 +130,10 @@ def test_equal_damage_gives_an_equal_clip_check(tmp_path):
 
 
 def test_unusual_clips_are_usable_and_the_training_reads_them(unusual):
+    warned = {"one_frame", "large", "short", "long", "slowing", "rotated_mirrored", "ten_bit"}
     for name, (path, check) in unusual.items():
-        assert check["verdict"] == ("warning" if name in ("one_frame", "large") else "ok"), check["problems"]
-        assert len(read_frames(path)[0]) == min(16, check["frames"]), name
+        assert check["verdict"] == ("warning" if name in warned else "ok"), check["problems"]
+        assert len(clip_frames(path, check["digest"], 16, 16)["pixel_values_videos"]) == min(16, check["frames"]), name
     assert "has 1 frame, fewer than the 16" in unusual["one_frame"][1]["problems"][0]
     assert "9.4 million pixels" in "".join(unusual["large"][1]["problems"])
     found = {name: check["codec"] for name, (_, check) in unusual.items()}
@@ -166,6 +196,13 @@ FAULTY = """
 import os, signal, sys, time
 from mobilevideogpt.video import clip_check_worker
 decode_clip = clip_check_worker.decode_clip
+def unreadable(path, positions, packets):
+    os.write(2, b"decord's own words")
+    raise ValueError("decord finds no more frames")
+    yield
+def hanging(path, positions, packets):
+    time.sleep(600)
+    yield
 def faulty(path):
     name = os.path.basename(path)
     if name.startswith("hangs"):
@@ -174,6 +211,8 @@ def faulty(path):
         os.kill(os.getpid(), signal.SIGSEGV)
     if name.startswith("gives_up"):
         raise SystemExit("no decoder")
+    if name.startswith("unread"):
+        clip_check_worker.frames_at = unreadable if name == "unreadable.mp4" else hanging
     if name.startswith("eats"):
         eaten = []
         while True:
@@ -223,6 +262,20 @@ def test_a_worker_that_is_refused_memory_says_so(unusual):
         received = [Message.from_line(worker.stdout.readline()) for _ in range(3)]
         worker.kill()
     assert [message.kind for message in received] == [Kind.STARTED, Kind.FILE, Kind.OUT_OF_MEMORY]
+
+
+def test_a_clip_that_only_decord_does_not_read_is_an_error_with_the_command_that_fixes_it(good, tmp_path, monkeypatch):
+    monkeypatch.setattr(clip_check, "CHILD", [sys.executable, "-c", FAULTY])
+    paths = [Path(shutil.copy(good, tmp_path / f"{name}.mp4")) for name in ("unreadable", "unread_in_time")]
+    checks = {path.stem: check_clip(path, timeout_seconds=2) for path in paths}
+    assert [check["verdict"] for check in checks.values()] == ["error", "error"]
+    assert checks["unreadable"]["reencode"] == ["reader"]
+    expected = (
+        "cannot be read by decord, which reads the model's frames (decord finds no more frames); re-encode it with"
+    )
+    assert expected in checks["unreadable"]["problems"][0]
+    assert checks["unread_in_time"]["reencode"] == ["decoder"]
+    assert "was not decoded within 2 s" in checks["unread_in_time"]["problems"][0]
 
 
 def test_workers_that_do_not_start_raise_an_error_instead_of_failing_clips(good, monkeypatch):

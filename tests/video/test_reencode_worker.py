@@ -1,12 +1,10 @@
-import shutil
-
 import numpy as np
 import pytest
 
 from mobilevideogpt.video.clip_check import check_clip
 from mobilevideogpt.video.decoding import read_frames
 from mobilevideogpt.video.reencode_worker import reencode
-from tests.video.corpus import draw, with_display_matrix
+from tests.video.corpus import draw, spliced, with_display_matrix
 
 ODD = {
     "pixels": {"sample_aspect_ratio": 2},
@@ -46,15 +44,10 @@ def test_an_oblique_picture_is_rotated(tmp_path):
 
 
 def test_frames_of_changing_size_become_one_size(tmp_path):
-    small, large = (
-        draw(tmp_path / "small.m2v", codec="mpeg2video"),
-        draw(tmp_path / "large.m2v", codec="mpeg2video", size=(96, 64)),
-    )
-    with open(small, "ab") as file, open(large, "rb") as more:
-        shutil.copyfileobj(more, file)
-    check = check_clip(small)
+    clip = spliced(tmp_path / "clip.mkv", {}, {"size": (96, 64)})
+    check = check_clip(clip)
     assert (check["verdict"], check["reencode"]) == ("error", ["size"]), check["problems"]
-    reencode(small, tmp_path / "new.mp4", check["reencode"])
+    reencode(clip, tmp_path / "new.mp4", check["reencode"])
     check = check_clip(tmp_path / "new.mp4")
     assert (check["verdict"], check["width"], check["height"]) == ("ok", 64, 48), check["problems"]
 
@@ -63,3 +56,10 @@ def test_large_frames_are_shrunk(tmp_path):
     reencode(draw(tmp_path / "clip.mp4", frames=2, size=(2400, 1210)), tmp_path / "new.mp4", ["large"])
     check = check_clip(tmp_path / "new.mp4")
     assert (check["width"], check["height"]) == (1920, 968)
+
+
+def test_a_clip_without_times_of_showing_keeps_its_frames(tmp_path):
+    clip = draw(tmp_path / "clip.avi", frames=60, options={"bf": "3", "g": "12"})
+    reencode(clip, tmp_path / "new.mp4", ["decoder"])
+    old, new = read_frames(clip)[0].astype(int), read_frames(tmp_path / "new.mp4")[0]
+    assert np.abs(new - old).mean() < 8

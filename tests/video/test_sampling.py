@@ -1,6 +1,6 @@
 import pytest
 
-from mobilevideogpt.video.sampling import frame_indices
+from mobilevideogpt.video.sampling import frame_indices, seen_share
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,17 @@ def test_positions_exist_and_ascend(fps, bounds):
 def test_no_frames_or_crossed_bounds_are_refused(arguments):
     with pytest.raises(ValueError, match="cannot take"):
         frame_indices(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("times", "positions", "share"),
+    [
+        ([0, 1, 2, 3], [0, 1, 2, 3], 1),
+        ([i / 10 for i in range(100)], range(0, 100, 10), 1),  # a second apart
+        (range(100), range(0, 100, 10), 0.1),  # ten seconds apart
+        ([i / 10 for i in range(20)], range(10), 11 / 20),  # the first half, and the tenth frame stands for two
+        ([0, 1, 10, 11], [0, 1], 2 / (11 + 11 / 3)),
+    ],
+)
+def test_a_frame_stands_for_its_part_of_the_clip_or_a_second(times, positions, share):
+    assert seen_share(times, positions) == pytest.approx(share)
