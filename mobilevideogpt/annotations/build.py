@@ -20,7 +20,7 @@ from mobilevideogpt.annotations.join import Matched, ground_truth, join_labels
 from mobilevideogpt.annotations.labels import read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.pins import read_pins
-from mobilevideogpt.annotations.samples import prompt_and_response, unusable
+from mobilevideogpt.annotations.samples import doubtful, prompt_and_response, unusable
 from mobilevideogpt.annotations.splits import Splits, assign_splits
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
@@ -115,9 +115,12 @@ def build(
 
 
 def _usable(clips: list[Clip], integrity: str | Path, findings: Findings) -> list[Clip]:
-    """Leave out the clips whose status in the report is error."""
-    problems = unusable(read_json(integrity))
+    """Leave out the clips whose status in the report is error, and list them and those with a warning."""
+    report, given = read_json(integrity), {clip.path for clip in clips}
+    problems = unusable(report)
     findings.add(Code.UNUSABLE_CLIP, *(f"{clip}: {'; '.join(texts)}" for clip, texts in problems.items()))
+    warned = {clip: texts for clip, texts in doubtful(report).items() if clip in given}
+    findings.add(Code.DOUBTFUL_CLIP, *(f"{clip}: {'; '.join(texts)}" for clip, texts in warned.items()))
     usable = [clip for clip in clips if clip.path not in problems]
     if not usable:
         page = Path(integrity).with_name("report.md")

@@ -30,6 +30,7 @@ class Code(StrEnum):
     WITHOUT_LABEL = "without_label"
     # the clip check
     UNUSABLE_CLIP = "unusable_clip"
+    DOUBTFUL_CLIP = "doubtful_clip"
     # labels
     INCOMPLETE_QUESTION = "incomplete_question"
     LABEL_WITHOUT_CLIP = "label_without_clip"
@@ -75,6 +76,7 @@ REASONS = {
     Code.UNUSABLE_NAME: 'names with one of { } < > ", a control character or a space at an end; rename the clip',
     Code.WITHOUT_LABEL: "clips without a label",
     Code.UNUSABLE_CLIP: "clips left out because they cannot be used",
+    Code.DOUBTFUL_CLIP: "clips with a warning of the clip check; follow the remedies in verify/report.md",
     Code.INCOMPLETE_QUESTION: "questions left out because the question or the answer is empty",
     Code.LABEL_WITHOUT_CLIP: "labels without a clip in the manifest",
     Code.DUPLICATE_LABEL: "duplicate labels",
@@ -124,6 +126,7 @@ NOTICES = {
 }
 WARNINGS = {
     Code.UNUSABLE_CLIP,
+    Code.DOUBTFUL_CLIP,
     Code.OTHER_SUFFIX,
     Code.LABEL_OF_RECORDING,
     Code.WITHOUT_ANSWER,

@@ -62,4 +62,13 @@ def read_samples(path: str | Path) -> list[dict]:
 
 def unusable(report: Mapping) -> dict[str, list[str]]:
     """Return the problems of the clips that cannot be used, by path, from ``verify/report.json``."""
-    return {clip["video"]: clip["problems"] for clip in report["clips"] if clip["verdict"] == "error"}
+    return _problems(report, "error")
+
+
+def doubtful(report: Mapping) -> dict[str, list[str]]:
+    """Return likewise the problems of the clips that are used with a warning."""
+    return _problems(report, "warning")
+
+
+def _problems(report: Mapping, verdict: str) -> dict[str, list[str]]:
+    return {clip["video"]: clip["problems"] for clip in report["clips"] if clip["verdict"] == verdict}

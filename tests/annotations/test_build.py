@@ -28,7 +28,7 @@ def report(*statuses):
         {
             "video": f"dataset/tricep_stretch/{i}.mp4",
             "verdict": status,
-            "problems": ["is damaged"] * (status == "error"),
+            "problems": {"ok": [], "warning": ["is interlaced"], "error": ["is damaged"]}[status],
         }
         for i, status in enumerate(statuses)
     ]
@@ -69,7 +69,9 @@ def test_clips_that_cannot_be_used_are_left_out_with_a_warning_but_not_all(files
     built = build(*files, integrity=integrity, **SETTINGS)
     assert built.summary["clips"] == 4
     assert built.summary["findings"][0]["items"] == ["dataset/tricep_stretch/1.mp4: is damaged"]
+    assert built.summary["findings"][1]["items"] == ["dataset/tricep_stretch/2.mp4: is interlaced"]
     assert "1 clips left out because they cannot be used" in caplog.text
+    assert "1 clips with a warning of the clip check; follow the remedies in verify/report.md" in caplog.text
     write("results/verify/report.json", report(*["error"] * 5))
     with pytest.raises(InputError, match=r"none of the 5 clips can be used; .* see results/verify/report\.md"):
         build(*files, integrity=integrity, **SETTINGS)
