@@ -105,8 +105,15 @@ def learning_rate_curve(log: Sequence[Mapping]) -> str | None:
         return _svg(figure, f"Learning rate by step: {', '.join(peaks)}")
 
 
+def legend(runs: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return name, colour (of the page) and symbol of each run's line; names may be too long for the chart."""
+    symbols = dict(zip("os^DvP", "●■▲◆▼✚", strict=True))
+    lines = zip(runs, LINES, strict=False)
+    return [(run, _COLOURS[line[0]], symbols[line[2]] + ("" if line[1] == "-" else " - -")) for run, line in lines]
+
+
 def loss_curves(logs: Mapping[str, Sequence[Mapping]], key: str) -> str | None:
-    """Draw one loss of several runs over each other, as SVG.
+    """Draw one loss of several runs over each other, as SVG. `legend` names the lines.
 
     Args:
         logs: Run to the Trainer's log entries in order.
@@ -121,7 +128,7 @@ def loss_curves(logs: Mapping[str, Sequence[Mapping]], key: str) -> str | None:
     top = max(row[name] for log in logs.values() for row in log for name in ("loss", "eval_loss") if name in row)
     with matplotlib.rc_context(_STYLE):
         figure, axes = _subplots()
-        for (run, points), (colour, style, marker) in zip(curves.items(), LINES, strict=False):
+        for points, (colour, style, marker) in zip(curves.values(), LINES, strict=False):
             if not points:
                 continue
             steps, losses = zip(*points, strict=True)
@@ -129,10 +136,9 @@ def loss_curves(logs: Mapping[str, Sequence[Mapping]], key: str) -> str | None:
                 losses = _moving_average(losses, len(points) // 50 * 2 + 1)
             every = max(1, len(points) // 8)  # markers tell the lines apart without their colours
             line = {"color": colour, "linestyle": style, "linewidth": 1.6}
-            axes.plot(steps, losses, **line, marker=marker, markersize=5, markevery=every, label=run)
+            axes.plot(steps, losses, **line, marker=marker, markersize=5, markevery=every)
         axes.set_ylabel("loss (nats a token)")
         axes.set_ylim(0, 1.05 * top)
-        axes.legend()
         ranges = [f"{run} {points[0][1]:.2f} to {points[-1][1]:.2f}" for run, points in curves.items() if points]
         return _svg(figure, f"{'Training' if key == 'loss' else 'Validation'} loss by step: {'; '.join(ranges)}")
 

@@ -275,10 +275,11 @@ def _sentences(pairs: Sequence[Pair]) -> list[str]:
         return list(pairs[0].sentences)
     shown = list(pairs) if len(pairs) <= MOST_SENTENCES else [pair for pair in pairs if pair.better]
     sentences = [" ".join(pair.sentences) for pair in shown[:MOST_SENTENCES]]
-    if others := len(pairs) - len(sentences):
-        still_open = sum(pair.better is None for pair in pairs)
+    if len(pairs) > len(sentences):
+        told, still_open = sum(bool(pair.better) for pair in pairs), sum(pair.better is None for pair in pairs)
         sentences.append(
-            f"The tests contain {plural(others, 'more pair')}. Of all {len(pairs)}, {still_open} are open."
+            f"Of {len(pairs)} pairs, {told} are told apart, {len(pairs) - told - still_open} differ by less than "
+            f"{points(GAIN)}, and {still_open} are open."
         )
     return sentences
 

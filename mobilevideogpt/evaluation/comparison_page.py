@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.evaluation.charts import loss_curves
+from mobilevideogpt.evaluation.charts import legend, loss_curves
 from mobilevideogpt.evaluation.clip_table import Badge, Thumbnail, judgements, short_name, thumbnails
 from mobilevideogpt.evaluation.comparison import COLUMNS, DifferingSample, RunComparison, compare_runs
 from mobilevideogpt.evaluation.differences import (
@@ -114,6 +114,7 @@ def write_comparison(
         "circumstances": circumstances,
         "data": data,
         "curves": [(title, curve) for title, curve in curves.items() if curve],
+        "legend": legend(compared.runs),
         "measures": {
             name: text for name, text in _measures(compared.task).items() if name in COLUMNS or name in SCORED
         },

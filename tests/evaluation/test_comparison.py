@@ -148,7 +148,7 @@ def test_of_many_pairs_the_decided_ones_are_said(compare):
     found = compare(best={"rows": rows_of([True] * 14)}, **dict.fromkeys("abcd", bad))
     assert len(found.pairs) == 10 and found.headline == "best is better than each of the others"
     assert len(found.sentences) == 5 and all("against best" in sentence for sentence in found.sentences[:4])
-    assert found.sentences[-1] == "The tests contain 6 more pairs. Of all 10, 6 are open."
+    assert found.sentences[-1] == "Of 10 pairs, 4 are told apart, 0 differ by less than 10 points, and 6 are open."
 
 
 def test_clips_of_one_group_count_once(compare):
@@ -260,7 +260,7 @@ def test_the_page_is_complete_and_loads_nothing(page_of):
     assert ("lang", "en") in page.attributes and "script" not in page.tags
     assert not re.search(r"https?://|@import|url\((?!#)", html)
     assert sum(name == "aria-label" and "loss by step" in value for name, value in page.attributes) == 2
-    assert "a 2.50 to 1.50; b 2.50 to 1.50" in html
+    assert "a 2.50 to 1.50; b 2.50 to 1.50" in html and "● a" in text and "■ b" in text
     for part in (
         "b is better than a",
         "8 better, 0 worse",
