@@ -29,7 +29,7 @@ from random_base import make_base  # in this folder
 
 from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.machine import DriverError, driver_gpus, versions
+from mobilevideogpt.machine import DriverError, driver_gpus, smallest_gpu_bytes, versions
 from mobilevideogpt.model.configuration import FRAMES_PER_CHUNK
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import read_config
@@ -38,6 +38,7 @@ from mobilevideogpt.training.plan import Launch
 from mobilevideogpt.training.preflight import EXAMPLE_SAMPLE
 from mobilevideogpt.training.rehearsal import rehearse
 from mobilevideogpt.training.settings import TrainingSettings
+from mobilevideogpt.training.sharing import choose_stage
 
 ROOT = Path(__file__).resolve().parents[1]
 WAYS = {
@@ -113,7 +114,7 @@ def make_data(folder: Path, train: int) -> None:
 
 def run_within(command: list[str], log: Path, limit: float) -> str | None:
     """Run a command for at most ``limit`` seconds, its output in ``log``; return the end of an error, or None."""
-    environment = {"HF_HUB_OFFLINE": "1", **os.environ, "NCCL_NVLS_ENABLE": "0"}
+    environment = {"HF_HUB_OFFLINE": "1", **os.environ}
     with open(log, "w") as output:
         process = psutil.Popen(command, stdout=output, stderr=output, env=environment)
         try:
@@ -157,7 +158,10 @@ class Bench:
                 row["error"] = f"{type(error).__name__}: {error}"
         self.rows.append(row)
         self._print(row)
-        facts = {"options": {name: str(value) for name, value in vars(self.options).items()}, "versions": versions()}
+        facts: dict = {
+            "options": {name: str(value) for name, value in vars(self.options).items()},
+            "versions": versions(),
+        }
         with suppress(DriverError):
             facts["gpus"] = [gpu.name for gpu in driver_gpus()]
         text = json.dumps({**facts, "cores": os.cpu_count(), "trainings": self.rows}, indent=1)
@@ -169,6 +173,7 @@ class Bench:
         samples = json.loads((self.folder / "train.json").read_text())
         longest, text = longest_text(samples, processor, settings.max_text_tokens)
         step = Step(settings, self._launch(settings), model.base, text, self.gpu)
+        step = choose_stage(step, smallest_gpu_bytes(step.launch.processes))
         started = time.monotonic()
         with DriverPeaks() as peaks:
             rehearsal = rehearse(step, model, longest, place, deepspeed_configs=ROOT / "config")
@@ -181,11 +186,8 @@ class Bench:
         }
 
     def _launch(self, settings: TrainingSettings) -> Launch:
-        if settings.deepspeed != "auto":
-            return Launch(settings.processes or 1, None if settings.deepspeed == "none" else settings.deepspeed)
-        from mobilevideogpt.training.plan import plan_launch
-
-        return plan_launch(settings)
+        stage = settings.deepspeed  # auto begins without a stage, see `choose_stage`
+        return Launch(settings.processes or 1, None if stage in ("auto", "none") else stage)
 
     def _train(self, settings: TrainingSettings, place: Path, name: str) -> dict:
         run, log = place / "run", self.output / f"{name}.log"
@@ -253,7 +255,7 @@ class Bench:
 
     def _speed_before(self, method: str, way: str) -> float | None:
         row = self._find(method, way)
-        return row and row["this_run"]["samples_per_second"]
+        return row["this_run"]["samples_per_second"] if row else None
 
     def _difference(self, row: dict) -> str:
         if not (reference := self._find(row["method"], REFERENCE)):
@@ -268,7 +270,7 @@ def _gb(sizes: list) -> str:
 
 def main() -> None:
     """Parse the command line, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[way for way in WAYS if way != "auto"])
     parser.add_argument("--method", nargs="+", choices=("lora", "full"), default=["lora", "full"])
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2], help="numbers of GPUs")
@@ -285,6 +287,7 @@ def main() -> None:
         sys.exit("no GPU: only --tiny ends within the hour")
     if gpus and max(options.processes) > gpus:
         sys.exit(f"--processes: there are {gpus} GPUs")
+    os.environ["NCCL_NVLS_ENABLE"] = "0"  # multicast over NVLink
     with tempfile.TemporaryDirectory() as temporary:
         folder, output = Path(temporary), options.output or Path(temporary, "logs")
         output.mkdir(parents=True, exist_ok=True)

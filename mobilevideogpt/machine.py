@@ -158,6 +158,14 @@ def free_bytes_for_each(processes: int) -> int:
     return min(free_gpu_bytes(index) for index in range(min(processes, torch.cuda.device_count())))
 
 
+def smallest_gpu_bytes(count: int) -> int | None:
+    """Return the memory of the smallest of the first ``count`` GPUs, whatever is in use; None without a GPU."""
+    import torch
+
+    gpus = range(min(count, torch.cuda.device_count()) if torch.cuda.is_available() else 0)
+    return min((torch.cuda.get_device_properties(index).total_memory for index in gpus), default=None)
+
+
 def peak_memory_bytes() -> int:
     """Return the peak GPU memory that torch reserved in this process, or without a GPU the peak main memory."""
     import torch

@@ -65,11 +65,11 @@ def main() -> None:
     digests = run_digests(settings.result_affecting(), train, val, base, options.code_hash)
     digest = options.digest or json_digest(digests)
     settings = resolve_precision(settings)
-    if settings.batch_size == "auto":
-        from mobilevideogpt.training.micro_batch import resolve_batch_size
+    if "auto" in (settings.batch_size, settings.deepspeed):
+        from mobilevideogpt.training.resolve import resolve_by_memory
 
         preflight = read_json(options.preflight) if options.preflight and Path(options.preflight).exists() else {}
-        settings = resolve_batch_size(
+        settings = resolve_by_memory(
             settings, model=model, train=train, preflight=preflight, run_folder=options.run_folder, digest=digest
         )
     if "RANK" not in os.environ and (processes := plan_launch(settings).processes) > 1:

@@ -62,6 +62,7 @@ def training_arguments(
         use_cpu=not gpu,
         ddp_backend="gloo" if launch.processes > 1 and not gpu else None,
         ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # they are constants
         deepspeed=_deepspeed_config(deepspeed_configs / f"{launch.deepspeed}.json", gpu) if launch.deepspeed else None,
         eval_on_start=evaluate_first,
         eval_strategy="no",

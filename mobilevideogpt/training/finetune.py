@@ -89,10 +89,10 @@ def finetune(
         if record := finished(folder, digest, settings.keep):
             logger.info("%s: already trained (digest %s)", folder / ADAPTER, digest[:12])
             return record
-        if "zero3" in settings.deepspeed:
-            use_expandable_segments()
         settings = resolve_precision(settings)
         launch = plan_launch(settings)
+        if not supported_optimisations(settings, launch, "cuda").cuda_graphs:
+            use_expandable_segments()
         fingerprint = Fingerprint(digest, launch.processes, launch.deepspeed)
         run = Run(settings, launch, model, folder, fingerprint, digests or {}, configuration or {})
         if is_first_process():

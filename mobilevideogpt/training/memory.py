@@ -180,7 +180,8 @@ def _frozen_bytes(step: Step, parameters: _Parameters) -> float:
 def _state_bytes(step: Step, parameters: _Parameters) -> tuple[float, float, float]:
     """Return the bytes of weights, gradients and moments on a device.
 
-    A trained parameter has 16 bytes: float32 weight, gradient and two moments. DeepSpeed keeps a copy of the weight,
+    A trained parameter has 16 bytes: float32 weight, gradient and two moments. DDP's buckets are the gradients, but a
+    replay of CUDA graphs adds to gradients of its own, which DDP then copies. DeepSpeed keeps a copy of the weight,
     and its buckets. Under ZeRO-2 the processes share all but the weights, under ZeRO-3 all but the few weights in use;
     with offloading only these are on the GPU.
     """
@@ -188,7 +189,8 @@ def _state_bytes(step: Step, parameters: _Parameters) -> tuple[float, float, flo
     trained = FLOAT32 * parameters.trained
     weights, gradients = _frozen_bytes(step, parameters) + trained, trained
     if not stage:
-        return weights, gradients, 2 * trained
+        copied = trained if processes > 1 and step.optimisations.cuda_graphs else 0
+        return weights, gradients + copied, 2 * trained
     moments = 3 * trained / processes + ZERO_BUCKETS
     if stage == "zero2":
         return weights, gradients / processes, moments
@@ -236,7 +238,7 @@ def _peak_full(step: Step, parameters: _Parameters, gradients: float) -> float:
     A decoder layer keeps b T (7 h + 4 i + 2 k), and 8 T h for both norms: no dropout, but a rounded copy of the input
     of each linear layer and, without checkpointing, of the weights. Activations between layers are float32. The
     gradients grow while activations and logits are freed. So the larger of both counts, unless gradients accumulate
-    over batches: first that of the head, last that of the embeddings, which is then added to it.
+    over batches or are DDP's buckets: first that of the head, last that of the embeddings, which is then added to it.
     """
     c, b, checkpointing = step.config, step.number_bytes, step.settings.gradient_checkpointing
     layer_widths = 7 * c.hidden_size + 4 * c.intermediate_size + 2 * step.kv_width
@@ -245,7 +247,8 @@ def _peak_full(step: Step, parameters: _Parameters, gradients: float) -> float:
     activations += max(_logit_bytes(step), step.embedding_bytes + (layer if checkpointing else 0))
     if b < FLOAT32 and not checkpointing:
         activations += b * parameters.language_model
-    if step.settings.gradient_accumulation_steps > 1:
+    buckets = step.launch.processes > 1 and not step.launch.deepspeed
+    if buckets or step.settings.gradient_accumulation_steps > 1:
         return gradients + activations
     return max(gradients + step.embedding_bytes + layer, activations)
 

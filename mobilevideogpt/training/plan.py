@@ -47,7 +47,10 @@ def resolve_precision(settings: TrainingSettings) -> TrainingSettings:
 
 
 def plan_launch(settings: TrainingSettings) -> Launch:
-    """Decide the number of processes and whether DeepSpeed is used, where the settings leave it to the machine.
+    """Decide the number of processes, where the settings leave it to the machine, and check that DeepSpeed can be used.
+
+    Several processes exchange gradients by PyTorch's DDP under ``deepspeed: auto``, which is the fastest;
+    `sharing.choose_stage` puts a ZeRO stage in its place where memory asks for one.
 
     Raises:
         InputError: If the processes cannot share a batch or the GPUs, or a requested DeepSpeed cannot be used.
@@ -56,16 +59,11 @@ def plan_launch(settings: TrainingSettings) -> Launch:
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     processes = _processes(settings, gpus)
-    automatic = settings.deepspeed == "auto"
-    single = processes == 1  # ZeRO-2 would share nothing, and keep a copy of the trained weights
-    if settings.deepspeed == "none" or (automatic and (single or not gpus)):
+    if settings.deepspeed in ("auto", "none"):
         return Launch(processes, None)
-    if not (obstacle := _deepspeed_obstacle(settings)):
-        return Launch(processes, "zero2" if automatic else settings.deepspeed)
-    if not automatic:
+    if obstacle := deepspeed_obstacle(settings):
         raise InputError(f"finetune.deepspeed: {settings.deepspeed}, but {obstacle}; set it to auto or none")
-    logger.warning("training without DeepSpeed: %s", obstacle)
-    return Launch(processes, None)
+    return Launch(processes, settings.deepspeed)
 
 
 def _processes(settings: TrainingSettings, gpus: int) -> int:
@@ -86,7 +84,7 @@ def _processes(settings: TrainingSettings, gpus: int) -> int:
     return processes
 
 
-def _deepspeed_obstacle(settings: TrainingSettings) -> str | None:
+def deepspeed_obstacle(settings: TrainingSettings) -> str | None:
     """Return why DeepSpeed cannot be used, or None."""
     if settings.precision == "fp16":
         return "it would keep the trained weights in fp16"
@@ -100,9 +98,10 @@ def _deepspeed_obstacle(settings: TrainingSettings) -> str | None:
 def supported_optimisations(settings: TrainingSettings, launch: Launch, device_type: str) -> Optimisations:
     """Return which optimisations a training supports.
 
-    Fused kernels use a weight outside of its own module, and ZeRO-3 gathers it only there. CUDA graphs need a single
-    process, no recomputation, and no rounding by autocast, which trained or 4-bit weights need.
+    Fused kernels use a weight outside of its own module, and ZeRO-3 gathers it only there. CUDA graphs need these
+    kernels, no recomputation, and no rounding by autocast, which trained or 4-bit weights need. They contain no
+    exchange between processes: DDP and ZeRO-2 exchange the gradients that a replay returns, as those of any function.
     """
     fused = device_type == "cuda" and "zero3" not in (launch.deepspeed or "")
     plain = settings.method == "lora" and settings.quantization == "none" and not settings.gradient_checkpointing
-    return Optimisations(fused, fused and plain and launch.processes == 1)
+    return Optimisations(fused, fused and plain)

@@ -10,7 +10,13 @@ from mobilevideogpt.checks import Check, all_ok
 from mobilevideogpt.data.encoding import DTYPES
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.machine import free_bytes_for_each, free_disk_bytes, machine_facts, nearest_folder
+from mobilevideogpt.machine import (
+    free_bytes_for_each,
+    free_disk_bytes,
+    machine_facts,
+    nearest_folder,
+    smallest_gpu_bytes,
+)
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.training.arguments import missing_reporter
 from mobilevideogpt.training.memory import Step, longest_text, predicted_bytes
@@ -19,6 +25,7 @@ from mobilevideogpt.training.micro_batch import choose_micro_batch, with_less_me
 from mobilevideogpt.training.plan import Launch, plan_launch, resolve_precision
 from mobilevideogpt.training.rehearsal import Measured, Outcome, Rehearsal, RehearsalCache, rehearse
 from mobilevideogpt.training.settings import TrainingSettings
+from mobilevideogpt.training.sharing import choose_stage
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +105,7 @@ def preflight(
         processor = MobileVideoGPTProcessor.from_pretrained(model.base)
         longest, text = longest_text(train or [EXAMPLE_SAMPLE], processor, resolved.max_text_tokens)
         step, free_bytes = Step(resolved, launch, model.base, text, bool(gpu)), free_bytes_for_each(launch.processes)
+        step = choose_stage(step, smallest_gpu_bytes(launch.processes))
 
         def rehearse_or_reuse(step: Step) -> Rehearsal:
             return _cached_or_rehearsed(

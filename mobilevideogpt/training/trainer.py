@@ -86,6 +86,8 @@ class FinetuneTrainer(Trainer):
             data_collator=list,  # pyright: ignore[reportArgumentType]  # unused, see `get_train_dataloader`
         )
         self.model_accepts_loss_kwargs = True  # our forward takes num_items_in_batch
+        if self.accelerator.ddp_handler:
+            self.accelerator.ddp_handler.gradient_as_bucket_view = True  # else DDP keeps a copy of all gradients
         self.train_batches = self._sampler(
             len(train_dataset),
             settings.seed,

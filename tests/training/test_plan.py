@@ -14,11 +14,12 @@ def test_processes_that_were_started_from_outside_are_counted_over_all_nodes(mon
         plan_launch(TrainingSettings(batch_size=4))
 
 
-@pytest.mark.parametrize(("gpus", "stage"), [(0, None), (1, None), (2, "zero2")])
-def test_deepspeed_comes_by_itself_where_it_shares_something(gpus, stage, monkeypatch):
+@pytest.mark.parametrize("gpus", [0, 1, 2])
+def test_each_gpu_gets_a_process_and_deepspeed_only_by_choice(gpus, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    assert plan_launch(TrainingSettings(batch_size=4)).deepspeed == stage
+    assert plan_launch(TrainingSettings(batch_size=4)) == Launch(max(1, gpus), None)
+    assert plan_launch(TrainingSettings(batch_size=4, deepspeed="zero2")) == Launch(max(1, gpus), "zero2")
 
 
 def test_fp16_is_not_trained_under_deepspeed():
@@ -26,11 +27,12 @@ def test_fp16_is_not_trained_under_deepspeed():
         plan_launch(TrainingSettings(precision="fp16", deepspeed="zero2", processes=1))
 
 
-def test_only_a_single_process_that_trains_lora_on_unquantized_weights_uses_cuda_graphs():
+def test_only_lora_on_whole_and_unquantized_weights_uses_cuda_graphs():
     plain, alone = TrainingSettings(), Launch(1, None)
     assert supported_optimisations(plain, alone, "cuda") == Optimisations(fused=True, cuda_graphs=True)
     assert supported_optimisations(plain, alone, "cpu") == Optimisations(fused=False, cuda_graphs=False)
-    assert supported_optimisations(plain, Launch(2, "zero2"), "cuda") == Optimisations(fused=True, cuda_graphs=False)
+    for launch in (Launch(2, None), Launch(2, "zero2")):
+        assert supported_optimisations(plain, launch, "cuda") == Optimisations(fused=True, cuda_graphs=True)
     assert supported_optimisations(plain, Launch(2, "zero3"), "cuda") == Optimisations(fused=False, cuda_graphs=False)
     for changes in ({"method": "full"}, {"quantization": "nf4"}, {"gradient_checkpointing": True}):
         assert not supported_optimisations(TrainingSettings(**changes), alone, "cuda").cuda_graphs
