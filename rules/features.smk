@@ -7,7 +7,7 @@ checkpoint features:
     """Run the frozen encoders over the clips that have no features yet, and complete the samples."""
     input:
         report="<results>/verify/report.json",
-        hashes="<results>/verify/hashes.json",
+        duplicates="<results>/verify/duplicates.json",
         train="<results>/annotations/qved_train.json",
         val="<results>/annotations/qved_val.json",
         test="<results>/annotations/qved_test.json",
@@ -49,3 +49,17 @@ checkpoint features:
         "Computing the features of clips that have none yet"
     script:
         "../workflow_scripts/features.py"
+
+
+rule clean_features:
+    """List the features that no annotation names any longer, and delete them."""
+    log:
+        "<results>/logs/clean_features.log",
+    conda:
+        "../environment.yml"
+    params:
+        store=FEATURES,
+    message:
+        "Deleting the features in {params.store} that no annotation names"
+    script:
+        "../workflow_scripts/clean_features.py"

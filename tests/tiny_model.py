@@ -87,7 +87,12 @@ def run_script(tiny, tmp_path, monkeypatch):
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     write_json(tiny.paths.named | {"files": {}}, tmp_path / "base.json")
-    trained = {"adapter": str(tiny.adapter), "adapter_content": content_digest(tiny.adapter), "precision": "fp32"}
+    trained = {
+        "adapter": str(tiny.adapter),
+        "adapter_content": content_digest(tiny.adapter),
+        "precision": "fp32",
+        "digest": "d",
+    }
     write_json(trained, tmp_path / "train.json")
 
     def run(name, params, output=None, **inputs):

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from mobilevideogpt.annotations.clips import SPLITS
+from mobilevideogpt.annotations.samples import read_samples
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,24 @@ def missing_features(folder: str | Path, keys: Mapping[str, str]) -> dict[str, s
     missing = {key: path for key, path in sorted(unique.items(), key=lambda item: item[1]) if not _exists(folder, key)}
     log.info("features: %d clips, %d distinct, %d to compute", len(keys), len(unique), len(missing))
     return missing
+
+
+def unnamed_features(folder: str | Path) -> list[Path]:
+    """Return the files of features that no list of samples in the folder names, in order.
+
+    Features of another number format, of other encoders and of clips that have left the data set remain in the folder.
+
+    Raises:
+        InputError: If a list is missing, as all files would count as unnamed.
+    """
+    paths = [Path(folder, f"{split}.json") for split in SPLITS]
+    if missing := [path for path in paths if not path.exists()]:
+        raise InputError(
+            f"{missing[0]}: is missing, so that every file would be deleted; run `snakemake features` first"
+        )
+    lists = [read_samples(path) for path in paths]
+    named = {sample.get("features") for samples in lists for sample in samples}
+    return sorted(path for path in Path(folder).glob("??/*.safetensors") if path.stem not in named)
 
 
 def _exists(folder: str | Path, key: str) -> bool:
