@@ -228,7 +228,7 @@ def _pair(
         better = None
         if not differing:
             sentences.append("All answers are equal.")
-        needed = _groups_needed(first, second, decisive, judged)
+        needed = _groups_needed(first, second, decisive, judged, statistics.LEVEL / n_pairs)
         sentences.append(groups_text(needed, found, _gain(found), "difference"))
     return Pair(first, second, tests, better, sentences, differing)
 
@@ -238,16 +238,18 @@ def _gain(found: statistics.Comparison) -> float:
     return max(abs(found.difference), GAIN)
 
 
-def _groups_needed(first: str, second: str, test: PairTest, judged: Mapping[str, pd.DataFrame]) -> int:
-    """Number of groups that find such a difference of this pair alone."""
+def _groups_needed(first: str, second: str, test: PairTest, judged: Mapping[str, pd.DataFrame], level: float) -> int:
+    """Number of groups that find such a difference at a level."""
     found, column = test.found, COLUMNS[test.measure]
     if test.measure in ("exercise_accuracy", "feedback_accuracy"):
-        return statistics.groups_to_detect(_gain(found), ((found.better or 0) + (found.worse or 0)) / found.groups)
+        return statistics.groups_to_detect(
+            _gain(found), ((found.better or 0) + (found.worse or 0)) / found.groups, level
+        )
     one, other = (_values(judged[name], column) for name in (first, second))
     groups = list(judged[first].group[judged[first][column].notna()])
     differences = statistics.group_means(other - one, groups)
     deviation = float(differences.std(ddof=1)) if len(differences) > 1 else 1.0
-    return statistics.groups_to_detect_mean(_gain(found), deviation)
+    return statistics.groups_to_detect_mean(_gain(found), deviation, level)
 
 
 def _headline(names: Sequence[str], pairs: Sequence[Pair]) -> str:

@@ -17,7 +17,6 @@ POWER = 0.8
 Z = float(stats.norm.isf(LEVEL / 2))
 SUBSETS = 9999  # drawn at random where there are more
 MOST_GROUPS = 20_000  # that a sample size is searched for
-FEWEST_GROUPS = 6  # that random signs can tell anything from: 2 / 2**6 is below LEVEL
 
 
 class Interval(NamedTuple):
@@ -127,12 +126,13 @@ def compare_with_share(hits: Sequence[float], groups: Sequence[str], expected: f
 
 
 @lru_cache(maxsize=4096)
-def groups_to_detect(difference: float, differing: float) -> int:
+def groups_to_detect(difference: float, differing: float, level: float = LEVEL) -> int:
     """Number of groups with which McNemar's exact test finds a true difference with a probability of `POWER`.
 
     Args:
         difference: The true difference, above 0.
         differing: Share of groups that differ, in either direction.
+        level: Of the test.
     """
     differing = min(1.0, max(differing, difference))
     better = min(1.0, (1 + difference / differing) / 2)  # of those that differ
@@ -140,20 +140,23 @@ def groups_to_detect(difference: float, differing: float) -> int:
 
     def power(n: int) -> float:
         discordant = np.arange(n + 1)
-        critical = stats.binom.isf(LEVEL / 2, discordant, 0.5)  # more of them are significant
+        critical = stats.binom.isf(level / 2, discordant, 0.5)  # more of them are significant
         return float(stats.binom.pmf(discordant, n, differing) @ stats.binom.sf(critical, discordant, better))
 
     return _smallest(power, start)
 
 
-def groups_to_detect_mean(difference: float, deviation: float) -> int:
+def groups_to_detect_mean(difference: float, deviation: float, level: float = LEVEL) -> int:
     """Number of groups with which a true mean difference is found likewise, by the normal approximation.
 
     Args:
         difference: The true difference, above 0.
         deviation: Standard deviation of the groups' differences.
+        level: Of the test.
     """
-    return max(FEWEST_GROUPS, math.ceil(((Z + float(stats.norm.ppf(POWER))) * deviation / difference) ** 2))
+    fewest = math.ceil(1 - math.log2(level))  # random signs of n groups give p-values from 2 / 2**n
+    errors = float(stats.norm.isf(level / 2) + stats.norm.ppf(POWER))  # in standard errors
+    return max(fewest, math.ceil((errors * deviation / difference) ** 2))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -135,6 +135,8 @@ def test_p_values_are_adjusted_for_the_number_of_pairs(compare):
     found = compare(**runs, c={"rows": rows_of([True, False, True, False, True, True])})
     assert found.pairs[0].tests[0].p == pytest.approx(3 * 2 / 2**6)
     assert found.tone == "open" and found.headline == "The test cannot tell the 3 runs apart"
+    # 3 * 2 / 2**7 is below 5 %: 7 clips that all differ would tell.
+    assert "About 1 more test clip would tell: 7 in all" in found.pairs[0].sentences[-1]
 
 
 def test_of_three_runs_one_can_be_the_best(compare):
