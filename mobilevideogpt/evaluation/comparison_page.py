@@ -154,15 +154,16 @@ def _limits(runs: Sequence[EvaluatedRun], compared: RunComparison, data: DataOfR
     if shared.unknown:
         names = ", ".join(shared.unknown)
         found.append(
-            f"{names}: the run does not say which clips it was trained on, so it is unknown whether these include the "
-            "test clips of another run. `snakemake finetune` with the settings of the run writes it."
+            f"{names}: the run does not say which clips it was trained on, so it is unknown whether these include test "
+            "clips of another run, and whether the validation losses are of the same clips. `snakemake finetune` with "
+            "the settings of the run writes it."
         )
     if n := len(shared.seen_by_all):
         found.append(
             f"All runs were trained or validated on the recording or person of {plural(n, 'shared test sample')}. The "
             "scores may be too high, and all intervals too narrow."
         )
-    if not data.same("val"):
+    if data.same("val") is False:
         found.append("The validation clips or their answers differ, so the validation losses cannot be compared.")
     return [*found, *ALWAYS]
 

@@ -33,17 +33,17 @@ class DataOfRuns:
     Attributes:
         counts: Split to the number of samples of each run; None where a run does not say.
         digests: Split to a digest of each run's clips, prompts and answers, likewise.
-        only: Run to the clips in its training split that are in no other run's.
+        only: Run to the clips in its training split that are in no other run's; none unless all runs say theirs.
     """
 
     counts: Mapping[str, Mapping[str, int | None]]
     digests: Mapping[str, Mapping[str, str | None]]
     only: Mapping[str, Sequence[str]]
 
-    def same(self, split: str) -> bool:
-        """Whether all runs are known to have had the same samples."""
+    def same(self, split: str) -> bool | None:
+        """Whether all runs had the same samples; None if that is unknown."""
         digests = set(self.digests[split].values())
-        return len(digests) == 1 and None not in digests
+        return None if None in digests else len(digests) == 1
 
 
 def settings_that_differ(runs: Sequence[EvaluatedRun]) -> list[Difference]:
@@ -88,7 +88,8 @@ def data_of(runs: Sequence[EvaluatedRun]) -> DataOfRuns:
         lists = {name: of_run[split] for name, of_run in samples.items()}
         counts[split] = {name: None if rows is None else len(rows) for name, rows in lists.items()}
         digests[split] = {name: None if rows is None else json_digest(sorted(rows)) for name, rows in lists.items()}
-    clips = {name: {row[0] for row in of_run["train"] or ()} for name, of_run in samples.items()}
+    known = all(run.samples for run in runs)
+    clips = {name: {row[0] for row in of_run["train"] or ()} if known else set() for name, of_run in samples.items()}
     only = {
         name: sorted(mine.difference(*(others for other, others in clips.items() if other != name)))
         for name, mine in clips.items()
