@@ -1,15 +1,50 @@
-# Needs: the manifest and the labels; with integrity.on_error: leave_out also <results>/verify/report.json.
+# Needs: the manifest and the labels; <results>/verify/duplicates.json, and with integrity.on_error: leave_out report.json.
 # Hands on: the samples of each split and a summary, <results>/annotations/; copies of the samples beside the data.
 
 
-rule build_annotations:
-    """Join clips and labels, split them, and write the conversations to train and test on."""
+rule check_labels:
+    """Join clips and labels before any clip is decoded, and write the samples as they are if no two clips are alike."""
     input:
         # The digest of its clips stands for the user's manifest, so that a new layout changes nothing.
         manifest=ancient(manifest_file) if SOURCE == "qved" else manifest_file,
         labels=labels_file,
         workers=if_there("fine_grained_labels_with_worker_ids.json"),
         pins=if_there("splits.csv"),
+    output:
+        draft="<results>/annotations/draft.json",
+    log:
+        "<results>/logs/check_labels.log",
+    priority: 3  # a fault of the labels is reported before hours of decoding
+    conda:
+        "../environment.yml"
+    params:
+        data_root=DATA,
+        clips=clips_digest,
+        bytes=sizes_of(labels_file, if_there("fine_grained_labels_with_worker_ids.json"), if_there("splits.csv")),
+        source=setting("annotations/source"),
+        exclude=setting("dataset/exclude"),
+        prompt=setting("annotations/prompt"),
+        split=setting("annotations/split"),
+        split_source=setting("annotations/split_source"),
+        recording_pattern=setting("annotations/recording_pattern"),
+        seed=setting("annotations/seed"),
+        on_error=setting("integrity/on_error"),
+        code=source_hash("workflow_scripts/check_labels.py"),
+    message:
+        "Checking the labels against the clips"
+    script:
+        "../workflow_scripts/check_labels.py"
+
+
+rule build_annotations:
+    """Join clips and labels, split them, and write the conversations to train and test on."""
+    input:
+        manifest=ancient(manifest_file) if SOURCE == "qved" else manifest_file,
+        labels=labels_file,
+        workers=if_there("fine_grained_labels_with_worker_ids.json"),
+        pins=if_there("splits.csv"),
+        checked="<results>/annotations/draft.json",
+        duplicates="<results>/verify/duplicates.json",
         integrity=branch(config["integrity"]["on_error"] == "leave_out", then="<results>/verify/report.json"),
     output:
         train="<results>/annotations/qved_train.json",
@@ -19,7 +54,7 @@ rule build_annotations:
         summary="<results>/annotations/summary.json",
     log:
         "<results>/logs/build_annotations.log",
-    priority: 2  # a fault of the labels is reported before hours of decoding
+    priority: 2
     conda:
         "../environment.yml"
     params:

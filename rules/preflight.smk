@@ -10,9 +10,7 @@ rule preflight:
     """Check GPU, precision, disk and memory, and rehearse two steps of the fine-tuning."""
     input:
         base="<results>/base.json",
-        train="<results>/annotations/qved_train.json",
-        val="<results>/annotations/qved_val.json",
-        test="<results>/annotations/qved_test.json",
+        draft="<results>/annotations/draft.json",  # so that a fault of the machine is reported before hours of decoding
     output:
         record="<results>/preflight.json",
         passed="<results>/preflight.passed",

@@ -1,5 +1,5 @@
 # Needs: the clips.
-# Hands on: <results>/verify/report.json, which file is used of each clip, and hashes.json, the hashes of their frames.
+# Hands on: <results>/verify/report.json, which file is used of each clip, and duplicates.json, which clips are alike.
 
 
 rule probe_clip:
@@ -107,6 +107,25 @@ rule check_clips:
         "Gathering the checks of all clips"
     script:
         "../workflow_scripts/check_clips.py"
+
+
+rule find_duplicates:
+    """Find clips of different names whose frames are alike, by the hashes of the frames."""
+    input:
+        hashes="<results>/verify/hashes.json",
+    output:
+        duplicates="<results>/verify/duplicates.json",
+    log:
+        "<results>/logs/find_duplicates.log",
+    conda:
+        "../environment.yml"
+    params:
+        recording_pattern=setting("annotations/recording_pattern"),
+        code=source_hash("workflow_scripts/find_duplicates.py"),
+    message:
+        "Comparing the frames of all clips"
+    script:
+        "../workflow_scripts/find_duplicates.py"
 
 
 rule verify:

@@ -18,6 +18,7 @@ built = build(
     workers=given.workers or None,
     pins=given.pins or None,
     integrity=given.integrity or None,
+    duplicates=given.duplicates,
     prompt=params.prompt,
     split=params.split,
     split_source=params.split_source,

@@ -9,14 +9,14 @@ from mobilevideogpt.data.samples import files_in_use, with_features
 from mobilevideogpt.files import read_json, write_json, write_records, write_text
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths
-from mobilevideogpt.verification.duplicates import describe, near_duplicates
+from mobilevideogpt.verification.duplicates import across_splits, describe
 
 log_to(snakemake.log[0])
 params, given, output = snakemake.params, snakemake.input, snakemake.output
 samples = {split: read_samples(given[split]) for split in SPLITS}
 split_of = {sample["video"]: split for split in SPLITS for sample in samples[split]}
 files = files_in_use(read_json(given.report), split_of, where=given.report)
-pairs = near_duplicates(read_json(given.hashes), split_of)
+pairs = across_splits(read_json(given.duplicates), split_of)
 if pairs:
     logging.warning("%s", describe(pairs))
 base = read_json(given.base)

@@ -1,5 +1,6 @@
 """Rule preflight: check the machine against the settings, and rehearse two steps of the fine-tuning."""
 
+from collections import Counter
 from pathlib import Path
 
 from mobilevideogpt.annotations.clips import SPLITS
@@ -16,15 +17,16 @@ from mobilevideogpt.training.settings import TrainingSettings
 log_to(snakemake.log[0])
 params = snakemake.params
 base = read_json(snakemake.input.base)
-samples = {split: read_samples(snakemake.input[split]) for split in SPLITS}
+samples = read_samples(snakemake.input.draft)  # of all splits: which is the longest of train is not settled yet
+counts = Counter(sample["split"] for sample in samples)
 record = preflight(
     TrainingSettings.from_dict(params.finetune),
     model=ModelPaths.from_mapping(base),
     run_folder=params.run_folder,
     allow_cpu=params.allow_cpu,
     min_free_disk_gb=params.min_free_disk_gb,
-    train=samples["train"],
-    clips={split: len(of_split) for split, of_split in samples.items()},
+    train=samples,
+    clips={split: counts[split] for split in SPLITS},
     features=FeatureFiles(params.store, params.features_dtype, params.encode),
     cache=RehearsalCache(Path(params.rehearsal), json_digest([base["files"], params.code])),
 )

@@ -1,8 +1,8 @@
 """Build the annotations of a data set from its files. Standard library only.
 
-Copies of a recording are found by their names and by equal files, before any clip is decoded: a fault of the labels is
-reported first. Re-encoded copies under other names need the hashes of the frames, which the clip check computes later.
-A caller that has these passes the copies as ``same``; else the checklist and the report list those in several splits.
+A fault of the labels has to be known in seconds, not after hours of decoding. Copies of a recording under other names
+are known only by their frames. So the annotations are built twice: as a draft before any clip is decoded
+(`check_labels`), and in full once the frames are compared.
 """
 
 from collections import defaultdict
@@ -19,6 +19,7 @@ from mobilevideogpt.annotations.groups import RECORDING, read_workers
 from mobilevideogpt.annotations.join import Matched, ground_truth, join_labels
 from mobilevideogpt.annotations.labels import read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
+from mobilevideogpt.annotations.near_duplicates import same_by_frames
 from mobilevideogpt.annotations.pins import read_pins
 from mobilevideogpt.annotations.samples import doubtful, prompt_and_response, unusable
 from mobilevideogpt.annotations.splits import Splits, assign_splits
@@ -58,10 +59,12 @@ def build(
     workers: str | Path | None = None,
     pins: str | Path | None = None,
     integrity: str | Path | None = None,
-    same: Iterable[Collection[str]] = (),
+    duplicates: str | Path | None = None,
     max_new_tokens: int | None = None,
+    complete: bool = True,
+    draft: bool = False,
 ) -> Built:
-    """Match labels to clips, split the clips and make the samples; log every finding.
+    """Match labels to clips, split the clips and make the samples; log every finding, of a draft only before an error.
 
     Args:
         manifest: See `read_manifest`.
@@ -77,8 +80,10 @@ def build(
         workers: File of the persons, see `read_workers`.
         pins: ``splits.csv``, see `read_pins`.
         integrity: ``verify/report.json``, to leave out the clips that cannot be used.
-        same: Collections of clips that are one recording whatever their names and bytes.
+        duplicates: ``verify/duplicates.json``, to keep copies together whatever their names and bytes.
         max_new_tokens: ``evaluate.max_new_tokens``; None if it follows from the answers.
+        complete: Whether all clips need a label; False as long as clips that cannot be used are among them.
+        draft: Whether the annotations will be built again.
 
     Raises:
         InputError: If a file is malformed or a clip cannot be used as the settings ask.
@@ -89,10 +94,17 @@ def build(
         if integrity:
             clips = _usable(clips, integrity, findings)
         matched = join_labels(
-            clips, read_labels(labels, data_root, source, findings), source, findings, data_root=data_root
+            clips,
+            read_labels(labels, data_root, source, findings),
+            source,
+            findings,
+            data_root=data_root,
+            complete=complete,
         )
         equal = equal_files(clip.path for clip in clips)
         findings.add(Code.EQUAL_FILES, *(" = ".join(paths) for paths in equal))
+        alike = read_json(duplicates, "run `snakemake --forcerun find_duplicates annotations`") if duplicates else []
+        frames = same_by_frames(alike, matched.by_clip, equal, findings)
         splits = assign_splits(
             clips,
             matched.by_clip,
@@ -102,15 +114,18 @@ def build(
             workers=read_workers(workers, clips, data_root) if workers else None,
             pins=read_pins(pins, data_root) if pins else None,
             recording_pattern=recording_pattern,
-            same=[*equal, *same],
+            same=[*equal, *frames],
             findings=findings,
         )
         annotations = build_annotations(clips, matched, splits.by_clip, prompt_template=prompt, groups=splits.group_of)
         check_answers(annotations, source, max_new_tokens, findings)
         check_control(annotations["test"], source, findings)
         check_balance(annotations["train"], {clip.exercise for clip in clips}, findings)
-    finally:
-        findings.log()  # also before an error, which they may explain
+    except InputError:
+        findings.log()  # they may explain it
+        raise
+    if not draft:
+        findings.log()
     return Built(annotations, ground_truth(matched), summarise(clips, matched, splits, annotations, findings))
 
 

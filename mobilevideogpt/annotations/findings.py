@@ -49,6 +49,8 @@ class Code(StrEnum):
     LONG_ANSWER = "long_answer"
     # splits
     EQUAL_FILES = "equal_files"
+    SAME_FRAMES = "same_frames"
+    TOO_MANY_ALIKE = "too_many_alike"
     SEVERAL_EXERCISES = "several_exercises"
     LARGE_GROUP = "large_group"
     UNBALANCED = "unbalanced"
@@ -91,6 +93,8 @@ REASONS = {
     Code.OTHER_EXERCISE: "clips whose label does not begin with the manifest's exercise",
     Code.LONG_ANSWER: "answers longer than evaluate.max_new_tokens, which the model cannot give in full; raise it",
     Code.EQUAL_FILES: "groups of clips with equal files; each group stays in one split",
+    Code.SAME_FRAMES: "pairs of clips whose frames are those of one recording; they stay in one split; if they are two "
+    "recordings, settle them in splits.csv",
     Code.LEAK: "recordings or persons in several splits; correct splits.csv or the labels",
 }
 _FREE_TEXT = "the answers are scored as free text: {named} of {count} begin with the exercise of their clip ({example})"
@@ -105,6 +109,8 @@ NOTICES = {
     Code.SEVERAL_EXERCISES: "{count} recordings contain clips of several exercises ({example}): "
     "annotations.recording_pattern '{pattern}' finds their names; if these are not names of recordings or persons, "
     "change the pattern",
+    Code.TOO_MANY_ALIKE: "{count} of {clips} clips look alike, each like another one ({examples}): too many for copies "
+    "of one recording, so they are not kept in one split; if they are copies, settle them in splits.csv",
     Code.LARGE_GROUP: "{count} of {clips} clips are one group, which stays in one split: {why}",
     Code.UNBALANCED: "the exercises are unbalanced: {most} has {largest} training clips, {least} has {smallest}; a "
     "model may prefer the frequent ones; add clips of the rare ones",
@@ -136,6 +142,8 @@ WARNINGS = {
     Code.FREE_TEXT_LABELS,
     Code.LONG_ANSWER,
     Code.EQUAL_FILES,
+    Code.SAME_FRAMES,
+    Code.TOO_MANY_ALIKE,
     Code.LARGE_GROUP,
     Code.UNBALANCED,
     Code.ONE_EXERCISE_IN_TEST,

@@ -29,7 +29,7 @@ _YEAR_LAST = rf"(?:{_DAY}{_MONTH}|{_MONTH}{_DAY})(?:19|20)\d\d[ (_-]+[^\W\d_]"
 RECORDING = rf".*/(?!{_YEAR_FIRST}|{_YEAR_LAST})(\d{{8}})(?:[ (_-](?!\d{{3}}).*)?"
 
 
-class _Sets:
+class DisjointSets:
     """Disjoint sets of keys (union-find)."""
 
     def __init__(self) -> None:
@@ -43,6 +43,7 @@ class _Sets:
         return key
 
     def join(self, one: Hashable, other: Hashable) -> None:
+        """Unite the sets of two keys."""
         if one != other:
             self._parents[self.root(one)] = self.root(other)
 
@@ -95,7 +96,7 @@ def recordings_of(paths: Iterable[str], pattern: str = RECORDING, same: Iterable
         match = rule.fullmatch(stem) or rule.fullmatch(posixpath.splitext(path)[0])
         if match and match[1] is not None:
             names[path] = match[1]
-    sets = _Sets()
+    sets = DisjointSets()
     for key_of in (stems, names):
         first: dict[str, str] = {}
         for path, key in key_of.items():
@@ -114,7 +115,7 @@ def groups_of(recordings: Mapping[str, str], workers: Mapping[str, str]) -> list
     Returns:
         The clips of each group, sorted; groups in order of their first clip.
     """
-    sets = _Sets()
+    sets = DisjointSets()
     for path, recording in recordings.items():
         if (worker := workers.get(path)) is not None:
             sets.join(("worker", worker), ("recording", recording))
@@ -143,7 +144,10 @@ def why_together(clips: Collection[str], names: Mapping[str, str], workers: Mapp
         )
     if seen >= 2:
         return f"the file of the persons names worker {worker!r} for {seen} of them ({examples}); correct it if wrong"
-    return f"their names or their contents are those of copies ({examples}); rename those that are not"
+    return (
+        f"their names, their files or their frames are those of copies ({examples}); rename those that are not, or "
+        "settle them in splits.csv"
+    )
 
 
 def read_workers(path: str | Path, clips: Iterable[Clip], data_root: str) -> dict[str, str]:

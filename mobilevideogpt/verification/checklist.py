@@ -22,7 +22,7 @@ from mobilevideogpt.files import read_json
 from mobilevideogpt.machine import DriverError, driver_gpus, free_disk_bytes, library_versions, unmet_requirements
 from mobilevideogpt.paths import join_key
 from mobilevideogpt.verification.clip_report import clip_tables
-from mobilevideogpt.verification.duplicates import describe, near_duplicates
+from mobilevideogpt.verification.duplicates import across_splits, describe
 
 GIB = 2**30
 GB = 1e9
@@ -193,12 +193,12 @@ def _leakage(results: str) -> list[Check]:
         files = [f"{results}/annotations/qved_{split}.json" for split in SPLITS]
         splits = {sample["video"]: sample["split"] for file in files for sample in read_samples(file)}
         split = read_json(f"{results}/annotations/summary.json")["split"]
-        hashes = read_json(f"{results}/verify/hashes.json")
+        duplicates = read_json(f"{results}/verify/duplicates.json")
     except InputError:
         return []  # not made yet, which the check of the annotations reports
     leaks = split["leaks"]
     in_several = [f"{len(leaks)} recordings or persons in several splits: {listing(leaks)}"] if leaks else []
-    found = "; ".join([*in_several, describe(near_duplicates(hashes, splits))])
+    found = "; ".join([*in_several, describe(across_splits(duplicates, splits))])
     return [Check("leakage across splits", True, f"{split['groups']} groups by {split['source']}; {found}")]
 
 

@@ -1,5 +1,6 @@
-"""Near-duplicates across splits, found by the perceptual hashes of the clips' frames."""
+"""Near-duplicates, found by the perceptual hashes of the clips' frames."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,12 @@ from mobilevideogpt.video.frame_hashes import MIRROR
 # between the hashed frames of a fast movement by up to 6; different clips of the sample, all in one style, by 11 or
 # more. A person who repeats a movement in one room, at the same pace, may come close to a copy.
 MAX_DISTANCE = 4.0  # bits a frame, on average
+# Two files are one recording, and the split keeps them together, only if their frames differ by less than this, and by
+# less than half as much as the frames of one clip differ from each other. Re-encoded, scaled, darkened and mirrored
+# copies differ by 0 to 1, while the frames of a clip differ by 3 to 13. A clip that shows no movement, such as a dark
+# room, looks like any other clip of that room, so that it is never joined: it is a near-duplicate at most.
+SAME_RECORDING = 2.0  # bits a frame
+MIN_VARIATION = 1.0  # bits between two frames of a clip, on average
 MIN_FRAMES = 4  # that two clips have to share
 BANDS = 3  # a hash is looked up by each third of its bits
 BUCKET_BITS = 22  # buckets, as a power of two
@@ -19,6 +26,8 @@ ENTRY = (1 << 40) - 1
 NEIGHBOURS = 50  # entries of a bucket that a clip is compared with; more copies of one clip form a chain
 MATCHES = 100  # of a clip, on average, after which a band ends: that many copies are enough
 MAX_PAIRS = 50_000  # that are compared
+
+log = logging.getLogger(__name__)
 
 
 class _Hashes(NamedTuple):
@@ -38,28 +47,29 @@ def hashes_of(clip_checks: Iterable[Mapping]) -> dict[str, dict]:
 
 
 def near_duplicates(
-    hashes: Mapping[str, Mapping], splits: Mapping[str, str], max_distance: float = MAX_DISTANCE
+    hashes: Mapping[str, Mapping], recordings: Mapping[str, str], max_distance: float = MAX_DISTANCE
 ) -> list[dict]:
-    """Find pairs of clips in different splits that are near-duplicates: mirrored or not, whole or in part.
+    """Find pairs of clips of different recordings that are near-duplicates: mirrored or not, whole or in part.
 
     Two clips are compared at each offset in time at which they share half of the shorter one. At most `MAX_PAIRS` pairs
     are compared.
 
     Args:
         hashes: Of each clip, see `hashes_of`.
-        splits: The split of each clip; other clips are ignored.
+        recordings: The recording of each clip as far as it is known; other clips are ignored.
         max_distance: Mean number of bits in which the frames may differ.
 
     Returns:
-        ``clips``, ``splits`` (in the same order), ``distance`` (bits) and ``mirrored`` each, nearest first.
+        ``clips``, ``distance`` (bits of 63 a frame), ``mirrored``, and ``same_recording``, whether the frames show that
+        both clips are one recording; nearest first.
     """
-    clips = sorted(clip for clip in splits if clip in hashes)
+    clips = sorted(clip for clip in recordings if clip in hashes)
     if not clips:
         return []
     hashed = [_known_hashes(hashes[clip]) for clip in clips]
     owners = np.repeat(np.arange(len(clips)), [len(of_clip.values) for of_clip in hashed])
-    names = sorted(set(splits.values()))
-    sides = np.array([names.index(splits[clip]) for clip in clips])
+    numbers = {name: number for number, name in enumerate(sorted(set(recordings.values())))}
+    sides = np.array([numbers[recordings[clip]] for clip in clips])
     pairs = []
     for first, second, mirrored in _candidates(np.concatenate([h.values for h in hashed]), owners, sides):
         other = hashed[second]
@@ -67,16 +77,32 @@ def near_duplicates(
             other = _Hashes(other.values ^ MIRROR, other.times)
         distance = _distance(hashed[first], other)
         if distance <= max_distance:
-            both = [clips[first], clips[second]]
+            variation = min(_variation(hashed[first]), _variation(other))
             pairs.append(
                 {
-                    "clips": both,
-                    "splits": [splits[clip] for clip in both],
+                    "clips": [clips[first], clips[second]],
                     "distance": round(distance, 2),
                     "mirrored": bool(mirrored),
+                    "same_recording": variation >= MIN_VARIATION and distance < min(SAME_RECORDING, variation / 2),
                 }
             )
     return sorted(pairs, key=lambda pair: (pair["distance"], pair["clips"], pair["mirrored"]))
+
+
+def across_splits(pairs: Iterable[Mapping], splits: Mapping[str, str]) -> list[dict]:
+    """Return the pairs of `near_duplicates` that are in different splits, with their ``splits`` in the same order."""
+    found = []
+    for pair in pairs:
+        both = [splits.get(clip) for clip in pair["clips"]]
+        if None not in both and both[0] != both[1]:
+            found.append({**pair, "splits": both})
+    return found
+
+
+def _variation(clip: _Hashes) -> float:
+    """Return the mean bits in which two frames of a clip differ."""
+    n = len(clip.values)
+    return float(np.bitwise_count(clip.values[:, None] ^ clip.values[None]).sum() / (n * (n - 1)))
 
 
 def _known_hashes(entry: Mapping) -> _Hashes:
@@ -90,23 +116,27 @@ def describe(pairs: Sequence[Mapping], limit: int = 3) -> str:
     """Say in a sentence what was found, and how to fix it."""
     if not pairs:
         return "no near-duplicates across splits"
-    shown = (f"{a} ({x}) and {b} ({y})" for (a, b), (x, y) in ((p["clips"], p["splits"]) for p in pairs[:limit]))
+    shown = (
+        f"{a} ({x}) and {b} ({y}), {pair['distance']:g} bits of 63 apart"
+        for pair in pairs[:limit]
+        for (a, b), (x, y) in [(pair["clips"], pair["splits"])]
+    )
     return (
         f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of clips look like near-duplicates in two splits: "
-        f"{', '.join(shown)}{', ...' if len(pairs) > limit else ''}; "
+        f"{'; '.join(shown)}{'; ...' if len(pairs) > limit else ''}; "
         "put both in one split in splits.csv, or list one in dataset.exclude"
     )
 
 
 def _candidates(values: np.ndarray, owners: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """Return pairs of clips in different splits that share a band of a hash more than once.
+    """Return pairs of clips of different recordings that share a band of a hash more than once.
 
     Of more than `MAX_PAIRS`, return those that share most.
 
     Args:
         values: Hashes ``(n,)``.
         owners: Number of the clip of each hash ``(n,)``.
-        sides: Number of the split of each clip.
+        sides: Number of the recording of each clip.
 
     Returns:
         First clip, second clip, and whether the second is mirrored, ``(pairs, 3)``, sorted.
@@ -132,6 +162,8 @@ def _candidates(values: np.ndarray, owners: np.ndarray, sides: np.ndarray) -> np
             found.append((a[wanted] >> 1) << 25 | b[wanted])
             of_band += len(found[-1])
     pairs, counts = np.unique(np.concatenate(found) if found else np.zeros(0, int), return_counts=True)
+    if (n := np.count_nonzero(counts > 1)) > MAX_PAIRS:
+        log.info("%d pairs of clips have similar frames; the %d with most in common are compared", n, MAX_PAIRS)
     most = np.argsort(-counts, kind="stable")[:MAX_PAIRS]
     pairs = np.sort(pairs[most[counts[most] > 1]])
     return np.stack([pairs >> 25, pairs >> 1 & (1 << 24) - 1, pairs & 1], axis=1)

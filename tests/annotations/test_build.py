@@ -116,19 +116,70 @@ def test_each_sample_names_the_exercise_of_the_manifest_and_its_group(write):
     }
 
 
-def test_equal_files_are_one_recording_with_a_warning_and_so_are_clips_known_to_be_the_same(write, caplog):
+def alike(*pairs, same_recording=True):
+    """``duplicates.json`` of clips that are given by number."""
+    return [
+        {
+            "clips": [f"dataset/clips/{one}.mp4", f"dataset/clips/{other}.mp4"],
+            "distance": 0.4,
+            "mirrored": False,
+            "same_recording": same_recording,
+        }
+        for one, other in pairs
+    ]
+
+
+def test_equal_files_and_copies_by_their_frames_are_one_recording_with_a_warning(write, caplog):
     files = dataset(write, ["squats - a", "lunges - a"])
     for number in range(10):
         write(f"dataset/clips/{number}.mp4", "same" if number in (2, 7) else f"{number:04d}")
+    pairs = [*alike((0, 5), (5, 9), (2, 7), (1, 99)), *alike((3, 4), same_recording=False)]
+    duplicates = write("results/verify/duplicates.json", pairs)
     for seed in range(8):
-        same = [["dataset/clips/0.mp4", "dataset/clips/5.mp4"], ["dataset/clips/5.mp4", "dataset/clips/9.mp4"]]
-        built = build(*files, same=same, **SETTINGS | {"seed": seed})
+        built = build(*files, duplicates=duplicates, **SETTINGS | {"seed": seed})
         split_of = {sample["video"]: name for name, samples in built.annotations.items() for sample in samples}
         assert split_of["dataset/clips/2.mp4"] == split_of["dataset/clips/7.mp4"]
         assert len({split_of[f"dataset/clips/{number}.mp4"] for number in (0, 5, 9)}) == 1
     assert built.summary["split"]["groups"] == 7
     assert listed(built)["equal_files"] == ["dataset/clips/2.mp4 = dataset/clips/7.mp4"]
+    assert listed(built)["same_frames"] == [
+        "dataset/clips/0.mp4 = dataset/clips/5.mp4 (0.4 bits of 63 apart)",
+        "dataset/clips/5.mp4 = dataset/clips/9.mp4 (0.4 bits of 63 apart)",
+    ]
     assert "1 groups of clips with equal files" in caplog.text
+    assert "2 pairs of clips whose frames are those of one recording" in caplog.text
+
+
+@pytest.mark.parametrize(("length", "joined"), [(10, True), (11, False), (50, False)])
+def test_a_chain_of_clips_that_look_alike_by_chance_does_not_join_the_data_set(write, caplog, length, joined):
+    names = {f"clips/{i}.mp4": ("squats", "lunges")[i % 2] for i in range(50)}
+    labels = {path: f"{exercise} - a" for path, exercise in names.items()}
+    files = write("dataset/manifest.json", names), write("dataset/labels.json", labels)
+    duplicates = write("results/verify/duplicates.json", alike(*((i, i + 1) for i in range(length - 1))))
+    built = build(*files, duplicates=duplicates, **SETTINGS)
+    assert built.summary["split"]["groups"] == (50 - length + 1 if joined else 50)
+    assert ("same_frames" in listed(built)) == joined
+    assert (f"{length} of 50 clips look alike, each like another one (dataset/clips/0.mp4, " in caplog.text) != joined
+
+
+def test_copies_by_their_frames_that_are_pinned_apart_are_leakage(write):
+    files = dataset(write, ["squats - a", "lunges - a"])
+    pins = write("dataset/splits.csv", "clip,split\nclips/2.mp4,train\nclips/4.mp4,test\n")
+    duplicates = write("results/verify/duplicates.json", alike((2, 4)))
+    built = build(*files, pins=pins, duplicates=duplicates, **SETTINGS)
+    assert built.summary["split"]["leaks"] == ["dataset/clips/4.mp4 is test and dataset/clips/2.mp4 is train"]
+
+
+def test_a_draft_logs_its_findings_only_before_an_error_and_clips_may_still_be_left_out(files, write, caplog):
+    with caplog.at_level(logging.INFO):
+        built = build(*files, draft=True, **SETTINGS)
+        assert "matched to their label by name" not in caplog.text
+        assert built.annotations == build(*files, **SETTINGS).annotations
+    labels = write("dataset/labels.json", [{"video_path": f"{i}.mp4", "labels": ["a - b"]} for i in range(4)])
+    with pytest.raises(InputError, match="1 of 5 clips have no label"):
+        build(files[0], labels, draft=True, **SETTINGS)
+    built = build(files[0], labels, draft=True, complete=False, **SETTINGS)
+    assert sum(built.summary["splits"].values()) == 4
 
 
 def test_equal_files_that_are_pinned_apart_are_leakage_and_keep_one_group(write):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import av
 import pytest
 
 from mobilevideogpt.files import write_json
@@ -16,9 +17,10 @@ from mobilevideogpt.sample.render import ClipSpec, write_clip
 
 AFTER_TRAINING = {"evaluate", "report"}
 TRAINING = {"finetune", *AFTER_TRAINING}
-CHECK = {"probe_clip", "check_clips"}
 SPLIT = {"build_annotations", "annotations"}
-ANSWERS = {*SPLIT, "preflight", "features", *TRAINING}
+GATHER = {"check_clips", "find_duplicates", *SPLIT}  # the checks, and what follows from the hashes in them
+CHECK = {"probe_clip", *GATHER}
+ANSWERS = {"check_labels", *SPLIT, "preflight", "features", *TRAINING}
 
 
 def touch(path: str):
@@ -228,14 +230,24 @@ TABLE = [
     Row("number format of the features", set_to(features={"dtype": "float16"}), {"preflight", *FEATURES}),
     Row("fractions of the split", set_to(annotations={"split": {"train": 0.5, "val": 0.25, "test": 0.25}}), ANSWERS),
     Row("seed of the split", set_to(annotations={"seed": 1}), ANSWERS),
+    Row(
+        "pattern of recordings",
+        set_to(annotations={"recording_pattern": r".*/(\d{4})_.*"}),
+        {"find_duplicates", *ANSWERS},
+    ),
     Row("prompt", set_to(annotations={"prompt": "What is wrong with this {exercise}?"}), ANSWERS),
     # Data.
     Row("manifest reformatted and learning rate", reformat_and_learn_otherwise, TRAINING),
-    Row("label of no clip added", add_label_of_no_clip, {*SPLIT, "preflight", "features", "report"}, real=True),
+    Row(
+        "label of no clip added",
+        add_label_of_no_clip,
+        {"check_labels", *SPLIT, "preflight", "features", "report"},
+        real=True,
+    ),
     Row(
         "label of a test clip, in an older file",
         relabel("test", days_old=9),
-        {*SPLIT, "features", "preflight", *AFTER_TRAINING},
+        {"check_labels", *SPLIT, "features", "preflight", *AFTER_TRAINING},
         real=True,
     ),
     Row("label of a training clip", relabel("train"), ANSWERS),
@@ -247,7 +259,7 @@ TABLE = [
         real=True,
     ),
     Row("clip added", add_clip, {*CHECK, *ANSWERS}),
-    Row("clip removed", remove_clip("train"), {"check_clips", *ANSWERS}),
+    Row("clip removed", remove_clip("train"), {*GATHER, *ANSWERS}),
     Row(
         "base exchanged",
         edit_json("mobilevideogpt/sample/base/generation_config.json", lambda config: config.update(top_k=3)),
@@ -265,7 +277,13 @@ TABLE = [
         append("mobilevideogpt/model/kernels/scan.py", REMARK),
         {"preflight", *FEATURES},
     ),
-    Row("join of labels", append("mobilevideogpt/annotations/join.py", REMARK), ANSWERS),
+    Row("join of labels", append("mobilevideogpt/annotations/join.py", REMARK), {"find_duplicates", *ANSWERS}),
+    Row("chains of copies", append("mobilevideogpt/annotations/near_duplicates.py", REMARK), ANSWERS),
+    Row(
+        "search for copies",
+        append("mobilevideogpt/verification/duplicates.py", REMARK),
+        {*GATHER, *FEATURES},
+    ),
     Row("script of the features", append("workflow_scripts/features.py", REMARK), FEATURES),
     Row("rehearsal", append("mobilevideogpt/training/rehearsal_worker.py", REMARK), {"preflight", *FEATURES}),
     Row("trainer", append("mobilevideogpt/training/trainer.py", REMARK), {"preflight", *FEATURES}),
@@ -329,6 +347,32 @@ def test_a_change_reruns_what_follows_from_it_and_nothing_else(row, trained):
         return
     assert trained.run().finished == row.rules
     assert trained.snakemake("-n").is_settled
+
+
+def test_a_copy_that_only_its_frames_show_is_one_recording_and_stays_in_one_split(trained):
+    """The check of its clip finds it, after the labels were checked; the split before may have parted the two."""
+    clip = first_clip(trained, "test")
+    name = "unlike any other.mkv"
+    with av.open(str(trained / clip)) as source, av.open(str(trained / f"dataset/squats/{name}"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    labels = trained.json("dataset/fine_grained_labels.json")
+    (label,) = [label for label in labels if clip.endswith(label["video_path"])]
+    write_json([*labels, {**label, "video_path": name}], trained / "dataset/fine_grained_labels.json")
+    edit_json("dataset/manifest.json", lambda clips: clips.update({f"squats/{name}": clips[clip]}))(trained)
+    outcome = trained.run("annotations")
+    assert outcome.finished == {"check_labels", *CHECK}
+    lists = (trained.json(f"results/annotations/qved_{split}.json") for split in ("train", "val", "test"))
+    samples = [sample for samples in lists for sample in samples]
+    split_of = {sample["video"]: sample["split"] for sample in samples}
+    assert split_of[f"dataset/squats/{name}"] == split_of[clip]
+    (found,) = [
+        row for row in trained.json("results/annotations/summary.json")["findings"] if row["code"] == "same_frames"
+    ]
+    assert name in found["items"][0] and clip in found["items"][0] and "1 pairs of clips whose frames" in outcome.text
 
 
 def test_many_clips_are_checked_in_shards_that_decode_only_what_changed(trained):

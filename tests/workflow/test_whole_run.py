@@ -14,11 +14,11 @@ SPLITS = ("train", "val", "test")
 def test_one_command_goes_from_clips_to_adapter_metrics_and_report(whole_run):
     project, outcome = whole_run
     assert outcome.finished == {
-        *("build_annotations", "annotations", "describe_base", "probe_clip", "check_clips", "preflight"),
-        *("features", "finetune", "evaluate", "report"),
+        *("check_labels", "describe_base", "preflight", "probe_clip", "check_clips", "find_duplicates"),
+        *("build_annotations", "annotations", "features", "finetune", "evaluate", "report"),
     }
     ended = {rule: outcome.err.index(f"(Rule: {rule})") for rule in outcome.finished}
-    assert ended["build_annotations"] < ended["probe_clip"] and ended["preflight"] < ended["features"], (
+    assert ended["check_labels"] < ended["probe_clip"] and ended["preflight"] < ended["features"], (
         "errors come late"
     )
     assert (project / "results/tiny/adapter/adapter_model.safetensors").stat().st_size > 0
