@@ -43,7 +43,7 @@ def annotate(folder: Path, seed: int, clips_per_exercise: int, config: dict, spl
     if not (folder / "manifest.json").exists():
         write_sample(folder, seed=seed, clips_per_exercise=clips_per_exercise)
     clips = read_manifest(folder / "manifest.json", str(folder))
-    matched = join_labels(clips, read_labels(folder / "fine_grained_labels.json", str(folder)))
+    matched = join_labels(clips, read_labels(folder / "fine_grained_labels.json", str(folder)), data_root=str(folder))
     settings = config["annotations"]
     splits = assign_splits(clips, matched.by_clip, split, settings["seed"]).by_clip
     return build_annotations(clips, matched, splits, prompt_template=settings["prompt"])

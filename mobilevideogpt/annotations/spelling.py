@@ -84,17 +84,17 @@ class Nearest:
     """Finds the name that is most like another one, in a time that does not grow with their number.
 
     Args:
-        paths: Paths; their last parts are compared.
+        paths: Paths; their last parts are compared, folded.
     """
 
     def __init__(self, paths: Iterable[str]):
-        self._path_of = {path.rpartition("/")[2]: path for path in paths}
+        self._path_of = {fold(path.rpartition("/")[2]): path for path in paths}
         self._by_beginning = sorted(self._path_of)
         self._by_end = sorted(name[::-1] for name in self._path_of)
 
     def to(self, path: str) -> str | None:
         """Return the path whose last part is most like that of another path; None if all are unlike."""
-        name = path.rpartition("/")[2]
+        name = fold(path.rpartition("/")[2])
         near = {*_around(self._by_beginning, name), *(end[::-1] for end in _around(self._by_end, name[::-1]))}
         found = get_close_matches(name, sorted(near), n=1, cutoff=0.75)
         return self._path_of[found[0]] if found else None

@@ -16,6 +16,7 @@ from mobilevideogpt.annotations.labels import read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.pins import read_pins
 from mobilevideogpt.annotations.samples import read_samples, unusable
+from mobilevideogpt.annotations.spelling import Nearest
 from mobilevideogpt.checks import Check, listing, markdown_table
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
@@ -70,7 +71,7 @@ def checklist(
         manifest_check,
         _labels(label_files, answers, used, data_root),
         *_optional_files(clips, data_root),
-        _files(clips, on_error),
+        _files(clips, on_error, data_root),
         _exercises(clips, data_root),
         *report_checks,
         _annotations(results, clips),
@@ -138,10 +139,15 @@ def _optional_file(name: str, file: str, read: Callable[[], Iterable[str]], clip
     return Check(name, True, f"{file}: names {len(named)} of {len(clips)} clips")
 
 
-def _files(clips: list[Clip], on_error: str) -> Check:
+def _files(clips: list[Clip], on_error: str, data_root: str) -> Check:
     missing = [clip.path for clip in clips if not os.path.exists(clip.path)]
     ok = bool(clips) and (not missing or (on_error == "leave_out" and len(missing) < len(clips)))
-    remedy = f"missing: {listing(missing)}; copy the clips there, or list them in dataset.exclude"
+    hint = ""
+    if missing:
+        others = {f"{data_root}/{file}" for file in videos_in(data_root)} - {clip.path for clip in clips}
+        nearest = Nearest(path.encode(errors="backslashreplace").decode() for path in others).to(missing[0])
+        hint = f" (the most similar name in the folder is {nearest})" if nearest else ""
+    remedy = f"missing: {listing(missing)}{hint}; copy the clips there, or list them in dataset.exclude"
     return Check("files are there", ok, f"{len(clips) - len(missing)} of {len(clips)}", remedy)
 
 

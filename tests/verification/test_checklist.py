@@ -57,6 +57,13 @@ def test_clips_that_the_manifest_does_not_name_are_told_and_excluded_ones_are_no
     assert manifest.ok and manifest.detail.endswith("does not name 1 clips of the folder: dataset/squats/später.mov")
 
 
+def test_a_missing_clip_is_told_with_the_most_similar_name_in_the_folder(checks, write):
+    Path("dataset/squats/1.mp4").rename("dataset/squats/01.MP4")
+    write("dataset/squats/holiday.mp4", "x")
+    text = wrong(checks())["files are there"]
+    assert "missing: dataset/squats/1.mp4 (the most similar name in the folder is dataset/squats/01.MP4)" in text
+
+
 def test_no_gpu_is_a_fault_where_the_fine_tuning_would_stop(checks, monkeypatch):
     def without_driver():
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
