@@ -3,6 +3,7 @@
 import logging
 
 from mobilevideogpt.annotations.clips import SPLITS
+from mobilevideogpt.annotations.near_duplicates import read_pairs
 from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.data.feature_stage import compute_features
 from mobilevideogpt.data.samples import files_in_use, with_features
@@ -16,7 +17,7 @@ params, given, output = snakemake.params, snakemake.input, snakemake.output
 samples = {split: read_samples(given[split]) for split in SPLITS}
 split_of = {sample["video"]: split for split in SPLITS for sample in samples[split]}
 files = files_in_use(read_json(given.report), split_of, where=given.report)
-pairs = across_splits(read_json(given.duplicates), split_of)
+pairs = across_splits(read_pairs(given.duplicates), split_of)
 if pairs:
     logging.warning("%s", describe(pairs))
 base = read_json(given.base)

@@ -19,7 +19,7 @@ from mobilevideogpt.annotations.groups import RECORDING, read_workers
 from mobilevideogpt.annotations.join import Matched, ground_truth, join_labels
 from mobilevideogpt.annotations.labels import read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
-from mobilevideogpt.annotations.near_duplicates import same_by_frames
+from mobilevideogpt.annotations.near_duplicates import read_pairs, same_by_frames
 from mobilevideogpt.annotations.pins import read_pins
 from mobilevideogpt.annotations.samples import doubtful, prompt_and_response, unusable
 from mobilevideogpt.annotations.splits import Splits, assign_splits
@@ -103,7 +103,7 @@ def build(
         )
         equal = equal_files(clip.path for clip in clips)
         findings.add(Code.EQUAL_FILES, *(" = ".join(paths) for paths in equal))
-        alike = read_json(duplicates, "run `snakemake --forcerun find_duplicates annotations`") if duplicates else []
+        alike = read_pairs(duplicates) if duplicates else []
         frames = same_by_frames(alike, matched.by_clip, equal, findings)
         splits = assign_splits(
             clips,

@@ -6,13 +6,30 @@ clips the split keeps together.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 
 from mobilevideogpt.annotations.findings import Code, Findings, first_of
 from mobilevideogpt.annotations.groups import DisjointSets
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import read_json
 
 # Copies of one recording are few. More clips that look alike, each like the next, are rather one scene by chance.
 FEW_COPIES = 10
 MOST_COPIES = 0.2  # of all clips
+
+
+def read_pairs(path: str | Path) -> list[dict]:
+    """Read ``duplicates.json``: the ``clips``, ``distance``, ``mirrored`` and ``same_recording`` of each pair.
+
+    Raises:
+        InputError: If the file is missing or malformed.
+    """
+    remedy = "run `snakemake --forcerun find_duplicates annotations`"
+    pairs = read_json(path, remedy)
+    keys = {"clips", "distance", "mirrored", "same_recording"}
+    if not isinstance(pairs, list) or not all(isinstance(pair, dict) and keys <= pair.keys() for pair in pairs):
+        raise InputError(f"{path}: is not a list of pairs of clips; {remedy}")
+    return pairs
 
 
 def same_by_frames(
@@ -24,7 +41,7 @@ def same_by_frames(
     notice says.
 
     Args:
-        pairs: ``duplicates.json``: ``clips``, ``distance``, ``mirrored`` and ``same_recording`` each.
+        pairs: See `read_pairs`.
         paths: The clips in use.
         known: Clips that are known to be one recording; they are not listed again.
         findings: Collects the pairs that are joined, and the notice.

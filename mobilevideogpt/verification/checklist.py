@@ -14,6 +14,7 @@ from mobilevideogpt.annotations.groups import read_workers
 from mobilevideogpt.annotations.join import join_labels
 from mobilevideogpt.annotations.labels import read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
+from mobilevideogpt.annotations.near_duplicates import read_pairs
 from mobilevideogpt.annotations.pins import read_pins
 from mobilevideogpt.annotations.samples import read_samples, unusable
 from mobilevideogpt.annotations.spelling import Nearest
@@ -199,7 +200,7 @@ def _leakage(results: str) -> list[Check]:
         files = [f"{results}/annotations/qved_{split}.json" for split in SPLITS]
         splits = {sample["video"]: sample["split"] for file in files for sample in read_samples(file)}
         split = read_json(f"{results}/annotations/summary.json")["split"]
-        duplicates = read_json(f"{results}/verify/duplicates.json")
+        duplicates = read_pairs(f"{results}/verify/duplicates.json")
     except InputError:
         return []  # not made yet, which the check of the annotations reports
     leaks = split["leaks"]

@@ -170,6 +170,12 @@ def test_copies_by_their_frames_that_are_pinned_apart_are_leakage(write):
     assert built.summary["split"]["leaks"] == ["dataset/clips/4.mp4 is test and dataset/clips/2.mp4 is train"]
 
 
+@pytest.mark.parametrize("content", ["{}", "1", "[1]", '[{"clips": []}]', "["])
+def test_a_malformed_list_of_alike_clips_is_refused_with_the_command(files, write, content):
+    with pytest.raises(InputError, match=r"duplicates\.json: .*--forcerun find_duplicates"):
+        build(*files, duplicates=write("results/verify/duplicates.json", content), **SETTINGS)
+
+
 def test_a_draft_logs_its_findings_only_before_an_error_and_clips_may_still_be_left_out(files, write, caplog):
     with caplog.at_level(logging.INFO):
         built = build(*files, draft=True, **SETTINGS)
