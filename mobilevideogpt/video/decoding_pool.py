@@ -13,6 +13,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.video.decoding_pool_worker import start_decoding_worker
 
 log = logging.getLogger(__name__)
+READ_SECONDS = 600  # ten times as long as the clip check gives a clip by default; only a hanging decoder takes longer
 
 
 class DecodingPool(ProcessPoolExecutor):
@@ -27,17 +28,28 @@ class DecodingPool(ProcessPoolExecutor):
     def map_ahead(self, function: Callable, arguments: list[tuple], depth: int) -> Iterator:
         """Return ``function(*arguments)`` in order; workers begin at once and compute up to ``depth`` results ahead.
 
+        Args:
+            function: Picklable; runs in the workers.
+            arguments: Those of each call; the first is the clip's path.
+            depth: How many results are computed ahead.
+
         Raises:
-            InputError: If a worker is killed.
+            InputError: If a worker is killed, or a clip is not read within `READ_SECONDS`.
         """
         remaining = iter(arguments)
-        waiting = deque(self.submit(function, *next_) for next_ in islice(remaining, depth))
+        waiting = deque((next_[0], self.submit(function, *next_)) for next_ in islice(remaining, depth))
 
         def results():
             while waiting:
+                path, future = waiting.popleft()
                 try:
-                    result = waiting.popleft().result()
-                    waiting.extend(self.submit(function, *next_) for next_ in islice(remaining, 1))
+                    result = future.result(READ_SECONDS)
+                    waiting.extend((next_[0], self.submit(function, *next_)) for next_ in islice(remaining, 1))
+                except TimeoutError:
+                    raise InputError(
+                        f"{path}: was not read within {READ_SECONDS} s; completed features are kept. Re-encode it, "
+                        "or list it in dataset.exclude"
+                    ) from None
                 except TerminatedWorkerError as error:
                     log.info("%s", error)
                     raise InputError(

@@ -65,4 +65,4 @@ def frames_at(path: str | Path, positions: Sequence[int], packets: Packets) -> I
 def _first_line(error: Exception) -> str:
     """Return decord's message without its time, its line of code and the path, so that equal clips have equal ones."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return re.sub(r"^\[[0-9:]+\] \S+: |\[file:.*?\]", "", line)
+    return re.sub(r"\[[0-9:]+\] \S+:\d+: |\[file:.*?\]", "", line)

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from mobilevideogpt.video.decoding import count_packets, read_frames
 from mobilevideogpt.video.frame_reader import model_frames
 from mobilevideogpt.video.frames import clip_frames
 from mobilevideogpt.video.reencode_worker import reencode
-from tests.video.corpus import ALTERNATE_REFERENCE, camera_clip, draw, good_clips, unusual_clips
+from tests.video.corpus import ALTERNATE_REFERENCE, camera_clip, draw, good_clips, truncated, unusual_clips
 
 PARITY = Path(__file__).parents[1] / "parity"
 
@@ -133,6 +134,18 @@ def test_other_containers_are_named_with_those_that_are_read(tmp_path, suffix):
     with pytest.raises(InputError, match="none of MP4, MOV, Matroska, WebM and AVI"):
         list(model_frames(clip, 16, 16))
     assert "none of MP4, MOV, Matroska, WebM and AVI" in check_clip(clip)["problems"][0]
+
+
+def test_an_error_of_decord_is_the_same_each_time(tmp_path):
+    clip, messages = good_clips(tmp_path)["first"], []
+    for i in range(20, 40):
+        cut = truncated(clip, tmp_path / "cut.mp4", i / 41)
+        try:
+            list(model_frames(cut, 16, 16))
+        except InputError as error:
+            messages.append(str(error))
+    assert any("decord fails: Check failed" in message for message in messages)
+    assert not any(re.search(r"[0-9]:[0-9]{2}:[0-9]{2}|\.cc", message) for message in messages), messages
 
 
 def test_a_clip_that_is_cut_or_missing_is_named(tmp_path):
