@@ -32,9 +32,9 @@ from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.video.decoding import read_frames
 from mobilevideogpt.video.decoding_pool import DecodingPool
 from mobilevideogpt.video.decoding_pool_worker import start_decoding_worker
+from mobilevideogpt.video.frame_reader import model_frames
 from mobilevideogpt.video.frames import clip_frames, encoder_frames
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,7 +116,7 @@ def alone(clip: str) -> dict[str, float]:
     """Measure the parts of reading a clip, on an otherwise idle core, in seconds."""
     cv2.setNumThreads(1)
     started = time.perf_counter()
-    pictures, _, _ = read_frames(clip)
+    pictures = list(model_frames(clip, 16, 16))
     decoded = time.perf_counter()
     encoder_frames(pictures)
     return {"decoding": decoded - started, "resizing": time.perf_counter() - decoded}
