@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py [--tiny] [--only ZeRO]
 
-Each configuration is rehearsed as in the preflight: the real fine-tuning for two steps on random features, in a process
-of its own, on a base of random weights. Reserved is `torch.cuda.max_memory_reserved`. The driver's count, as in
+Each configuration is rehearsed as in the preflight: the real fine-tuning for a few steps on random features, in a
+process of its own, on a base of random weights. Reserved is `torch.cuda.max_memory_reserved`. The driver's count, as in
 nvidia-smi, includes the CUDA context and the libraries, and so does the prediction. DeepSpeed is off unless named.
 ``--tiny`` uses a small base and needs no GPU; it measures resident memory.
 """

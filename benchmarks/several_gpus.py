@@ -33,7 +33,7 @@ from mobilevideogpt.machine import DriverError, driver_gpus, smallest_gpu_bytes,
 from mobilevideogpt.model.configuration import FRAMES_PER_CHUNK
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import read_config
-from mobilevideogpt.training.memory import Step, longest_text, predicted_bytes
+from mobilevideogpt.training.memory import Step, longest_text, predicted_bytes, shortest_text
 from mobilevideogpt.training.plan import Launch
 from mobilevideogpt.training.preflight import EXAMPLE_SAMPLE
 from mobilevideogpt.training.rehearsal import rehearse
@@ -104,7 +104,8 @@ def make_data(folder: Path, train: int) -> None:
     for name, count in (("train", train), ("val", VALIDATION)):
         samples = []
         for number in range(count):
-            words = {**answer, "value": f"{number} squats - not deep enough, and the heels leave the floor"}
+            faults = " and the heels leave the floor," * (number % 12)  # texts of many lengths
+            words = {**answer, "value": f"{number} squats - not deep enough,{faults} again"}
             clip = {"video": f"{name}/{number}.mp4", "exercise": "squats", "features": keys[number % FEATURES]}
             samples.append({**clip, "conversations": [question, words]})
         (folder / f"{name}.json").write_text(json.dumps(samples))
@@ -172,11 +173,13 @@ class Bench:
         processor = MobileVideoGPTProcessor.from_pretrained(model.base)
         samples = json.loads((self.folder / "train.json").read_text())
         longest, text = longest_text(samples, processor, settings.max_text_tokens)
+        shortest, _ = shortest_text(samples, processor)
         step = Step(settings, self._launch(settings), model.base, text, self.gpu)
         step = choose_stage(step, smallest_gpu_bytes(step.launch.processes))
         started = time.monotonic()
         with DriverPeaks() as peaks:
-            rehearsal = rehearse(step, model, longest, place, deepspeed_configs=ROOT / "config")
+            options = {"shortest": shortest, "deepspeed_configs": ROOT / "config"}
+            rehearsal = rehearse(step, model, longest, place, **options)
         return {
             "predicted_bytes": predicted_bytes(step),
             "rehearsal_seconds": time.monotonic() - started,

@@ -7,7 +7,7 @@ MEMORY_SETTINGS = """
 
 
 rule preflight:
-    """Check GPU, precision, disk and memory, and rehearse two steps of the fine-tuning."""
+    """Check GPU, precision, disk and memory, and rehearse a few steps of the fine-tuning."""
     input:
         base="<results>/base.json",
         draft="<results>/annotations/draft.json",  # so that a fault of the machine is reported before hours of decoding
@@ -37,6 +37,6 @@ rule preflight:
         rehearsal=f"{RESULTS}/preflight.rehearsal.json",  # kept from run to run
         code=source_hash("workflow_scripts/preflight.py", "mobilevideogpt/training/rehearsal_worker.py"),
     message:
-        "Preflight: rehearsing two training steps"
+        "Preflight: rehearsing a few training steps"
     script:
         "../workflow_scripts/preflight.py"

@@ -1,4 +1,4 @@
-"""Rule preflight: check the machine against the settings, and rehearse two steps of the fine-tuning."""
+"""Rule preflight: check the machine against the settings, and rehearse a few steps of the fine-tuning."""
 
 from collections import Counter
 from pathlib import Path

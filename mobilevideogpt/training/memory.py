@@ -59,6 +59,13 @@ def longest_text(samples: Sequence[dict], processor: Any, max_text_tokens: int) 
     return longest, TextTokens(prompt, max(0, min(answer, max_text_tokens - prompt)))
 
 
+def shortest_text(samples: Sequence[dict], processor: Any) -> tuple[dict, int]:
+    """Return the sample with the shortest text, and the number of its tokens with the video's."""
+    tokens = [len(processor.encode_text(*prompt_and_response(sample))["input_ids"]) for sample in samples]
+    shortest = min(range(len(samples)), key=tokens.__getitem__)
+    return samples[shortest], tokens[shortest]
+
+
 @dataclass(frozen=True)
 class Step:
     """One training step on one device: everything that affects its memory.

@@ -19,7 +19,7 @@ from mobilevideogpt.machine import (
 )
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.training.arguments import missing_reporter
-from mobilevideogpt.training.memory import Step, longest_text, predicted_bytes
+from mobilevideogpt.training.memory import Step, longest_text, predicted_bytes, shortest_text
 from mobilevideogpt.training.memory_remedies import what_would_fit
 from mobilevideogpt.training.micro_batch import choose_micro_batch, with_less_memory
 from mobilevideogpt.training.plan import Launch, plan_launch, resolve_precision
@@ -85,7 +85,8 @@ def preflight(
 
     Returns:
         ``ok``, ``device``, ``precision``, ``batch`` (micro-batch and so on), ``predicted_bytes`` and
-        ``rehearsed_bytes`` (of the device's memory, None if unknown), ``free_disk`` in bytes, ``machine``, and
+        ``rehearsed_bytes`` (of a device's memory, None if unknown), ``rehearsed_bytes_of_each`` process,
+        ``free_disk`` in bytes, ``machine``, and
         ``checks`` of ``name``, ``ok``, ``detail`` and ``remedy``.
     """
     machine, free_disk = machine_facts(), free_disk_bytes(run_folder)
@@ -100,16 +101,18 @@ def preflight(
         _disk_check(free_disk, min_free_disk_gb),
         processes_check,
     ]
-    result = {"batch": None, "predicted_bytes": None, "rehearsed_bytes": None}
+    result = {"batch": None, "predicted_bytes": None, "rehearsed_bytes": None, "rehearsed_bytes_of_each": []}
     if launch and all_ok(checks):
         processor = MobileVideoGPTProcessor.from_pretrained(model.base)
-        longest, text = longest_text(train or [EXAMPLE_SAMPLE], processor, resolved.max_text_tokens)
+        samples = train or [EXAMPLE_SAMPLE]
+        longest, text = longest_text(samples, processor, resolved.max_text_tokens)
+        shortest = shortest_text(samples, processor)
         step, free_bytes = Step(resolved, launch, model.base, text, bool(gpu)), free_bytes_for_each(launch.processes)
         step = choose_stage(step, smallest_gpu_bytes(launch.processes))
 
         def rehearse_or_reuse(step: Step) -> Rehearsal:
             return _cached_or_rehearsed(
-                cache, step, model, longest, nearest_folder(run_folder), features.encode, deepspeed_configs
+                cache, step, model, longest, shortest, nearest_folder(run_folder), features.encode, deepspeed_configs
             )
 
         step, rehearsal = _rehearse_until_it_fits(step, free_bytes, rehearse_or_reuse)
@@ -120,6 +123,7 @@ def preflight(
             "batch": _batch(step),
             "predicted_bytes": predicted_bytes(step),
             "rehearsed_bytes": measured.peak_bytes if measured else None,
+            "rehearsed_bytes_of_each": measured.peak_bytes_of_each if measured else [],
         }
     for check in checks:
         logger.info("preflight, %s: %s", check.name, check.text)
@@ -222,15 +226,17 @@ def _cached_or_rehearsed(
     step: Step,
     model: ModelPaths,
     longest: dict,
+    shortest: tuple[dict, int],
     folder: Path,
     encode: bool,
     deepspeed_configs: str | Path,
 ) -> Rehearsal:
-    key = cache.key(step, encode, deepspeed_configs) if cache else ""
+    key = cache.key(step, encode, deepspeed_configs, shortest[1]) if cache else ""
     if cache and (found := cache.read(key)):
         logger.info("%s: nothing that affects the rehearsal has changed; its result is used again", cache.path)
         return found
-    rehearsal = rehearse(step, model, longest, folder, encode=encode, deepspeed_configs=deepspeed_configs)
+    options = {"encode": encode, "deepspeed_configs": deepspeed_configs}
+    rehearsal = rehearse(step, model, longest, folder, shortest=shortest[0], **options)
     if cache and rehearsal.measured:
         cache.write(key, rehearsal.measured)
     return rehearsal

@@ -1,4 +1,4 @@
-"""Rehearse a fine-tuning: two steps on random features, in processes of their own. The child is `rehearsal_worker`."""
+"""Rehearse a fine-tuning: a few steps on random features, in other processes. The child is `rehearsal_worker`."""
 
 import json
 import logging
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class Measured:
     checkpoint_bytes: int
     adapter_bytes: int
     values_per_clip: int
+    peak_bytes_of_each: list[int] = field(default_factory=list)  # of all processes, by rank
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class RehearsalCache:
     path: Path
     inputs: str
 
-    def key(self, step: Step, encode: bool, deepspeed_configs: str | Path) -> str:
-        """Digest everything that affects a rehearsal."""
+    def key(self, step: Step, encode: bool, deepspeed_configs: str | Path, shortest: int = 0) -> str:
+        """Digest everything that affects a rehearsal; ``shortest`` is the number of tokens of that sample."""
         stage = step.launch.deepspeed
         return json_digest(
             {
@@ -80,6 +81,7 @@ class RehearsalCache:
                 "settings": asdict(step.settings),
                 "launch": asdict(step.launch),
                 "text": step.text,
+                "shortest": shortest,
                 "encode": encode,
                 "deepspeed": read_json(Path(deepspeed_configs, f"{stage}.json")) if stage else None,
                 "device": device_name(),
@@ -107,16 +109,18 @@ def rehearse(
     longest: dict,
     folder: Path,
     *,
+    shortest: dict | None = None,
     encode: bool = False,
     deepspeed_configs: str | Path = "config",
 ) -> Rehearsal:
-    """Fine-tune for two steps, in as many processes and with the DeepSpeed stage of the real run.
+    """Fine-tune for a few steps, with validation and checkpoints, in the processes and ZeRO stage of the real run.
 
     Args:
         step: With a number for ``batch_size``.
         model: Paths of base and encoders.
         longest: The sample that fills the batch.
         folder: An existing folder. Files are written to a temporary folder below it.
+        shortest: The sample of the shortest text, if another; batches of several lengths may need more memory.
         encode: Whether the training computes the features itself.
         deepspeed_configs: Folder of zero2.json and so on.
 
@@ -131,6 +135,7 @@ def rehearse(
             "settings": asdict(settings),
             "model": {name: path and str(path) for name, path in model.named.items()},
             "longest": longest,
+            "shortest": shortest,
             "folder": place,
             "encode": encode,
             "deepspeed_configs": str(deepspeed_configs),
@@ -138,9 +143,11 @@ def rehearse(
         try:
             done = _run(step.launch.processes, request)
         except subprocess.TimeoutExpired:
-            return Rehearsal(Outcome.TIMED_OUT, message=f"two rehearsed steps took longer than {TIMEOUT_SECONDS} s")
+            return Rehearsal(Outcome.TIMED_OUT, message=f"the rehearsed steps took longer than {TIMEOUT_SECONDS} s")
         logger.info("rehearsal: %s%s", done.stdout, done.stderr)
-        reports = [Rehearsal.from_json(read_json(path)) for path in sorted(Path(place).glob("rehearsed-*.json"))]
+        reports = [
+            Rehearsal.from_json(read_json(path)) for path in sorted(Path(place).glob("rehearsed-*.json"), key=_rank)
+        ]
     return _summary(done, reports, step.launch.processes)
 
 
@@ -157,15 +164,22 @@ def _summary(done: subprocess.CompletedProcess, reports: list[Rehearsal], proces
     """Combine the reports of all processes; a killed process leaves none."""
     failed = sorted((report for report in reports if report.measured is None), key=_is_other_failure)
     if failed:
-        return replace(failed[0], message=f"the rehearsal of two steps failed: {failed[0].message}")
+        return replace(failed[0], message=f"the rehearsal failed: {failed[0].message}")
     if done.returncode < 0 or done.returncode == 128 + signal.SIGKILL:
         number = abs(done.returncode) % 128
         message = f"the rehearsal was killed by signal {number}, most likely for lack of memory"
         return Rehearsal(Outcome.OUT_OF_MEMORY, message=message)
     if done.returncode or len(reports) < processes:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        return Rehearsal(Outcome.FAILED, message=f"the rehearsal of two steps failed: {lines[-1]}")
-    return max(reports, key=lambda report: report.measured.peak_bytes if report.measured else 0)
+        return Rehearsal(Outcome.FAILED, message=f"the rehearsal failed: {lines[-1]}")
+    measured = [report.measured for report in reports if report.measured]
+    peaks = [each.peak_bytes for each in measured]
+    most = max(measured, key=lambda each: each.peak_bytes)
+    return Rehearsal(Outcome.OK, replace(most, peak_bytes_of_each=peaks))
+
+
+def _rank(report: Path) -> int:
+    return int(report.stem.rpartition("-")[2])
 
 
 def _is_other_failure(report: Rehearsal) -> bool:

@@ -1,4 +1,4 @@
-"""A process of a rehearsal, as `rehearsal` starts it: a fine-tuning of two steps on random features.
+"""A process of a rehearsal, as `rehearsal` starts it: a short fine-tuning on random features.
 
 Its argument is JSON, see `rehearsal.rehearse`. It writes ``<folder>/rehearsed-<rank>.json``, a `rehearsal.Rehearsal`.
 """
@@ -20,12 +20,13 @@ from mobilevideogpt.machine import peak_memory_bytes
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import read_config
+from mobilevideogpt.training.checkpoints import numbered_checkpoints
 from mobilevideogpt.training.finetune import finetune
 from mobilevideogpt.training.launch import terminate_with_launcher
 from mobilevideogpt.training.rehearsal import Measured, Outcome, Rehearsal
 from mobilevideogpt.training.settings import TrainingSettings
 
-STEPS = 2  # Adam's moments exist from the second
+EPOCHS = 2  # Adam's moments exist from the second step, so the longest batch must return
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 
 
@@ -79,12 +80,12 @@ def _train(request: dict) -> Measured:
     config = read_config(model)
     settings = _rehearsed(TrainingSettings(**request["settings"]))
     folder = Path(request["folder"])
-    clips = settings.micro_batch(1) * settings.gradient_accumulation_steps
+    longest = _samples(request["longest"], settings.shared * settings.gradient_accumulation_steps)
     finetune(
         settings,
         model=model,
-        train=[{**request["longest"], "video": str(clip), "features": "random"} for clip in range(clips)],
-        val=[],
+        train=longest + (_samples(request["shortest"], len(longest)) if request["shortest"] else []),
+        val=_samples(request["longest"], settings.shared),
         store=_random_store(config, request["encode"]),
         run_folder=folder / "run",
         digest="rehearsal",
@@ -96,19 +97,27 @@ def _train(request: dict) -> Measured:
     return Measured(
         peak_bytes=peak,
         reserved_bytes=reserved,
-        checkpoint_bytes=_size(folder / "run" / f"checkpoint-{STEPS}"),
+        checkpoint_bytes=_size(numbered_checkpoints(folder / "run")[-1]),
         adapter_bytes=_size(folder / "run" / "adapter"),
         values_per_clip=sum(math.prod(shape) for shape in config.feature_shapes.values()),
     )
 
 
+def _samples(sample: dict, count: int) -> list[dict]:
+    return [{**sample, "video": str(clip), "features": "random"} for clip in range(count)]
+
+
 def _rehearsed(settings: TrainingSettings) -> TrainingSettings:
-    """Shorten a training to `STEPS` steps of at most two batches."""
+    """Shorten a training to `EPOCHS` epochs, each of a step on the longest texts, then one on the shortest.
+
+    A step has at most two batches. Each epoch ends with a validation and a checkpoint, as in the training.
+    """
     return replace(
         settings,
-        epochs=STEPS,
+        epochs=EPOCHS,
         gradient_accumulation_steps=min(2, settings.gradient_accumulation_steps),
-        save_steps=STEPS,
+        group_by_length=True,  # the longest first
+        max_loss_ratio=None,
         report_to=[],
         num_workers=0,
         early_stopping_patience=None,
