@@ -34,6 +34,29 @@ class NumberedSamples(Dataset):
         return {**item, "number": number}
 
 
+def drawn_evenly(kinds: Sequence[str], generator: torch.Generator) -> list[int]:
+    """Draw as many samples as there are, as many of each kind but for one more of some; kind after kind.
+
+    All samples of a kind are drawn before one is drawn again.
+
+    Args:
+        kinds: That of each sample.
+        generator: Draws which kinds get one more, and which samples.
+    """
+    of_kind: dict[str, list[int]] = {}
+    for number, kind in enumerate(kinds):
+        of_kind.setdefault(kind, []).append(number)
+    each, more = divmod(len(kinds), len(of_kind))
+    with_more = set(torch.randperm(len(of_kind), generator=generator)[:more].tolist())
+    drawn: list[int] = []
+    for place, numbers in enumerate(of_kind[kind] for kind in sorted(of_kind)):
+        wanted = len(drawn) + each + (place in with_more)
+        while len(drawn) < wanted:
+            order = torch.randperm(len(numbers), generator=generator).tolist()
+            drawn += [numbers[index] for index in order[: wanted - len(drawn)]]
+    return drawn
+
+
 class SharedBatches:
     """Batch sampler that shares each batch among the processes.
 
@@ -50,6 +73,7 @@ class SharedBatches:
         seed: int | None,
         lengths: Sequence[int] | None = None,
         step_size: int | None = None,
+        kinds: Sequence[str] | None = None,
     ):
         """Share ``n`` samples.
 
@@ -61,9 +85,10 @@ class SharedBatches:
             seed: Seed of the order in each epoch; None keeps the order of the samples.
             lengths: Tokens of each sample, to put samples of similar length into one step.
             step_size: Samples of a step, over several batches; one batch by default.
+            kinds: That of each sample, if each epoch draws evenly from all kinds (`drawn_evenly`).
         """
         self.n, self.batch_size, self.process, self.processes, self.seed = n, batch_size, process, processes, seed
-        self.lengths, self.step_size = lengths, step_size or batch_size
+        self.lengths, self.step_size, self.kinds = lengths, step_size or batch_size, kinds
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -78,10 +103,13 @@ class SharedBatches:
         order = list(range(self.n))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            drawn = drawn_evenly(self.kinds, generator) if self.kinds else order
             if self.lengths is None:
-                order = torch.randperm(self.n, generator=generator).tolist()
+                places = torch.randperm(self.n, generator=generator).tolist()
             else:
-                order = get_length_grouped_indices(self.lengths, self.step_size, generator=generator)
+                lengths = [self.lengths[number] for number in drawn]
+                places = get_length_grouped_indices(lengths, self.step_size, generator=generator)
+            order = [drawn[place] for place in places]
         for start in range(0, self.n, self.batch_size):
             yield order[start : start + self.batch_size]
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from mobilevideogpt.files import json_digest
 
+TRAINED_ON = ("video", "conversations")  # what the training reads of each sample; how it was split does not count
+
 
 def run_digests(
     settings: Mapping, train: Sequence[Mapping], val: Sequence[Mapping], base: Mapping, code: str
@@ -17,15 +19,15 @@ def run_digests(
         base: Content of base.json.
         code: Digest of the code that trains.
     """
+    names = ("video", "conversations", "exercise") if settings.get("balance") == "exercise" else TRAINED_ON
     return {
         "settings": json_digest(dict(settings)),
-        "data": json_digest({"train": _trained_on(train), "val": _trained_on(val)}),
+        "data": json_digest({"train": _only(names, train), "val": _only(TRAINED_ON, val)}),
         "features": json_digest({sample["video"]: sample.get("features") for sample in [*train, *val]}),
         "base": json_digest(sorted(base["files"].values())),
         "code": code,
     }
 
 
-def _trained_on(samples: Sequence[Mapping]) -> list[dict]:
-    """What the training reads of each sample; how it was split, for one, does not count."""
-    return [{name: sample[name] for name in ("video", "conversations")} for sample in samples]
+def _only(names: Sequence[str], samples: Sequence[Mapping]) -> list[dict]:
+    return [{name: sample[name] for name in names} for sample in samples]

@@ -135,6 +135,7 @@ def _train(
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
         clips=[sample["video"] for sample in train],
+        exercises=[sample["exercise"] for sample in train],
         val_clips=[sample["video"] for sample in val],
         fingerprint=run.fingerprint,
         stop=stop,

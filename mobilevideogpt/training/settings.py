@@ -52,6 +52,7 @@ class TrainingSettings:
     lora_dropout: float = 0.05
     max_text_tokens: int = 2048
     group_by_length: bool = False
+    balance: Literal["none", "exercise"] = "none"
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     gradient_checkpointing: bool = False
     save_steps: int = 50

@@ -41,6 +41,7 @@ class FinetuneTrainer(Trainer):
         train_dataset: Samples to learn from.
         eval_dataset: Samples of the validation loss, if there are any.
         clips: Names of the training clips, for messages.
+        exercises: Those of the training clips.
         val_clips: Names of the validation clips.
         fingerprint: Stored in each checkpoint.
         stop: Catches signals.
@@ -59,6 +60,7 @@ class FinetuneTrainer(Trainer):
         train_dataset: AnnotatedVideos,
         eval_dataset: AnnotatedVideos | None,
         clips: list[str],
+        exercises: list[str],
         val_clips: list[str],
         fingerprint: Fingerprint,
         stop: GracefulStop,
@@ -93,6 +95,7 @@ class FinetuneTrainer(Trainer):
             settings.seed,
             lengths=train_dataset.lengths if settings.group_by_length else None,
             step_size=settings.shared * settings.gradient_accumulation_steps,
+            kinds=exercises if settings.balance == "exercise" else None,
         )
         self.steps_per_epoch = -(-len(self.train_batches) // settings.gradient_accumulation_steps)
         self._add_callbacks(stop)

@@ -16,6 +16,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.adapter import load_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.training.checkpoints import FINGERPRINT, locked, read_fingerprint, write_fingerprint
+from mobilevideogpt.training.digests import run_digests
 
 STEPS = 6  # 5 clips by 2 in 2 epochs
 
@@ -236,8 +237,16 @@ def test_a_batch_taken_in_parts_teaches_the_same(project, tmp_path):
         torch.testing.assert_close(adapter(tmp_path / "parts")[name], tensor, rtol=1e-3, atol=1e-5)
 
 
+def test_balanced_exercises_change_the_digest_by_their_names(project):
+    renamed = [sample | {"exercise": "lunges"} for sample in project.train]
+    for balance, differs in (("none", False), ("exercise", True)):
+        settings = project.settings(balance=balance).result_affecting()
+        one, other = (run_digests(settings, train, [], {"files": {}}, "")["data"] for train in (project.train, renamed))
+        assert (one != other) == differs
+
+
 def test_two_processes_that_were_stopped_end_bit_for_bit_where_uninterrupted_ones_do(project, tmp_path):
-    changes = {"deepspeed": "auto", "processes": 2}  # DDP
+    changes = {"deepspeed": "auto", "processes": 2, "balance": "exercise"}  # DDP
     whole = project.start(tmp_path / "whole", **changes)
     assert whole.wait(timeout=120) == 0
     stopped = project.start(tmp_path / "stopped", **changes)

@@ -212,6 +212,7 @@ TABLE = [
         set_to(finetune={"learning_rate": 5e-4, "projector_learning_rate": 1e-4}),
         TRAINING,
     ),
+    Row("balance of exercises", set_to(finetune={"balance": "exercise"}), TRAINING),
     Row("rank of LoRA", set_to(finetune={"lora_r": 2}), {"preflight", *FEATURES}),
     Row("longest answer", set_to(evaluate={"max_new_tokens": 6}), AFTER_TRAINING),
     Row("seed of the control", set_to(evaluate={"seed": 1}), AFTER_TRAINING),
@@ -330,6 +331,7 @@ TABLE = [
         all_of(delete("results/preflight.json"), set_to(finetune={"learning_rate": 5e-4})),
         {"preflight", *FEATURES},
     ),
+    Row("samples of the run deleted", delete("results/tiny/samples/val.json"), TRAINING),
     Row("adapter deleted", delete("results/tiny/adapter/adapter_model.safetensors"), TRAINING, real=True),
     Row(
         "predictions and the page deleted",
