@@ -140,14 +140,6 @@ def test_a_killed_decoding_worker_is_an_error_that_keeps_what_came_before(store)
     assert extract(store, {"1.mp4": "1", "2.mp4": "2"})[1] == 0
 
 
-def test_a_clip_whose_reading_hangs_is_an_error_that_keeps_what_came_before(store, monkeypatch, tmp_path):
-    monkeypatch.setattr("mobilevideogpt.video.decoding_pool.READ_SECONDS", 5)
-    hangs = str(tmp_path / "hangs.mp4")
-    with pytest.raises(InputError, match=r"hangs\.mp4: was not read within 5 s; .* Re-encode it"):
-        extract(store, {"1.mp4": "1", hangs: "3"}, batch_size=1, workers=1)
-    assert extract(store, {"1.mp4": "1"})[1] == 0
-
-
 def test_no_decoding_worker_outlives_the_extraction(store):
     extract(store, {"1.mp4": "1"})
     with pytest.raises(InputError):
