@@ -1,5 +1,6 @@
 """The rendered clips: what they show is what their labels say."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -177,6 +178,17 @@ def test_the_same_spec_gives_the_same_pixels_and_bytes(tmp_path):
         write_clip(spec, tmp_path / name)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
     assert (frames(ClipSpec("squat_jump", "not going deep enough", (4, 3)), [0]) != first[0]).any()
+
+
+def test_all_clips_of_the_sample_are_the_same_bytes_each_time_in_this_process_and_in_another(tmp_path, monkeypatch):
+    code = "import sys; from mobilevideogpt.sample.render import write_sample; write_sample(sys.argv[1])"
+    monkeypatch.setattr(render, "frames", functools.cache(frames))  # drawn once in this process, encoded twice
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path / "other"]) as other:
+        for name in ("first", "second"):
+            write_sample(tmp_path / name)
+    assert other.returncode == 0
+    for clip in sample_specs():
+        assert len({(tmp_path / name / clip).read_bytes() for name in ("first", "second", "other")}) == 1, clip
 
 
 def test_unknown_movements_and_variations_are_named():
