@@ -2,7 +2,11 @@
 
 from snakemake.utils import min_version
 
+from mobilevideogpt.configuration import check_configuration_file
+from mobilevideogpt.errors import exit_on_input_error
+
 min_version("9.20")
+exit_on_input_error(check_configuration_file)("config.yaml")
 
 
 configfile: "config.yaml"

@@ -3,19 +3,27 @@
 Imports standard library, PyYAML and jsonschema only: the rules call this each time they are read.
 """
 
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from mobilevideogpt.annotations.conversations import build_prompt
+from mobilevideogpt.annotations.groups import recording_rule
 from mobilevideogpt.annotations.labels import ANSWER_FILES
-from mobilevideogpt.errors import InputError
+from mobilevideogpt.errors import InputError, shown
 from mobilevideogpt.paths import VIDEO_SUFFIXES
+from mobilevideogpt.plain_values import check_plain
 from mobilevideogpt.settings import differing, flatten, merge, validated
 from mobilevideogpt.training.settings import TrainingSettings
 
 DATASET = Path("dataset")
 MANIFEST = DATASET / "manifest.json"
+LONGEST_NAME = 255  # bytes, of a file or folder
 # What rules write beside the runs, below results/.
 NOT_A_RUN = {
     "annotations",
@@ -52,28 +60,97 @@ class Configuration:
     notice: str
 
 
-def resolve(config: dict, *, command_line: dict | None = None, config_folder: str | Path = "config") -> Configuration:
+def resolve(
+    config: dict,
+    *,
+    command_line: dict | None = None,
+    files: Iterable[str | Path] = (),
+    config_folder: str | Path = "config",
+) -> Configuration:
     """Validate the configuration and decide what it leaves open.
 
     Args:
-        config: Configuration as read from config.yaml and the command line.
+        config: Configuration as read from config.yaml, ``files`` and the command line.
         command_line: The part from the command line.
+        files: Of ``--configfile``, in order; read again for messages only.
         config_folder: Folder of schema.yaml and sample.yaml.
 
     Raises:
-        InputError: If a setting is unknown or not allowed, or settings exclude each other.
+        InputError: If a setting is unknown or not allowed, or settings exclude each other. The message names the file
+            or ``--config``.
     """
+    origins = _Origins(command_line or {}, list(map(Path, files)))
+    for part, where in ((command_line, "--config"), (config, origins.all)):
+        check_plain(part, where)
     schema = _read_yaml(Path(config_folder, "schema.yaml"))
-    settings = validated(config, schema)
+    settings = validated(config, schema, origins.of)
     released_model, asked = settings["model"], settings["dataset"]["source"]
     source, notice = resolve_source(asked), ""
     if source == "sample":
         defaults, sample = validated({}, schema), _read_yaml(Path(config_folder, "sample.yaml"))
         own = merge(differing(settings, defaults), command_line or {})
-        settings = validated(merge(merge(settings, sample), own), schema)
+        settings = validated(merge(merge(settings, sample), own), schema, origins.of)
         notice = _sample_notice(asked, differing(settings, defaults))
-    _check(settings)
+    _check(settings, origins)
     return Configuration(settings, source, released_model, notice)
+
+
+def check_configuration_file(path: str | Path) -> None:
+    """Check that a configuration file can be read: Snakemake ends with a traceback where it cannot.
+
+    Raises:
+        InputError: If the file cannot be read, is not YAML, or contains other than plain values, see `check_plain`.
+    """
+    try:
+        config = _read_yaml(Path(path))
+    except FileNotFoundError:
+        return  # Snakemake says so, or takes the file of --configfile instead
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); make it a readable file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); write it again") from None
+    # a ValueError is a date that does not exist or a number of thousands of digits
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not YAML ({' '.join(str(error).split())}); correct it") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: contains {shown(config)}, not settings; write lines such as `run: try2`")
+    check_plain(config, str(path))
+
+
+@dataclass(frozen=True)
+class _Origins:
+    """Where settings come from: the command line above ``--configfile`` above config.yaml."""
+
+    command_line: dict
+    files: list[Path]
+
+    @property
+    def all(self) -> str:
+        return " with ".join(["config.yaml", *map(_relative, self.files)])
+
+    def of(self, path: Sequence[str]) -> str:
+        """Return the name of the topmost configuration that has a setting."""
+        if _has(self.command_line, path):
+            return "--config"
+        for file in reversed(self.files):
+            with suppress(OSError, ValueError, yaml.YAMLError):
+                if _has(_read_yaml(file), path):
+                    return _relative(file)
+        return "config.yaml"
+
+
+def _has(config: Any, path: Sequence[str]) -> bool:
+    for name in path:
+        if isinstance(config, list):  # a setting as a whole has one origin
+            return True
+        if not isinstance(config, dict) or name not in config:
+            return False
+        config = config[name]
+    return bool(path)
+
+
+def _relative(file: Path) -> str:
+    return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
 
 
 def resolve_source(asked: str) -> str:
@@ -100,24 +177,36 @@ def has_own_clips() -> bool:
     return any(file.suffix.lower() in VIDEO_SUFFIXES for folder in folders for file in folder.glob("*"))
 
 
-def _check(settings: dict) -> None:
+def _check(settings: dict, origins: _Origins) -> None:
+    """Check what the schema cannot express."""
     if settings["run"] in NOT_A_RUN:
         raise InputError(f"run: {settings['run']} is a name that the workflow uses below results/; choose another")
+    for name, value in flatten({key: settings.get(key) for key in ("video", "model", "dataset")}):
+        if isinstance(value, str) and any(len(os.fsencode(part)) > LONGEST_NAME for part in value.split("/")):
+            where = origins.of(name.split("."))
+            raise InputError(
+                f"{where}: {name}: {shown(value)} has a name of more than {LONGEST_NAME} bytes; shorten it"
+            )
     TrainingSettings.from_dict(settings["finetune"])
-    total = sum(settings["annotations"]["split"].values())
+    annotations = settings["annotations"]
+    total = sum(annotations["split"].values())
     if abs(total - 1) > 1e-6:
         raise InputError(f"annotations.split: the fractions add up to {total:g}, not to 1; correct config.yaml")
+    recording_rule(annotations["recording_pattern"])
+    build_prompt(annotations["prompt"], "squats")
+    if "prompt" in settings:
+        build_prompt(settings["prompt"], "squats", setting="prompt")
 
 
 def _sample_notice(asked: str, changed: dict) -> str:
     reason = f"No {MANIFEST}" if asked == "auto" else f"dataset.source is {asked}"
-    listed = ", ".join(f"{name}={value}" for name, value in flatten(changed))
+    listed = ", ".join(f"{name}={value if len(str(value)) < 100 else shown(value)}" for name, value in flatten(changed))
     return (
         f"{reason}: using the built-in sample, 30 rendered clips and a tiny base checkpoint.\n"
         f"Settings that differ from the defaults (config/sample.yaml): {listed}"
     )
 
 
-def _read_yaml(path: Path) -> dict:
+def _read_yaml(path: Path) -> Any:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the loader in C is fast
     return yaml.load(path.read_text(encoding="utf-8"), loader)

@@ -1,12 +1,15 @@
 """Operations on settings and their schema: defaults, layers, types, validation. Independent of the settings' names."""
 
 import difflib
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from jsonschema import Draft202012Validator, ValidationError
 
-from mobilevideogpt.errors import InputError
+from mobilevideogpt.errors import InputError, shown
+
+MOST_SHOWN = 20  # errors in a message
 
 
 def defaults(schema: dict) -> dict:
@@ -52,16 +55,16 @@ def flatten(config: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield f"{prefix}{name}", value
 
 
-def validated(config: dict, schema: dict, where: str = "config.yaml") -> dict:
+def validated(config: dict, schema: dict, where: Callable[[Sequence[str]], str] = lambda path: "config.yaml") -> dict:
     """Validate settings and add the defaults.
 
     Text becomes a number where the schema wants one, as YAML reads ``2e-4`` as text. So do the words true, false and
     null become values: Snakemake's command line passes them as text inside braces.
 
     Args:
-        config: Settings as read.
+        config: Settings as read, plain values.
         schema: JSON schema (2020-12), closed, with a default for each optional key.
-        where: Name of the configuration in messages.
+        where: Returns the name, in messages, of the configuration that has a setting, by the setting's path.
 
     Raises:
         InputError: If a key is unknown or a value is not allowed; the message names each.
@@ -69,7 +72,9 @@ def validated(config: dict, schema: dict, where: str = "config.yaml") -> dict:
     config = _parse_text(config, schema)
     errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
     if errors:
-        raise InputError("\n".join(f"{where}: {_explain(error)}" for error in errors))
+        lines = [f"{where(_path(error))}: {_explain(error)}" for error in errors[:MOST_SHOWN]]
+        more = [f"and {len(errors) - MOST_SHOWN} more"] if len(errors) > MOST_SHOWN else []
+        raise InputError("\n".join(lines + more))
     return merge(defaults(schema), config)
 
 
@@ -85,11 +90,9 @@ def _parse_text(config: Any, schema: dict) -> Any:
     if isinstance(config, str) and config in words and words[config][0] in types:
         return words[config][1]
     if isinstance(config, str) and {"number", "integer"} & {*types}:
-        try:
-            number = float(config)
-        except ValueError:
-            return config
-        return int(number) if number.is_integer() and "integer" in types else number
+        number = _number(config)
+        if number is not None and math.isfinite(number):
+            return int(number) if number.is_integer() and "integer" in types else number
     return config
 
 
@@ -97,14 +100,40 @@ def _as_list(value: Any) -> list:
     return value if isinstance(value, list) else [value]
 
 
+def _number(text: str) -> float | None:
+    """Return the number that a text is; None if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _is_infinite(text: str) -> bool:
+    number = _number(text)
+    return number is not None and not math.isfinite(number)
+
+
+def _path(error: ValidationError) -> list[str]:
+    """The path of the setting that an error is about: for an unknown key, of that key."""
+    path = list(map(str, error.path))
+    return [*path, _unknown(error)[0]] if error.validator == "additionalProperties" else path
+
+
+def _unknown(error: ValidationError) -> list[str]:
+    return [key for key in cast(dict, error.instance) if key not in cast(dict, error.schema)["properties"]]
+
+
 def _explain(error: ValidationError) -> str:
     name = ".".join(map(str, error.path))
     schema: Any = error.schema
     if error.validator == "additionalProperties":
-        known, given = list(schema["properties"]), cast(dict, error.instance)
-        unknown = [key for key in given if key not in known]
-        near = {key: difflib.get_close_matches(key, known, n=1) for key in unknown}
-        hints = [f"{key!r}" + (f" (did you mean {near[key][0]!r}?)" if near[key] else "") for key in unknown]
-        return f"unknown key in {name or 'the top level'}: {', '.join(hints)}; use one of {', '.join(known)}"
+        known, unknown = list(schema["properties"]), _unknown(error)
+        near = {key: difflib.get_close_matches(key[:100], known, n=1) for key in unknown[:MOST_SHOWN]}
+        hints = [f"{shown(key)}" + (f" (did you mean {near[key][0]!r}?)" if near[key] else "") for key in near]
+        more = f" and {len(unknown) - MOST_SHOWN} more" if len(unknown) > MOST_SHOWN else ""
+        return f"unknown key in {name or 'the top level'}: {', '.join(hints)}{more}; use one of {', '.join(known)}"
     meaning = f". Meaning: {schema['description']}" if "description" in schema else ""
-    return f"{name or 'top level'}: {error.message}{meaning}"
+    message = error.message.replace(repr(error.instance), shown(error.instance), 1)
+    if isinstance(error.instance, str) and _is_infinite(error.instance) and error.validator in ("type", "oneOf"):
+        message = f"{shown(error.instance)} is not a finite number"
+    return f"{name or 'top level'}: {message}{meaning}"

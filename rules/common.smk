@@ -5,7 +5,7 @@ import os
 import sys
 import time
 import uuid
-from functools import cache, reduce, wraps
+from functools import cache, reduce
 from pathlib import Path
 
 from snakemake.logging import logger
@@ -16,7 +16,7 @@ from mobilevideogpt.annotations.labels import ANSWER_FILES
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.publishing import is_published
 from mobilevideogpt.configuration import resolve
-from mobilevideogpt.errors import InputError
+from mobilevideogpt.errors import InputError, exit_on_input_error
 from mobilevideogpt.model.model_paths import ModelPaths, repositories
 from mobilevideogpt.next_steps import next_steps
 from mobilevideogpt.paths import shards_of
@@ -34,20 +34,9 @@ STARTED = time.time()
 CALL = os.environ.setdefault("MOBILEVIDEOGPT_CALL", uuid.uuid4().hex)
 
 
-def exit_on_input_error(function):
-    """Let an InputError end everything at once; a WorkflowError would name lines of the rules."""
-
-    @wraps(function)
-    def checked(*arguments, **options):
-        try:
-            return function(*arguments, **options)
-        except InputError as error:
-            raise SystemExit(f"ERROR: {error}") from None
-
-    return checked
-
-
-CONFIGURATION = exit_on_input_error(resolve)(config, command_line=dict(workflow.config_settings.config))
+CONFIGURATION = exit_on_input_error(resolve)(
+    config, command_line=dict(workflow.config_settings.config), files=workflow.config_settings.configfiles
+)
 config, SOURCE = CONFIGURATION.settings, CONFIGURATION.source
 DATA = "dataset" if SOURCE == "qved" else f"dataset/{SOURCE}"
 RESULTS = "results" if SOURCE == "qved" else f"results/{SOURCE}"

@@ -1,18 +1,22 @@
 """What the workflow's configuration resolves to."""
 
+from functools import cache
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from random import Random
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
 
-from mobilevideogpt.configuration import resolve, resolve_source
+from mobilevideogpt import configuration
+from mobilevideogpt.configuration import check_configuration_file, resolve, resolve_source
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.settings import defaults
+from mobilevideogpt.settings import defaults, flatten
 from mobilevideogpt.training.settings import TrainingSettings
 
 CONFIGS = Path(__file__).parents[1] / "config"
 FINETUNE = yaml.safe_load((CONFIGS / "schema.yaml").read_text())["properties"]["finetune"]
+FUZZED = 5000  # configurations
 SPLIT = {"train": 1.0, "val": 0, "test": 0}
 
 
@@ -117,3 +121,208 @@ def _schema_of(hint):
         {"const": get_args(kind)[0]} if get_origin(kind) is Literal else {"type": names[kind]}
         for kind in kinds or (hint,)
     ]
+
+
+def bomb(depth: int) -> list:
+    """A list that is a few lines of YAML with aliases, and 10 ** depth values."""
+    values: list = ["x"] * 10
+    for _ in range(depth - 1):
+        values = [values] * 10
+    return values
+
+
+INSIDE_ITSELF: dict = {}
+INSIDE_ITSELF["batch_size"] = INSIDE_ITSELF
+UNUSABLE = {
+    "a key that YAML reads as a boolean": (
+        {"finetune": {False: 1}},
+        "the key False in finetune is not text",
+    ),
+    "at the top level": ({True: 1}, "the key True in the top level is not text"),
+    "a key that is a number": ({"finetune": {1: 1}}, "the key 1 in finetune"),
+    "a key of many digits": ({"finetune": {10**5000: 1}}, "the key of many digits"),
+    "a number of 400 digits": (
+        {"finetune": {"epochs": int("9" * 400)}},
+        "an integer of more than 19 digits",
+    ),
+    "of 5,000 digits": ({"finetune": {"seed": -(10**5000)}}, r"finetune\.seed: an integer of more than 19"),
+    "a number of 400 digits as text": ({"finetune": {"epochs": "9" * 400}}, r"not a finite number\. Meaning"),
+    "a format": ({"annotations": {"prompt": "{exercise:d}"}}, r"unknown placeholder \{exercise:d\}"),
+    "a conversion": ({"annotations": {"prompt": "{exercise!z}"}}, r"placeholder \{exercise!z\}.*without a format"),
+    "a huge width": ({"annotations": {"prompt": "{exercise:>99999999999}"}}, r"annotations\.prompt .*placeholder"),
+    "nested fields": ({"annotations": {"prompt": "{exercise:{exercise}}"}}, "placeholder"),
+    "an attribute": ({"annotations": {"prompt": "{exercise.__class__}"}}, "placeholder"),
+    "half of a character": ({"annotations": {"prompt": "Wha\ud800t?"}}, r"annotations\.prompt.*half of a character"),
+    "in infer": ({"prompt": "{exercise!z}"}, r"^prompt '\{exercise!z\}': unknown placeholder"),
+    "parentheses": ({"annotations": {"recording_pattern": "(" * 1000 + ")" * 1000}}, "nested too deeply"),
+    "more of them": ({"annotations": {"recording_pattern": "(" * 2000 + ")" * 2000}}, r"recording_pattern: '\(.*long"),
+    "a huge repetition": ({"annotations": {"recording_pattern": "(a{99999999999})"}}, "number is too large"),
+    "a run of 300 letters": ({"run": "a" * 300}, r"run: 'a{119}\.\.\. \(302 characters\) is too long"),
+    "a run with a line end": ({"run": "a\n"}, r"run: 'a\\n' does not match"),
+    "runs": ({"runs": ["a" * 300]}, r"runs\.0: .* is too long"),
+    "a name of 300 letters": ({"model": {"base": "org/" + "a" * 300}}, r"model\.base: .* of more than 255 bytes"),
+    "a null byte": ({"model": {"base": "\0"}}, r"model\.base: '\\x00' contains '\\x00', a control character"),
+    "a text without end": ({"dataset": {"hub_repo": "a" * 200_000}}, "a text of 200,000 characters"),
+    "an anchor that contains itself": ({"finetune": INSIDE_ITSELF}, "finetune: is nested more than 20 levels"),
+    "an alias bomb": ({"dataset": {"exclude": bomb(9)}}, "more than 200,000 values, aliases"),
+    "a date": (
+        {"run": yaml.safe_load("2026-01-02")},
+        "run: .* is of YAML's type date.*; put it in quotes",
+    ),
+    "a set": ({"finetune": yaml.safe_load("!!set {a, b}")}, "YAML's type set"),
+    "half of a character in a key": ({"finetune": {"\ud800": 1}}, r"a key in finetune: '\\ud800' contains"),
+    "keys without end": ({"finetune": {f"x{i}": 1 for i in range(1000)}}, "and 980 more; use one of"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_what_yaml_can_express_and_no_setting_is_gets_a_short_message(case):
+    config, message = UNUSABLE[case]
+    with pytest.raises(InputError, match=message) as caught:
+        resolved(config)
+    assert len(str(caught.value)) < 2000
+
+
+def number_settings(schema=None, path=()):
+    """The path of each setting that may be a number, or a list of numbers, and that list's length."""
+    schema = schema or yaml.safe_load((CONFIGS / "schema.yaml").read_text())
+    for name, entry in schema["properties"].items():
+        if "properties" in entry:
+            yield from number_settings(entry, (*path, name))
+        else:
+            kinds = [entry, *entry.get("oneOf", []), entry.get("items", {})]
+            if any({"number", "integer"} & {*_list(kind.get("type"))} for kind in kinds):
+                yield (*path, name), entry.get("minItems", 0)
+
+
+def _list(value):
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "nan", "inf", "-Infinity", "1e999"])
+@pytest.mark.parametrize(("path", "length"), list(number_settings()), ids=lambda value: str(value))
+def test_no_number_is_infinite(path, length, value):
+    config: Any = [value] * length if length else value
+    for name in reversed(path):
+        config = {name: config}
+    if path[1] == "split":
+        config["annotations"]["split"] = SPLIT | config["annotations"]["split"]
+    with pytest.raises(InputError, match=rf"{path[-1]}.*is not a finite number"):
+        resolved(config)
+
+
+def test_a_message_names_the_file_that_has_the_setting(folder):
+    (folder / "my.yaml").write_text("finetune: {epochs: -1}\nevaluate: {batch_size: 0}\n")
+    given = {"finetune": {"epochs": -1, "lora_r": "x"}, "evaluate": {"batch_size": 0}, "oops": 1}
+    with pytest.raises(InputError) as caught:
+        resolved(given, command_line={"evaluate": {"batch_size": 0}, "oops": 1}, files=[folder / "my.yaml"])
+    message = str(caught.value)
+    assert "--config: evaluate.batch_size: 0" in message and "--config: unknown key in the top level: 'oops'" in message
+    assert "my.yaml: finetune.epochs: -1" in message and "config.yaml: finetune.lora_r: 'x'" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00binary", "is not UTF-8 text .*at byte 0"),
+        (b"a: [1", "is not YAML"),
+        (b"run:\ta\n\tb: c", "is not YAML"),
+        (b"epochs: " + b"9" * 5000, "is not YAML|19 digits"),
+        (b"run: 2026-99-99", "is not YAML"),
+        (b"[" * 5000, "is not YAML"),
+        (b"? {a: b}\n: c", "is not YAML|is not text"),
+        (b"a: !!python/name:os.system ", "is not YAML"),
+        (b"finetune: &a {x: *a}", "nested more than 20"),
+        (b"", "contains None, not settings"),
+        (b"- a", r"contains \['a'\], not settings"),
+    ],
+)
+def test_a_configuration_file_that_snakemake_cannot_read_is_an_error_first(content, message, folder):
+    (folder / "config.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        check_configuration_file("config.yaml")
+
+
+def test_the_project_s_own_configuration_can_be_read():
+    check_configuration_file(CONFIGS.parent / "config.yaml")
+
+
+NUMBERS = [0, -1, 1, 10**18, 10**400, -(10**400), 0.5, -0.0, 1e308, float("nan"), float("inf")]
+TEXTS = [
+    "nan",
+    "inf",
+    "1e999",
+    "1e308",
+    "auto",
+    "true",
+    "null",
+    "{exercise}",
+    "{",
+    "}",
+    "{}",
+    "{0}",
+    "{exercise!r}",
+    "{exercise:>9999999999}",
+    "{exercise[0]}",
+    "(",
+    "(a",
+    "[",
+    "*",
+    "(?P<a>b)(?P<a>c)",
+    "(\\9)",
+    "<video>",
+    "<video><video>",
+    "../..",
+    "/",
+    "~",
+    "features",
+    "..",
+    ".",
+    "a.b",
+]
+TEXTS += ["", " ", "\0", "\n", "\ud800", "\u202e", "9" * 400, "a" * 300, "a" * 200_000, "(a{65536})" * 9]
+TEXTS += ["(" * depth + ")" * depth for depth in (90, 1000, 2000)]
+LISTS = [[], [None], [[]], [None, None], [2, 1], ["a", "a"], bomb(2)]
+GROUPS = [{}, {"": 1}, {None: 1}, {1: 2}, {True: 1}, {(1, 2): 3}, INSIDE_ITSELF, SPLIT]
+ODD = [None, True, False, b"bytes", {1, 2}, (1, 2), *NUMBERS, *TEXTS, *LISTS, *GROUPS]
+
+
+def test_thousands_of_mutated_configurations_have_no_other_error_than_the_intended_one(folder, monkeypatch):
+    monkeypatch.setattr(configuration, "_read_yaml", cache(configuration._read_yaml))  # else most of the time
+    random = Random(0)
+    add("dataset/manifest.json")
+    schema = yaml.safe_load((CONFIGS / "schema.yaml").read_text())
+    paths = [path for path, _ in flatten(defaults(schema))]
+    paths += [*schema["properties"], "annotations.split", "oops", "finetune.oops"]
+    refused = 0
+    for number in range(FUZZED):
+        config: dict = {}
+        for path in random.sample(paths, random.randint(1, 3)):
+            *groups, name = path.split(".")
+            place = config
+            for group in groups:
+                place = place.setdefault(group, {})
+                if not isinstance(place, dict) or place is INSIDE_ITSELF:
+                    break
+            else:
+                key = name if random.random() < 0.95 else random.choice([None, True, 1, 1.5, "", "\ud800", name + "x"])
+                place[key] = _mutated(random)
+        if number % 50 == 0:  # the sample's settings are between
+            (folder / "dataset/manifest.json").unlink()
+        try:
+            resolved(config, command_line=config if random.random() < 0.3 else None)
+        except InputError as error:
+            refused += 1
+            str(error).encode()
+            assert len(str(error)) < 10_000, config
+        add("dataset/manifest.json")
+    assert FUZZED * 0.3 < refused < FUZZED, "both kinds occur"
+
+
+def _mutated(random):
+    value = random.choice(ODD)
+    if random.random() < 0.1:
+        return [value, random.choice(ODD)]
+    if random.random() < 0.1 and isinstance(value, str):
+        return "".join(random.choice((value + "({[\\é\ud800")[:50]) for _ in range(random.randint(0, 20)))
+    return dict(value) if isinstance(value, dict) and value is not INSIDE_ITSELF else value

@@ -5,22 +5,36 @@ from collections.abc import Iterable, Mapping
 
 from mobilevideogpt.annotations.clips import SPLITS, Clip
 from mobilevideogpt.annotations.join import Matched
-from mobilevideogpt.errors import InputError
+from mobilevideogpt.errors import InputError, shown
 
 
-def build_prompt(template: str, exercise: str) -> str:
+def build_prompt(template: str, exercise: str, *, setting: str = "annotations.prompt") -> str:
     """Fill ``{exercise}``, underscores as spaces, and put ``<video>`` in front unless the template contains it.
 
+    Args:
+        template: Text with ``{exercise}`` alone: no index, attribute, conversion or format, which can be of any size.
+        exercise: Name of the exercise.
+        setting: Name of the template in messages.
+
     Raises:
-        InputError: If the template has another placeholder, an unpaired brace, no text, or more than one ``<video>``.
+        InputError: If the template has another placeholder, an unpaired brace, half of a character, no text, or more
+            than one ``<video>``.
     """
-    where = f"annotations.prompt {template!r}"
+    where = f"{setting} {shown(template)}"
     try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+        template.encode()
+        fields = [field for field in string.Formatter().parse(template) if field[1] is not None]
+    except UnicodeEncodeError as error:
+        half = template[error.start]
+        raise InputError(f"{where}: contains half of a character, {half!r}; remove it") from None
     except ValueError as error:
         raise InputError(f"{where}: {error}; double a brace that belongs to the text") from None
-    if unknown := sorted(fields - {"exercise"}):
-        raise InputError(f"{where}: unknown placeholder {{{unknown[0]}}}; only {{exercise}} can be filled in")
+    for _, name, format_spec, conversion in fields:
+        if name != "exercise" or format_spec or conversion:
+            found = f"{name}{f'!{conversion}' if conversion else ''}{f':{format_spec}' if format_spec else ''}"
+            raise InputError(
+                f"{where}: unknown placeholder {{{found[:50]}}}; only {{exercise}} can be filled in, without a format"
+            )
     text = template.format(exercise=exercise.replace("_", " ")).strip()
     if not text.replace("<video>", "").strip():
         raise InputError(f"{where}: has no text; write a question or an instruction")

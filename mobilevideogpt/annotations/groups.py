@@ -13,7 +13,7 @@ from mobilevideogpt.annotations.findings import first_of
 from mobilevideogpt.annotations.join import match_labels
 from mobilevideogpt.annotations.labels import Label
 from mobilevideogpt.annotations.spelling import label_path
-from mobilevideogpt.errors import InputError
+from mobilevideogpt.errors import InputError, shown
 from mobilevideogpt.files import read_json
 
 # QEVD names a recording with eight digits, unique in the whole data set; a suffix tells its copies apart. A suffix of
@@ -54,15 +54,15 @@ def recording_rule(pattern: str) -> re.Pattern:
     Raises:
         InputError: If it is not a regular expression with a group.
     """
+    where = f"annotations.recording_pattern {shown(pattern)}"
     try:
         rule = re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"annotations.recording_pattern {pattern!r}: {error}; correct it in config.yaml") from None
+    except (re.error, OverflowError) as error:  # the latter for a repetition of billions
+        raise InputError(f"{where}: {error}; correct it in config.yaml") from None
+    except RecursionError:
+        raise InputError(f"{where}: its parentheses are nested too deeply; simplify it in config.yaml") from None
     if not rule.groups:
-        raise InputError(
-            f"annotations.recording_pattern {pattern!r}: has no group; put the recording's name in parentheses, "
-            f"as in {RECORDING!r}"
-        )
+        raise InputError(f"{where}: has no group; put the recording's name in parentheses, as in {RECORDING!r}")
     return rule
 
 
