@@ -60,7 +60,7 @@ rule build_annotations:
     params:
         data_root=DATA,
         clips=clips_digest,
-        equal_sizes=lambda wildcards: clips_of_equal_size(clips()) if SOURCE == "qved" else None,
+        equal_sizes=lambda wildcards: clips_of_equal_size(clip_files()) if SOURCE == "qved" else None,
         bytes=sizes_of(labels_file, if_there("fine_grained_labels_with_worker_ids.json"), if_there("splits.csv")),
         source=setting("annotations/source"),
         exclude=setting("dataset/exclude"),

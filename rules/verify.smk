@@ -15,6 +15,7 @@ rule probe_clip:
     params:
         clip=lambda wildcards: f"{DATA}/{wildcards.clip}",
         bytes=lambda wildcards: size_of_clip(f"{DATA}/{wildcards.clip}"),
+        segments=lambda wildcards: segments().get(f"{DATA}/{wildcards.clip}", []),
         data_root=DATA,
         timeout_seconds=setting("integrity/timeout_seconds"),
         memory_gb=setting("integrity/memory_gb"),
@@ -42,6 +43,7 @@ rule probe_shard:
         runtime=240,
     params:
         clips=lambda wildcards: {clip: size_of_clip(clip) for clip in shards()[wildcards.shard]},
+        segments=lambda wildcards: {file: segments()[file] for file in shards()[wildcards.shard] if file in segments()},
         cache=f"{RESULTS}/verify/cache",
         data_root=DATA,
         timeout_seconds=setting("integrity/timeout_seconds"),
@@ -100,6 +102,7 @@ rule check_clips:
     conda:
         "../environment.yml"
     params:
+        segments=lambda wildcards: segments(),
         bounds=lambda wildcards: {name: config["integrity"][name] for name in ("brightness", "sharpness", "motion")},
         on_error=setting("integrity/on_error"),
         code=source_hash("workflow_scripts/check_clips.py"),

@@ -7,5 +7,6 @@ from mobilevideogpt.video.clip_check import check_clip
 log_to(snakemake.log[0])
 params = snakemake.params
 limits = {"timeout_seconds": params.timeout_seconds, "memory_gb": params.memory_gb}
-check = check_clip(params.clip, **limits, data_root=params.data_root)
+segments = {params.clip: params.segments}
+check = check_clip(params.clip, **limits, data_root=params.data_root, segments=segments)
 write_json(check, snakemake.output.record)

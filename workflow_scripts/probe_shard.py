@@ -14,6 +14,7 @@ checks = check_with_cache(
     list(params.clips),
     params.cache,
     json_digest([limits, params.code]),
-    partial(check_clips, workers=snakemake.threads, **limits),
+    partial(check_clips, workers=snakemake.threads, segments=params.segments, **limits),
+    segments=params.segments,
 )
 write_json(checks, snakemake.output.records)

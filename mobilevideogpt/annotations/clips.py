@@ -19,7 +19,8 @@ class Clip:
     """A clip and its exercise.
 
     Attributes:
-        path: POSIX path relative to the project, ``dataset/squats/0001.mp4``.
+        path: POSIX path relative to the project, ``dataset/squats/0001.mp4``; that of a part of a recording ends with
+            its seconds, ``dataset/session.mp4#t=12,17.5``, see `mobilevideogpt.segments`.
         exercise: Name with underscores, ``tricep_stretch``.
     """
 

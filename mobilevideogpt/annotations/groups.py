@@ -15,6 +15,7 @@ from mobilevideogpt.annotations.labels import Label
 from mobilevideogpt.annotations.spelling import label_path
 from mobilevideogpt.errors import InputError, shown
 from mobilevideogpt.files import read_json
+from mobilevideogpt.segments import file_of
 
 # QEVD names a recording with eight digits, unique in the whole data set; a suffix tells its copies apart. A suffix of
 # three digits or more is no copy's: 20260101_093000, a phone's date and time, is a recording of its own. Eight digits
@@ -82,27 +83,31 @@ class Recordings:
 def recordings_of(paths: Iterable[str], pattern: str = RECORDING, same: Iterable[Collection[str]] = ()) -> Recordings:
     """Find the recording of each clip.
 
-    Clips whose paths, without suffix, match ``pattern`` belong to one recording if its first group is the same. So do
-    a clip and its copies by name (``squat_1_2`` or ``flip_squat_1`` beside ``squat_1``, see `recording_stems`), and
-    the clips of each collection in ``same``. Any other clip is a recording of its own: ``squat_1`` and ``squat_2``
-    are two.
+    The segments of a file are one recording. Clips whose paths, without suffix, match ``pattern`` belong to one
+    recording if its first group is the same. So do a clip and its copies by name (``squat_1_2`` or ``flip_squat_1``
+    beside ``squat_1``, see `recording_stems`), and the clips of each collection in ``same``. Any other clip is a
+    recording of its own: ``squat_1`` and ``squat_2`` are two.
 
     Raises:
         InputError: See `recording_rule`.
     """
     rule, paths = recording_rule(pattern), sorted(paths)
-    stems, names = recording_stems(paths), {}
-    for path, stem in stems.items():
-        match = rule.fullmatch(stem) or rule.fullmatch(posixpath.splitext(path)[0])
+    files = {path: file_of(path) for path in paths}
+    stem_of, name_of = recording_stems(dict.fromkeys(files.values())), {}
+    for file, stem in stem_of.items():
+        match = rule.fullmatch(stem) or rule.fullmatch(posixpath.splitext(file)[0])
         if match and match[1] is not None:
-            names[path] = match[1]
+            name_of[file] = match[1]
+    stems = {path: stem_of[file] for path, file in files.items()}
+    names = {path: name_of[file] for path, file in files.items() if file in name_of}
     sets = DisjointSets()
     for key_of in (stems, names):
         first: dict[str, str] = {}
         for path, key in key_of.items():
             sets.join(path, first.setdefault(key, path))
+    clip_of = {file: path for path, file in files.items()}  # one of each file, whose segments are joined already
     for clips in same:
-        known = [path for path in clips if path in stems]
+        known = [clip_of[file] for clip in clips if (file := file_of(clip)) in clip_of]
         for path in known[1:]:
             sets.join(path, known[0])
     chosen: dict[Hashable, str] = {}
@@ -177,4 +182,7 @@ def read_workers(path: str | Path, clips: Iterable[Clip], data_root: str) -> dic
         if worker not in (None, ""):
             clip = label_path(value["video_path"], data_root, where)
             entries.append(Label(clip, labels=(str(worker),), origin=where))  # a label, so that it is matched as one
-    return {clip: entry.text for clip, entry in match_labels(clips, entries, data_root=data_root).by_clip.items()}
+    paths = [clip.path for clip in clips]
+    files = [Clip(file, "") for file in dict.fromkeys(map(file_of, paths))]  # one person is seen in a whole file
+    worker_of = {file: entry.text for file, entry in match_labels(files, entries, data_root=data_root).by_clip.items()}
+    return {path: worker_of[file] for path in paths if (file := file_of(path)) in worker_of}

@@ -12,6 +12,7 @@ from mobilevideogpt.annotations.findings import Code, Findings, first_of
 from mobilevideogpt.annotations.labels import Label
 from mobilevideogpt.annotations.spelling import Nearest, Spelling, folded_stem, spelling
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.segments import Segment, split_segment, with_segment
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ def match_labels(
     The path decides, then the name with its suffix, where it is that of one clip. A label that names another suffix or
     none fits the only clip of that path or name; another suffix is listed as a guess. Names are compared folded
     (`spelling.fold`), and one that is written the same goes first. A label whose folder is that of other clips is never
-    matched by name. An augmented clip (``0001_mirrored`` beside ``0001``) without a label of its own gets that of its
-    recording.
+    matched by name. A segment is matched to the labels of the same start and end. An augmented clip (``0001_mirrored``
+    beside ``0001``) without a label of its own gets that of its recording.
 
     Args:
         clips: The clips.
@@ -57,6 +58,32 @@ def match_labels(
         InputError: If a name with its suffix fits several clips, or several labels of one clip differ.
     """
     findings = Findings() if findings is None else findings
+    by_segment: dict[Segment | None, dict[str, Clip]] = defaultdict(dict)  # the clips of equal segments, by their file
+    for clip in clips:
+        file, segment = split_segment(clip.path)
+        by_segment[segment][file] = clip
+    if not by_segment.keys() - {None}:  # a label file may have starts and ends that no clip needs
+        return _match_files(by_segment[None].values(), labels, findings, data_root)
+    labels_of: dict[Segment | None, list[Label]] = defaultdict(list)
+    for label in labels:
+        labels_of[label.segment].append(label)
+    matched = Matched()
+    for segment, clip_of in by_segment.items():
+        files = [Clip(file, clip.exercise) for file, clip in clip_of.items()]
+        of_files = _match_files(files, labels_of.pop(segment, ()), findings, data_root)
+        matched.by_clip |= {with_segment(file, segment): label for file, label in of_files.by_clip.items()}
+        matched.missing += [with_segment(file, segment) for file in of_files.missing]
+        matched.unused += of_files.unused
+        matched.by_path += of_files.by_path
+    unused = [label for of_segment in labels_of.values() for label in of_segment]
+    findings.add(Code.LABEL_WITHOUT_CLIP, *map(_named, unused))
+    matched.unused += unused
+    matched.missing.sort()
+    return matched
+
+
+def _match_files(clips: Iterable[Clip], labels: Iterable[Label], findings: Findings, data_root: str) -> Matched:
+    """Match clips that are whole files, or equal parts of them, to labels of such."""
     below = len(data_root.rstrip("/")) + 1
     clips_of: dict[str, list[str]] = defaultdict(list)  # folded stem -> paths of the clips
     for clip in clips:
@@ -86,7 +113,7 @@ def match_labels(
 
 
 def _named(label: Label) -> str:
-    return f"{label.path} ({label.origin})"
+    return f"{with_segment(label.path, label.segment)} ({label.origin})"
 
 
 def _is_plain(path: str, label: Label) -> bool:

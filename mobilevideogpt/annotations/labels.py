@@ -11,6 +11,7 @@ from mobilevideogpt.annotations.findings import Code, Findings
 from mobilevideogpt.annotations.spelling import label_path
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
+from mobilevideogpt.segments import Segment, read_segment
 
 # The files that may contain the answers of each `annotations.source`; the first that exists is used. The names are
 # QEVD's, and those of selections from it.
@@ -40,6 +41,7 @@ class Label:
         labels_descriptive: The same in sentences, paired with ``labels`` by position. In both, an empty text is a gap,
             and the tuple may end early.
         split: The data set's own split, in lower case; usually ``train`` or ``test``.
+        segment: The part of the file that the label is about; None is the whole file.
         origin: File and entry, for messages.
         dialogue: Questions and answers, of feedbacks and questions.
         raw: The entry as it is in the file.
@@ -49,6 +51,7 @@ class Label:
     labels: tuple[str, ...] = ()
     labels_descriptive: tuple[str, ...] = ()
     split: str | None = None
+    segment: Segment | None = None
     origin: str = ""
     dialogue: Turns = ()
     raw: Mapping = field(default_factory=dict, compare=False, repr=False)
@@ -101,11 +104,13 @@ def read_labels(
         name = value.get("video_path") or key
         if not isinstance(name, str):
             raise InputError(f"{where}: has no video_path; {expected}")
+        name, segment = read_segment(name, value.get("start"), value.get("end"), where)
         split = value.get("split")
         try:
             labels.append(
                 Label(
                     label_path(name, data_root, where),
+                    segment=segment,
                     split=None if split is None else str(split).strip().lower() or None,
                     origin=where,
                     raw=value,

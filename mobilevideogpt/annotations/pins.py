@@ -10,6 +10,7 @@ from mobilevideogpt.annotations.clips import SPLITS
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import write_text
 from mobilevideogpt.paths import join_key, relative_path
+from mobilevideogpt.segments import split_segment, with_segment
 
 HEADER = ["clip", "split"]
 EXPECTED = f"expected {','.join(HEADER)}, as in squats/0001.mp4,train"
@@ -56,7 +57,8 @@ def _pin(cells: list[str], data_root: str, where: str) -> tuple[str, str]:
     name, split = cells
     if split not in SPLITS:
         raise InputError(f"{where}: {split!r} is not a split; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}")
-    return f"{data_root}/{join_key(relative_path(name, data_root, where))}", split
+    file, segment = split_segment(name)
+    return with_segment(f"{data_root}/{join_key(relative_path(file, data_root, where))}", segment), split
 
 
 def add_pins(path: str | Path, splits: Mapping[str, str], data_root: str) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 from mobilevideogpt.data.frame_bounds import FrameBounds
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.scoring import Task, fold, named_exercise, question_of
+from mobilevideogpt.segments import split_segment
 from mobilevideogpt.video.decoding import read_frames
 
 PLAYED_BY_BROWSERS = (".mp4", ".m4v", ".webm", ".mov")
@@ -117,8 +118,9 @@ def clip_rows(
         except InputError as error:  # a clip that is gone does not prevent the page
             row.problem = str(error)
             continue
-        row.link = quote(Path(os.path.relpath(file, page.parent)).as_posix())
-        row.playable = file.suffix.lower() in PLAYED_BY_BROWSERS
+        whole, segment = split_segment(file)  # browsers know the part of a file by the same mark
+        row.link = quote(Path(os.path.relpath(whole, page.parent)).as_posix()) + str(segment or "")
+        row.playable = whole.lower().endswith(PLAYED_BY_BROWSERS)
     return rows
 
 

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,7 +95,7 @@ def evaluate(
         logger.warning("the control of the video is not possible: %s", ONE_EXERCISE)
         given["mismatched_video"] = [None] * len(samples)
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         _row(sample, other, dict(zip(SOURCES, answers, strict=True)))
         | {"frames": _chosen_frames(store.read_scores(sample["features"]), model.config)}
         for sample, other, *answers in zip(samples, shown, *(given[name] for name in SOURCES), strict=True)

@@ -13,6 +13,7 @@ from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.data.encoding import FEATURES, encode
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.generation import generate_answers
+from mobilevideogpt.segments import file_of, split_segment, with_segment
 
 log = logging.getLogger(__name__)
 LISTED = 10  # exercises in a message
@@ -24,7 +25,7 @@ def predict_clip(model, processor, path: str | Path, prompt: str, *, max_new_tok
     Raises:
         InputError: If the file is missing or cannot be decoded.
     """
-    if not Path(path).is_file():
+    if not Path(file_of(path)).is_file():
         raise InputError(f"{path}: there is no such clip; check the path given with `--config video=...`")
     model.eval()
     encoded = encode(model, [processor.encode_video(path)], model.device, torch.float32)
@@ -51,7 +52,9 @@ def prompt_for_clip(video: str | Path, template: str, data_root: str, exercise: 
 
 
 def _exercise_of(video: str | Path, clips: Sequence[Clip], data_root: str) -> str:
-    path = f"{data_root}/{os.path.relpath(os.path.realpath(video), os.path.realpath(data_root))}"
+    file, segment = split_segment(video)
+    below = os.path.relpath(os.path.realpath(file), os.path.realpath(data_root))
+    path = with_segment(f"{data_root}/{below}", segment)
     for clip in clips:
         if clip.path == path:
             return clip.exercise

@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from mobilevideogpt.paths import leaves
+from mobilevideogpt.segments import segment_of
 from mobilevideogpt.video.clip_check_messages import Decoded, FileFacts, Kind, Message
 from mobilevideogpt.video.clip_status import OR_EXCLUDE, Outcome, clip_check
 from mobilevideogpt.video.sampling import NUM_FRAMES
@@ -49,6 +50,7 @@ def check_clips(
     memory_gb: float = 4.0,
     data_root: str | Path | None = None,
     min_frames: int = NUM_FRAMES,
+    segments: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[tuple[str | Path, dict]]:
     """Decode clips in full, in worker processes that serve one clip after another.
 
@@ -62,6 +64,8 @@ def check_clips(
         memory_gb: Gigabytes; a clip that takes more is an error.
         data_root: If given, a link to a file outside this folder is an error.
         min_frames: Fewer frames are a warning: the model receives blank frames in their place.
+        segments: The clips that are segments, by their file. What the model sees of these is then found, in the place
+            of what it sees of the whole file.
 
     Yields:
         Each path and its clip check, with the keys `clip_status.FIELDS`, in the order of completion. ``verdict`` is the
@@ -70,7 +74,8 @@ def check_clips(
         ``frames_declared`` are the header's; ``width`` and ``height`` (pixels) are those of a frame before its display
         matrix is applied; ``rotation`` is in degrees as FFmpeg counts them; see `clip_check_worker.quality` for
         ``brightness``, ``sharpness`` and ``motion``. ``seen`` is the share of the clip's time that the model sees, and
-        ``reader_difference`` how far the model's frames are from those of a player, 0 to 255.
+        ``reader_difference`` how far the model's frames are from those of a player, 0 to 255. ``segments`` has the
+        fields of `clip_check_messages.Seen` for each segment with a frame, by its start and end.
 
     Raises:
         RuntimeError: If a worker does not start.
@@ -83,7 +88,7 @@ def check_clips(
                 if obstacle := _obstacle(path, data_root):
                     yield path, clip_check(path, Outcome(obstacle=obstacle), min_frames)
                 else:
-                    pool.start(path)
+                    pool.start(path, (segments or {}).get(str(path), ()))
             if not pool.busy():
                 return
             for path, outcome in pool.completed():
@@ -109,14 +114,14 @@ class _Pool:
     def busy(self) -> list["_Worker"]:
         return [worker for worker in self._workers if worker.path is not None]
 
-    def start(self, path: str | Path) -> None:
+    def start(self, path: str | Path, segments: Sequence[str]) -> None:
         """Give a clip to an idle worker, or to a new one."""
         worker = next((worker for worker in self._workers if worker.path is None), None)
         if worker is None:
             worker = _Worker(*self._limits)
             self._workers.append(worker)
             self._selector.register(worker.stdout, selectors.EVENT_READ)
-        worker.start(path)
+        worker.start(path, segments)
 
     def completed(self) -> Iterator[tuple[str | Path, Outcome]]:
         """Wait a moment for output; yield each clip that is done, with its outcome."""
@@ -154,12 +159,13 @@ class _Worker:
         self.stdin, self.stdout = self._process.stdin, self._process.stdout
         os.set_blocking(self.stdout.fileno(), False)
 
-    def start(self, path: str | Path) -> None:
+    def start(self, path: str | Path, segments: Sequence[str]) -> None:
         """Send the process a clip."""
         self.path, self._output = path, b""
         self._deadline = time.monotonic() + (self.timeout_seconds if self._started else START_SECONDS)
         with contextlib.suppress(BrokenPipeError):  # the process has died; `poll` reports it
-            self.stdin.write(json.dumps(os.path.abspath(path)).encode() + b"\n")
+            message = [os.path.abspath(path), [segment_of(segment) for segment in segments]]
+            self.stdin.write(json.dumps(message).encode() + b"\n")
             self.stdin.flush()
 
     def poll(self) -> Outcome | None:

@@ -45,6 +45,16 @@ class FileFacts:
 
 
 @dataclass
+class Seen:
+    """What the model sees of a file or a segment."""
+
+    frames: int  # that are shown
+    seen: float  # share of the time, see `sampling.seen_share`
+    seen_evenly: float  # what that share were at a constant frame rate
+    first_only: bool  # the model receives the first frames, and none after them
+
+
+@dataclass
 class Decoded:
     """What decoding a clip in full found; None is unknown."""
 
@@ -69,9 +79,10 @@ class Decoded:
     oblique: bool = False  # rotated, but not by a multiple of 90 degrees
     interlaced: bool = False
     hdr: bool = False
-    seen: float | None = None  # share of the time that the model sees, see `sampling.seen_share`
-    seen_evenly: float | None = None  # what that share were at a constant frame rate
-    first_only: bool = False  # the model receives the first frames, and none after them
+    seen: float | None = None  # of the whole file, see `Seen`
+    seen_evenly: float | None = None
+    first_only: bool = False
+    segments: dict[str, dict] = field(default_factory=dict)  # of each segment with a frame, the fields of `Seen`
     # from the reader of the model's frames
     reader_difference: float | None = None  # mean absolute difference of the worst frame, 0 to 255
     reader_error: str | None = None

@@ -2,9 +2,9 @@
 
 PyAV decodes a clip in full; then decord reads frames of the model (`frame_reader`), which must show the same.
 
-Reads a path a line (JSON) from standard input. Answers with `clip_check_messages` on standard output. FFmpeg's own
-error messages go to standard error; the parent counts each as damage, as ``ffmpeg -v error -f null`` would. Ends with
-standard input, and in the middle of a clip if its parent ends.
+Reads a path a line (JSON), with the segments in use, from standard input. Answers with `clip_check_messages` on
+standard output. FFmpeg's own error messages go to standard error; the parent counts each as damage, as ``ffmpeg -v
+error -f null`` would. Ends with standard input, and in the middle of a clip if its parent ends.
 """
 
 import contextlib
@@ -12,7 +12,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import pairwise, takewhile
 
 import av
@@ -24,7 +25,8 @@ from av.video.reformatter import VideoReformatter
 
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.processes import terminate_with_parent
-from mobilevideogpt.video.clip_check_messages import Decoded, Kind, Message
+from mobilevideogpt.segments import Segment
+from mobilevideogpt.video.clip_check_messages import Decoded, Kind, Message, Seen
 from mobilevideogpt.video.decoding import (
     Packets,
     apply_display_matrix,
@@ -37,7 +39,7 @@ from mobilevideogpt.video.decoding import (
 from mobilevideogpt.video.frame_hashes import frame_hashes
 from mobilevideogpt.video.frame_reader import frames_at
 from mobilevideogpt.video.limits import limit_memory
-from mobilevideogpt.video.sampling import frame_indices, seen_share
+from mobilevideogpt.video.sampling import NUM_FRAMES, seen_share
 
 THUMBNAILS = 16  # kept of a clip; at most twice as many while its length is not known
 THUMBNAIL_WIDTH = 160  # pixels
@@ -63,12 +65,12 @@ def main(timeout_seconds: float, memory_bytes: int) -> None:
     terminate_with_parent()
     _send(Message(Kind.STARTED, {}))
     for line in sys.stdin:
-        path = json.loads(line)
+        path, segments = json.loads(line)
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, timeout_seconds + GRACE_SECONDS)  # not handled, so that it kills
         _send(Message(Kind.FILE, {"digest": file_digest(path), "bytes": os.path.getsize(path)}))
         try:
-            _send(decode_clip(path).to_message())
+            _send(decode_clip(path, [Segment(*segment) for segment in segments]).to_message())
         except MemoryError:
             _send(Message(Kind.OUT_OF_MEMORY, {}))
         if hasattr(signal, "setitimer"):
@@ -79,13 +81,17 @@ def _send(message: Message) -> None:
     print(message.to_line(), flush=True)
 
 
-def decode_clip(path: str) -> Decoded:
+def decode_clip(path: str, segments: Sequence[Segment] = ()) -> Decoded:
     """Decode ``path`` in full, and read frames of it as the training does; an error of the decoder is a finding.
+
+    Args:
+        path: The file.
+        segments: Those in use; none if the clip is the whole file.
 
     Raises:
         MemoryError: If Python or FFmpeg is refused memory.
     """
-    found, frames = Decoded(), DecodedFrames(_packets(path))
+    found, frames = Decoded(), DecodedFrames(_packets(path), segments)
     try:
         with open_video(path) as container:
             _decode(container, picture_stream(container), found, frames)
@@ -136,7 +142,8 @@ def _decode(container: InputContainer, stream: av.VideoStream, found: Decoded, f
 def _compare(path: str, frames: "DecodedFrames", found: Decoded) -> None:
     """Read frames as the training does and write to ``found`` how they differ from those decoded here."""
     packets = frames.packets
-    last = PLAIN_PART * packets.frames if packets.seekable and frames.plain else packets.frames
+    plain = packets.seekable and frames.plain and frames.segments == [None]
+    last = PLAIN_PART * packets.frames if plain else packets.frames
     positions = list(takewhile(lambda position: position <= last, frames.positions))
     difference = 0.0
     try:
@@ -191,21 +198,26 @@ class DecodedFrames:
 
     Attributes:
         packets: Of the clip.
-        positions: Numbers of the model's frames.
+        segments: Those in use, or None alone for the whole file.
+        positions: Numbers of the model's frames, of all segments.
         samples: Of these frames, as they are shown.
         plain: Whether all frames so far are of one form, of 8 bits, stored as they are shown, so that decord, which
             prepares its filters once, treats them alike.
     """
 
-    def __init__(self, packets: Packets):
+    def __init__(self, packets: Packets, segments: Sequence[Segment] = ()):
         self.packets = packets
-        self.positions = frame_indices(packets.frames, packets.fps) if packets.frames else []
+        self.segments = [segment for segment in segments or (None,) if packets.range_of(segment)]
+        self.positions = sorted({position for segment in self.segments for position in self._positions_of(segment)})
         self.samples: list[tuple] = []
         self.plain = True
         self._times: list[float] = []
         self._form: tuple | None = None
         self._wanted = frozenset(self.positions)
         self._converter = VideoReformatter()
+
+    def _positions_of(self, segment: Segment | None) -> list[int]:
+        return self.packets.positions(segment, NUM_FRAMES, NUM_FRAMES)
 
     @property
     def complete(self) -> bool:
@@ -225,7 +237,7 @@ class DecodedFrames:
         self._times.append(frame.time if frame.time is not None else float("nan"))
 
     def write_shares(self, found: Decoded) -> None:
-        """Write which share of the clip's time the model sees."""
+        """Write which share of the time the model sees, of the file or of each segment."""
         count, fps = len(self._times), self.packets.fps or 1.0
         if not self.complete:
             return
@@ -235,8 +247,15 @@ class DecodedFrames:
             even = [i * step for i in range(count)]
         else:  # missing, or those of packets: AVI
             times = even
-        found.seen, found.seen_evenly = (round(seen_share(each, self.positions), 3) for each in (times, even))
-        found.first_only = count > len(self.positions) == self.positions[-1] + 1
+        for segment in self.segments:
+            shown, positions = self.packets.range_of(segment), self._positions_of(segment)
+            within = [position - shown.start for position in positions]
+            shares = (round(seen_share(each[shown.start : shown.stop], within), 3) for each in (times, even))
+            seen = Seen(len(shown), *shares, first_only=len(shown) > len(within) == within[-1] + 1)
+            if segment:
+                found.segments[str(segment)] = asdict(seen)
+            else:
+                found.seen, found.seen_evenly, found.first_only = seen.seen, seen.seen_evenly, seen.first_only
 
 
 def _bits(frame: av.VideoFrame) -> int:

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from mobilevideogpt.video.clip_check_messages import Decoded, FileFacts
+from mobilevideogpt.segments import Segment
+from mobilevideogpt.video.clip_check_messages import Decoded, FileFacts, Seen
 from mobilevideogpt.video.reencode_reasons import REENCODINGS, Reason, ffmpeg_command
 from mobilevideogpt.video.sampling import NUM_FRAMES
 
@@ -13,7 +14,7 @@ QUALITY = ("brightness", "sharpness", "motion")
 FIELDS = (
     *("video", "verdict", "problems", "reencode", "digest", "bytes", "container", "codec", "frames", "frames_declared"),
     *("fps", "seconds", "width", "height", "pixel_aspect", "rotation", "decode_errors", *QUALITY),
-    *("seen", "reader_difference", "hashes", "hash_seconds"),
+    *("seen", "segments", "reader_difference", "hashes", "hash_seconds"),
 )
 LARGEST_PIXELS = 4096 * 2304  # 16 larger frames as RGB would take half a gigabyte
 LARGEST_DIFFERENCE = 0.3  # of 255; of all clips measured, equal ones are at 0.00, and others at 1.9 and more
@@ -99,7 +100,7 @@ def _reasons(outcome: Outcome) -> list[Reason]:
         Reason.HDR: decoded.hdr,
         Reason.LARGE: decoded.width * decoded.height > LARGEST_PIXELS,
         Reason.SIZE: decoded.size_changes,
-        Reason.RATE: (decoded.seen or 1) < LEAST_SEEN * (decoded.seen_evenly or 1),
+        Reason.RATE: any(seen < LEAST_SEEN * evenly for seen, evenly in _shares(decoded)),
         Reason.READER: decoded.reader_error is not None,
     }
     reasons = [reason for reason, applies in found.items() if applies]
@@ -123,10 +124,7 @@ def _problems(path: str, outcome: Outcome, reasons: list[Reason], min_frames: in
     if abs(expected - decoded.frames) > 1:
         warnings.append(f"{decoded.frames} of {expected} declared frames are there; {_COPY_AGAIN}")
     if decoded.frames < min_frames:
-        warnings.append(
-            f"has {decoded.frames} frame{'s' * (decoded.frames > 1)}, fewer than the {min_frames} that the model "
-            f"receives; the rest is blank; use a longer clip, {OR_EXCLUDE}"
-        )
+        warnings.append(_short_problem(decoded.frames, min_frames))
     if Reason.RATE not in reasons and (unseen := _unseen_problem(decoded)):
         warnings.append(unseen)
     details = {
@@ -140,7 +138,35 @@ def _problems(path: str, outcome: Outcome, reasons: list[Reason], min_frames: in
     return errors, warnings
 
 
-def _unseen_problem(decoded: Decoded) -> str | None:
+def segment_status(check: Mapping, segment: Segment, min_frames: int = NUM_FRAMES) -> tuple[Status, list[str]]:
+    """Return the status and the problems of a segment, from the check of its file."""
+    status, problems = Status(check["verdict"]), list(check["problems"])
+    if status == Status.ERROR:
+        return status, problems
+    if (facts := check["segments"].get(str(segment))) is None:
+        span = f"from {segment.start:g} to {segment.end:g} s"
+        return Status.ERROR, [*problems, f"no frame is shown {span}; correct its start and end, {OR_EXCLUDE}"]
+    seen = Seen(**facts)
+    found = [_short_problem(seen.frames, min_frames)] if seen.frames < min_frames else []
+    if Reason.RATE not in check["reencode"] and (unseen := _unseen_problem(seen)):
+        found.append(unseen)
+    return Status.WARNING if found else status, [*problems, *found]
+
+
+def _shares(decoded: Decoded) -> list[tuple[float, float]]:
+    """Return the shares of the time that the model sees, and would see at a constant frame rate."""
+    shares = [(facts["seen"], facts["seen_evenly"]) for facts in decoded.segments.values()]
+    return [*shares, (decoded.seen, decoded.seen_evenly)] if decoded.seen and decoded.seen_evenly else shares
+
+
+def _short_problem(frames: int, min_frames: int) -> str:
+    return (
+        f"has {frames} frame{'s' * (frames > 1)}, fewer than the {min_frames} that the model receives; the rest is "
+        f"blank; use a longer clip, {OR_EXCLUDE}"
+    )
+
+
+def _unseen_problem(decoded: Decoded | Seen) -> str | None:
     """Return what the model does not see of a clip at a constant frame rate."""
     if decoded.first_only:
         return (

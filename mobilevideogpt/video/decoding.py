@@ -5,6 +5,7 @@ The clip check, the re-encoding and the report's thumbnails decode this way. The
 """
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.segments import Segment, file_of, split_segment
 from mobilevideogpt.video.sampling import NUM_FRAMES, frame_indices
 
 # Display matrices (a, b, c, d) that rotate by a multiple of 90 degrees, mirrored or not.
@@ -55,6 +57,25 @@ class Packets(NamedTuple):
     frames: int  # shown
     fps: float  # average; 0 if unknown
     seekable: bool  # whether decord finds a frame by its number, see `count_packets`
+    times: tuple[float, ...] = ()  # when each frame is shown, seconds from the first; empty if unknown
+
+    def range_of(self, segment: Segment | None) -> range:
+        """Return the numbers of the frames that are shown in a segment; of the whole file without one."""
+        if segment is None:
+            return range(self.frames)
+        times = self.times or [number / (self.fps or 1.0) for number in range(self.frames)]
+        return range(bisect_left(times, segment.start), bisect_left(times, segment.end))
+
+    def positions(self, segment: Segment | None, min_frames: int, max_frames: int) -> list[int]:
+        """Return the numbers of the frames that the model receives of a segment; see `frame_indices`.
+
+        Raises:
+            ValueError: If no frame is shown in it.
+        """
+        shown = self.range_of(segment)
+        if not shown and segment:
+            raise ValueError(f"no frame is shown from {segment.start:g} to {segment.end:g} s")
+        return [shown[index] for index in frame_indices(len(shown), self.fps, min_frames, max_frames)]
 
 
 def file_url(path: str | Path) -> str:
@@ -117,7 +138,10 @@ def count_packets(path: str | Path) -> Packets:
     with open_video(path) as container:
         stream = picture_stream(container)
         packets = [packet for packet in container.demux(stream) if packet.size]
-        shown = sum(map(contains_shown_frame, packets))
+        pictures = [packet for packet in packets if contains_shown_frame(packet)]
+        shown = len(pictures)
+        starts = sorted(packet.pts for packet in pictures if packet.pts is not None)
+        seconds = tuple(float((start - starts[0]) * stream.time_base) for start in starts) if stream.time_base else ()
         times = [packet.pts for packet in packets if packet.pts is not None]
         in_order = sorted(times)
         seekable = (
@@ -125,7 +149,8 @@ def count_packets(path: str | Path) -> Packets:
             and shown == len(packets) == len(set(times))
             and all(packet.pts == in_order[i] for i, packet in enumerate(packets) if packet.is_keyframe)
         )
-        return Packets(shown, float(stream.average_rate or 0), seekable)
+        known = len(seconds) == shown and container.format.name != "avi"
+        return Packets(shown, float(stream.average_rate or 0), seekable, seconds if known else ())
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
@@ -178,25 +203,31 @@ def read_frames(
 ) -> tuple[np.ndarray, list[int], VideoInfo]:
     """Decode the frames that `frame_indices` chooses, through PyAV.
 
+    Args:
+        path: The clip: a file or a segment of one.
+        min_frames: See `frame_indices`.
+        max_frames: Likewise.
+
     Returns:
-        RGB frames ``(n, H, W, 3)`` uint8, their positions, and the clip's `VideoInfo`.
+        RGB frames ``(n, H, W, 3)`` uint8, their positions in the file, and the file's `VideoInfo`.
 
     Raises:
         InputError: If the file is missing, is not a video or does not decode at these positions.
     """
     require_file(path)
+    file, segment = split_segment(path)
     try:
-        packets = count_packets(path)
-        positions = frame_indices(packets.frames, packets.fps, min_frames, max_frames)
-        frames = np.stack(list(decode_at(path, positions)))
+        packets = count_packets(file)
+        positions = packets.positions(segment, min_frames, max_frames)
+        frames = np.stack(list(decode_at(file, positions)))
     except (FFmpegError, ValueError, MemoryError) as error:
         raise unreadable(path, error) from None
     return frames, positions, VideoInfo(packets.frames, packets.fps, frames.shape[2], frames.shape[1])
 
 
 def require_file(path: str | Path) -> None:
-    """Raise InputError if there is no file."""
-    if not Path(path).is_file():
+    """Raise InputError if a clip has no file."""
+    if not Path(file_of(path)).is_file():
         raise InputError(f"{path}: there is no such file; correct the path or fetch the clip again")
 
 

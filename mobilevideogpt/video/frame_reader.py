@@ -11,8 +11,8 @@ import decord
 import numpy as np
 from av.error import FFmpegError
 
+from mobilevideogpt.segments import split_segment
 from mobilevideogpt.video.decoding import Packets, count_packets, file_url, require_file, unreadable
-from mobilevideogpt.video.sampling import frame_indices
 
 FAILURES = (decord.DECORDError, RuntimeError, AssertionError, IndexError)  # of decord
 decord.logging.set_level(decord.logging.QUIET)  # what matters is in its exceptions
@@ -21,13 +21,19 @@ decord.logging.set_level(decord.logging.QUIET)  # what matters is in its excepti
 def model_frames(path: str | Path, min_frames: int, max_frames: int) -> Iterator[np.ndarray]:
     """Yield the frames that `frame_indices` chooses, one at a time: RGB ``(H, W, 3)`` uint8.
 
+    Args:
+        path: The clip: a file or a segment of one.
+        min_frames: See `mobilevideogpt.video.sampling.frame_indices`.
+        max_frames: Likewise.
+
     Raises:
         InputError: If the file is missing, is not a video or does not decode at these positions.
     """
     require_file(path)
+    file, segment = split_segment(path)
     try:
-        packets = count_packets(path)
-        yield from frames_at(path, frame_indices(packets.frames, packets.fps, min_frames, max_frames), packets)
+        packets = count_packets(file)
+        yield from frames_at(file, packets.positions(segment, min_frames, max_frames), packets)
     except (FFmpegError, ValueError, MemoryError) as error:
         raise unreadable(path, error) from None
 

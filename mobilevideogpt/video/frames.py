@@ -9,6 +9,7 @@ from PIL import Image
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest
+from mobilevideogpt.segments import file_of
 from mobilevideogpt.video.frame_reader import model_frames
 
 SIDE = 224  # pixels; a test keeps it equal to MobileVideoGPTConfig.image_size, which this room must not import
@@ -18,7 +19,7 @@ def clip_frames(path: str | Path, digest: str | None, min_frames: int, max_frame
     """Read the model's frames of a clip and return `encoder_frames` of them; few are in memory at a time.
 
     Args:
-        path: The clip.
+        path: The clip: a file or a segment of one.
         digest: Expected SHA-256 of the file; None skips the comparison.
         min_frames: See `mobilevideogpt.video.sampling.frame_indices`.
         max_frames: Likewise.
@@ -27,7 +28,7 @@ def clip_frames(path: str | Path, digest: str | None, min_frames: int, max_frame
         InputError: If the clip does not decode, or its digest differs.
     """
     frames = encoder_frames(model_frames(path, min_frames, max_frames))
-    if digest is not None and file_digest(path) != digest:
+    if digest is not None and file_digest(file_of(path)) != digest:
         raise InputError(f"{path}: the file changed after it was checked; run the same command again")
     return frames
 

@@ -203,7 +203,7 @@ def unreadable(path, positions, packets):
 def hanging(path, positions, packets):
     time.sleep(600)
     yield
-def faulty(path):
+def faulty(path, segments):
     name = os.path.basename(path)
     if name.startswith("hangs"):
         time.sleep(600)
@@ -217,7 +217,7 @@ def faulty(path):
         eaten = []
         while True:
             eaten.append(os.urandom(10_000_000))
-    return decode_clip(path)
+    return decode_clip(path, segments)
 clip_check_worker.decode_clip = faulty
 clip_check_worker.limit_memory = lambda memory_bytes: None  # as on macOS
 clip_check_worker.main(float(sys.argv[1]), int(sys.argv[2]))
@@ -258,7 +258,7 @@ def test_a_declared_length_saves_work_and_changes_no_thumbnail(count):
 def test_a_worker_that_is_refused_memory_says_so(unusual):
     large, _ = unusual["large"]
     with subprocess.Popen([*clip_check.CHILD, "60", str(10**7)], stdin=-1, stdout=-1, stderr=-3, text=True) as worker:
-        print(json.dumps(str(large)), file=worker.stdin, flush=True)
+        print(json.dumps([str(large), []]), file=worker.stdin, flush=True)
         received = [Message.from_line(worker.stdout.readline()) for _ in range(3)]
         worker.kill()
     assert [message.kind for message in received] == [Kind.STARTED, Kind.FILE, Kind.OUT_OF_MEMORY]
