@@ -43,6 +43,7 @@ include: "rules/compare.smk"
 
 
 onstart:
+    record_lock_owner(getattr(workflow.persistence, "_lockfile", {}).values())
     forward_signals("workflow_scripts/finetune.py")  # Snakemake alone would wait for it, hours perhaps
 
 

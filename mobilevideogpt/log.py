@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.processes import exit_with_launcher
 
 SECONDS_A_LINE = 30
 
@@ -18,7 +19,10 @@ def log_to(path: str | Path) -> None:
 
     Warnings of libraries through Python's `warnings` go to the file alone; most concern other libraries. An uncaught
     `InputError` is logged as its message, without a traceback; any other exception with its traceback.
+
+    Each script begins with this call, so that it ends with its Snakemake from here on.
     """
+    exit_with_launcher()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, mode="w", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from contextlib import suppress
 
 import psutil
 
+LAUNCHED_BY = "MOBILEVIDEOGPT_LAUNCHED_BY"  # environment variable: PID of the process that started this one
 POLL_SECONDS = 1
+_watched: set[int] = set()  # the processes with which this one ends
 
 
 def terminate_with_parent(parent: int | None = None) -> None:
@@ -21,7 +24,29 @@ def terminate_with_parent(parent: int | None = None) -> None:
         parent: The process to watch; the immediate parent by default.
     """
     watched = os.getppid() if parent is None else parent
+    _watched.add(watched)
     threading.Thread(target=_terminate_after, args=(watched,), daemon=True).start()
+
+
+def terminate_with_launcher() -> None:
+    """Send this process SIGTERM once the process that launched it has ended, at once if it has ended before.
+
+    That is the one that `LAUNCHED_BY` names, else the Snakemake of which this is a job. Without either, this does
+    nothing.
+    """
+    named = os.environ.get(LAUNCHED_BY)
+    if launcher := int(named) if named else ancestor_running("snakemake"):
+        terminate_with_parent(launcher)
+
+
+def exit_with_launcher() -> None:
+    """As `terminate_with_launcher`, but SIGTERM is `SystemExit`: temporary files are deleted and child processes end.
+
+    Does nothing in a process that ends with another one already.
+    """
+    if not _watched:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        terminate_with_launcher()
 
 
 def _terminate_after(parent: int) -> None:

@@ -20,10 +20,11 @@ from mobilevideogpt.errors import InputError, exit_on_input_error
 from mobilevideogpt.model.model_paths import ModelPaths, repositories
 from mobilevideogpt.next_steps import next_steps
 from mobilevideogpt.paths import shards_of
-from mobilevideogpt.processes import forward_signals
+from mobilevideogpt.processes import LAUNCHED_BY, forward_signals
 from mobilevideogpt.runs import comparison_name, files_to_compare
 from mobilevideogpt.sample.names import clip_names
 from mobilevideogpt.source import source_digest as source_hash
+from mobilevideogpt.stale_locks import CALL_VARIABLE, record_lock_owner, remove_stale_locks
 from mobilevideogpt.training.checkpoints import adapter_is_intact
 
 shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")  # `python` in shell: is this one
@@ -31,7 +32,10 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # "Loading weights" 
 
 STARTED = time.time()
 # This call of Snakemake; its jobs read the workflow again, on other machines perhaps, and inherit the name.
-CALL = os.environ.setdefault("MOBILEVIDEOGPT_CALL", uuid.uuid4().hex)
+CALL = os.environ.setdefault(CALL_VARIABLE, uuid.uuid4().hex)
+os.environ[LAUNCHED_BY] = str(os.getpid())  # a job ends with the Snakemake that started it
+for notice in remove_stale_locks():
+    logger.info(notice)
 
 
 CONFIGURATION = exit_on_input_error(resolve)(

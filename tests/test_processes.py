@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from mobilevideogpt.processes import ancestor_running
+from mobilevideogpt.processes import LAUNCHED_BY, ancestor_running
 
 CHILD = "import time; from mobilevideogpt.processes import terminate_with_parent; terminate_with_parent({parent}); "
 CHILD += "print('ready', flush=True); time.sleep(60)"
@@ -93,3 +94,39 @@ def test_signals_are_forwarded_to_the_named_command_alone_and_the_handler_before
         other.kill()
         parent.kill()
         parent.communicate()
+
+
+JOB = """
+import os, sys, tempfile, time
+from mobilevideogpt.log import log_to
+log_to(sys.argv[1])
+with tempfile.TemporaryDirectory(dir=sys.argv[2]):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("ended", ["after", "before"])
+def test_a_script_ends_with_its_snakemake_and_deletes_its_temporary_files(ended, tmp_path):
+    snakemake = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    if ended == "before":
+        snakemake.kill()
+        snakemake.wait()
+    (tmp_path / "places").mkdir()
+    job = subprocess.Popen(
+        [sys.executable, "-c", JOB, tmp_path / "log", tmp_path / "places"],
+        env={**os.environ, LAUNCHED_BY: str(snakemake.pid)},
+        stdout=subprocess.PIPE,
+    )
+    assert job.stdout
+    job.stdout.readline()
+    snakemake.kill()
+    snakemake.wait()
+    assert job.wait(timeout=60) == 128 + signal.SIGTERM
+    assert not list((tmp_path / "places").iterdir())
+    job.communicate()
+
+
+def test_every_script_of_a_rule_ends_with_its_snakemake():
+    scripts = sorted((Path(__file__).parents[1] / "workflow_scripts").glob("*.py"))
+    assert [path.name for path in scripts if "log_to(" not in path.read_text()] == []

@@ -16,9 +16,10 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, read_json, write_json, write_records
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.processes import terminate_with_launcher
 from mobilevideogpt.training.checkpoints import finished, locked, recorded_content
 from mobilevideogpt.training.digests import run_digests
-from mobilevideogpt.training.launch import quiet_libraries, run_processes, terminate_with_launcher
+from mobilevideogpt.training.launch import quiet_libraries, run_processes
 from mobilevideogpt.training.plan import is_first_process, plan_launch, resolve_precision
 from mobilevideogpt.training.settings import TrainingSettings
 

@@ -6,20 +6,7 @@ import signal
 import subprocess
 import sys
 
-from mobilevideogpt.processes import ancestor_running, terminate_with_parent
-
-LAUNCHED_BY = "MOBILEVIDEOGPT_LAUNCHED_BY"  # environment variable: PID of the process that started this one
-
-
-def terminate_with_launcher() -> None:
-    """Send this process SIGTERM, which saves a checkpoint, once the process that launched it has ended.
-
-    That is the one that `LAUNCHED_BY` names, else the Snakemake of which this is a job. Without either, this does
-    nothing.
-    """
-    named = os.environ.get(LAUNCHED_BY)
-    if launcher := int(named) if named else ancestor_running("snakemake"):
-        terminate_with_parent(launcher)
+from mobilevideogpt.processes import LAUNCHED_BY
 
 
 def quiet_libraries() -> None:

@@ -9,7 +9,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as launch
 
-from mobilevideogpt.training.launch import LAUNCHED_BY, terminate_with_launcher
+from mobilevideogpt.processes import LAUNCHED_BY, terminate_with_launcher
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from mobilevideogpt.files import json_digest, read_json, write_json
 from mobilevideogpt.machine import device_name, versions
 from mobilevideogpt.model.model_paths import ModelPaths
-from mobilevideogpt.training.launch import LAUNCHED_BY, launcher_command
+from mobilevideogpt.processes import LAUNCHED_BY
+from mobilevideogpt.training.launch import launcher_command
 from mobilevideogpt.training.memory import Step
 
 logger = logging.getLogger(__name__)

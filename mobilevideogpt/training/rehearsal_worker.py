@@ -20,9 +20,9 @@ from mobilevideogpt.machine import peak_memory_bytes
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import read_config
+from mobilevideogpt.processes import terminate_with_launcher
 from mobilevideogpt.training.checkpoints import numbered_checkpoints
 from mobilevideogpt.training.finetune import finetune
-from mobilevideogpt.training.launch import terminate_with_launcher
 from mobilevideogpt.training.rehearsal import Measured, Outcome, Rehearsal
 from mobilevideogpt.training.settings import TrainingSettings
 

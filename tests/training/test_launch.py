@@ -9,7 +9,7 @@ import pytest
 
 RANK = """
 import time
-from mobilevideogpt.training.launch import terminate_with_launcher
+from mobilevideogpt.processes import terminate_with_launcher
 terminate_with_launcher()
 time.sleep(60)
 """
