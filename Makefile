@@ -11,11 +11,9 @@ READY := $(VENV)/ready
 finetune report verify: $(READY)
 	$(BIN)/snakemake --cores $(CORES) $@
 
-# The runs of the workflow beside all other tests: each takes one core for most of its time.
+# A test takes one core for most of its time; a process without tests takes over half of another's.
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS) --ignore=tests/workflow & others=$$!; \
-	$(BIN)/python -m pytest $(ARGS) tests/workflow -p no:cacheprovider > .test-workflow.log 2>&1; workflow=$$?; \
-	wait $$others; others=$$?; cat .test-workflow.log; exit $$((others | workflow))
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
