@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.json_shape import misfit
 
 _REMEDIES: dict[int | None, str] = {
     errno.ENOSPC: "free some space",
@@ -118,6 +119,7 @@ def read_json(
     path: str | Path,
     remedy: str = "correct it by hand or write it again",
     object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+    shape: Any = object,
 ) -> Any:
     """Read a JSON file, with or without a byte-order mark.
 
@@ -125,12 +127,13 @@ def read_json(
         path: The file.
         remedy: How to fix a missing or malformed file; ends the message.
         object_pairs_hook: As that of `json.loads`.
+        shape: What the content has to be, see `json_shape.misfit`.
 
     Raises:
-        InputError: If the file is missing, cannot be read or is not JSON.
+        InputError: If the file is missing, cannot be read, is not JSON or of another shape.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=object_pairs_hook)
+        value = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=object_pairs_hook)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; {remedy}") from None
     except OSError as error:
@@ -139,21 +142,33 @@ def read_json(
         raise
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise InputError(f"{path}: not valid JSON ({error}); {remedy}") from None
+    if text := misfit(value, shape):
+        raise InputError(f"{path}: {text}; {remedy}")
+    return value
 
 
-def read_json_lines(path: str | Path, remedy: str) -> list:
+def remade_by(rule: str) -> str:
+    """Return the remedy for a file of the workflow: the rule makes it again."""
+    return f"delete it and run the same command again; rule {rule} makes it again"
+
+
+def read_json_lines(path: str | Path, remedy: str, shape: Any = object) -> list:
     """Read one JSON value a line. Only a line feed ends a line: texts contain other line ends of Unicode.
 
     Raises:
-        InputError: If the file is missing or a line is not JSON.
+        InputError: If the file is missing, or a line is not JSON or of another shape (see `json_shape.misfit`).
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines if line]
+        values = [json.loads(line) for line in lines if line]
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; {remedy}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON lines ({error}); {remedy}") from None
+    for i, value in enumerate(values, 1):
+        if text := misfit(value, shape):
+            raise InputError(f"{path}, line {i}: {text}; {remedy}")
+    return values
 
 
 def file_digest(path: str | Path) -> str:

@@ -1,7 +1,9 @@
 """What a call of Snakemake made, and what to type next. Standard library only."""
 
-import json
 from pathlib import Path
+
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import read_json, remade_by
 
 ANSWER = "`snakemake infer --config video=clip.mp4`"
 
@@ -26,7 +28,10 @@ def next_steps(run_folder: str | Path, started: float, holds_out: bool) -> str:
         return f"\nReport: {page}\nNext: open it in a browser, or try {ANSWER}"
     if not is_new(record):
         return ""
-    trained = json.loads(record.read_text(encoding="utf-8"))
+    try:
+        trained = read_json(record, remade_by("finetune"), shape={"losses": dict, "kept": str, "adapters": {str: dict}})
+    except InputError as error:
+        return f"\n{error}"
     first, kept = trained["losses"]["val_first"], trained["adapters"][trained["kept"]]["val_loss"]
     validation = "no validation clips" if kept is None else f"validation loss {first:.3f} -> {kept:.3f}"
     following = (

@@ -6,26 +6,26 @@ module imports only the standard library, because the digest is computed each ti
 
 import ast
 import hashlib
-import json
 import os
 import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from mobilevideogpt.files import write_json
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import read_json, write_json
 
 PACKAGE = "mobilevideogpt"
 # Import name -> distribution, for the libraries that shape results. Libraries that only present results (matplotlib,
 # tqdm, jinja2) are excluded, so that upgrading one does not retrain. So are libraries that a machine may lack (triton,
-# liger-kernel, bitsandbytes), so that moving a project to another machine does not retrain.
+# liger-kernel, bitsandbytes), so that moving a project to another machine does not retrain. DeepSpeed counts where a
+# run uses it (`training.digests.deepspeed_digest`).
 LIBRARIES = {
     "PIL": "pillow",
     "accelerate": "accelerate",
     "av": "av",
     "cv2": "opencv-python-headless",
     "decord": "decord2",
-    "deepspeed": "deepspeed",
     "numba": "numba",
     "numpy": "numpy",
     "pandas": "pandas",
@@ -73,8 +73,8 @@ class _Cache:
     def __init__(self, root: Path):
         self.root, self.path = root, root / ".snakemake" / "source_digests.json"
         try:
-            self.known = json.loads(self.path.read_text())
-        except (OSError, ValueError):  # missing or damaged: every file is read again
+            self.known = read_json(self.path, shape={str: {"stamp": list, "digest": str, "imports": [str]}})
+        except InputError:  # missing or damaged: every file is read again
             self.known = {}
         self.changed = False
 
@@ -82,11 +82,11 @@ class _Cache:
         """Return the digest of a file and the names that it imports."""
         status = file.stat()
         name, stamp = str(file.relative_to(self.root)), [sys.version, status.st_mtime_ns, status.st_size]
-        if self.known.get(name, [None])[0] != stamp:
-            self.known[name] = [stamp, *_read(file)]
+        if name not in self.known or self.known[name]["stamp"] != stamp:
+            digest, names = _read(file)
+            self.known[name] = {"stamp": stamp, "digest": digest, "imports": names}
             self.changed = True
-        _, digest, names = self.known[name]
-        return digest, names
+        return self.known[name]["digest"], self.known[name]["imports"]
 
     def save(self) -> None:
         """Write new entries, unless Snakemake's folder is missing or read-only."""

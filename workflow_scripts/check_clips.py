@@ -1,6 +1,6 @@
 """Rule check_clips: gather the checks of all clips in one report."""
 
-from mobilevideogpt.files import read_json, write_json
+from mobilevideogpt.files import read_json, remade_by, write_json
 from mobilevideogpt.log import log_to
 from mobilevideogpt.verification.clip_report import clip_report, read_clip_checks
 from mobilevideogpt.verification.duplicates import hashes_of
@@ -8,7 +8,7 @@ from mobilevideogpt.verification.duplicates import hashes_of
 log_to(snakemake.log[0])
 params, given = snakemake.params, snakemake.input
 clip_checks = list(read_clip_checks(given.records))
-reencoded = read_json(given.reencoded) if given.reencoded else {}
+reencoded = read_json(given.reencoded, remade_by("reencode"), shape={str: {"of": str}}) if given.reencoded else {}
 report = clip_report(clip_checks, bounds=params.bounds, reencoded=reencoded, on_error=params.on_error)
 write_json(hashes_of(clip_checks), snakemake.output.hashes)
 write_json(report, snakemake.output.report)

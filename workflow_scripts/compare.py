@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
+from mobilevideogpt.annotations.reports import read_clip_report
 from mobilevideogpt.evaluation.comparison_page import write_comparison
 from mobilevideogpt.evaluation.evaluated_run import read_run
-from mobilevideogpt.files import read_json
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])
 results, params = Path(snakemake.params.results), snakemake.params
 report = results / "verify/report.json"
-checks = read_json(report)["clips"] if report.exists() else []
+checks = read_clip_report(report)["clips"] if report.exists() else []
 lines = write_comparison(
     snakemake.output.page,
     snakemake.output.record,

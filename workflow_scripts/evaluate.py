@@ -10,16 +10,16 @@ from mobilevideogpt.evaluation.evaluate import evaluate
 from mobilevideogpt.evaluation.generation import answer_limit, load_for_inference
 from mobilevideogpt.evaluation.metrics import predictions_csv
 from mobilevideogpt.evaluation.scoring import task_of
-from mobilevideogpt.files import read_json, write_json, write_text
+from mobilevideogpt.files import write_json, write_text
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.model_paths import ModelPaths
-from mobilevideogpt.training.checkpoints import verified_adapter
+from mobilevideogpt.model.model_paths import ModelPaths, read_base
+from mobilevideogpt.training.checkpoints import read_run_record, verified_adapter
 
 log_to(snakemake.log[0])
 params = snakemake.params
-train = read_json(snakemake.input.train)
+train = read_run_record(Path(snakemake.input.train).parent)
 adapter = verified_adapter(Path(snakemake.input.train).parent)
-paths = ModelPaths.from_mapping(read_json(snakemake.input.base))
+paths = ModelPaths.from_mapping(read_base(snakemake.input.base))
 model = load_for_inference(paths, precision=train["precision"])
 processor = MobileVideoGPTProcessor.from_pretrained(paths.base)
 store = FeatureStore(params.store)

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from mobilevideogpt.files import read_json
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.model.model_paths import ModelPaths, read_base
 from mobilevideogpt.serving.export import export
 from mobilevideogpt.training.checkpoints import verified_adapter
 
 log_to(snakemake.log[0])
-paths = ModelPaths.from_mapping(read_json(snakemake.input.base))
+paths = ModelPaths.from_mapping(read_base(snakemake.input.base))
 export(paths, verified_adapter(Path(snakemake.input.train).parent), snakemake.params.folder)

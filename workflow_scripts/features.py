@@ -4,23 +4,24 @@ import logging
 
 from mobilevideogpt.annotations.clips import SPLITS
 from mobilevideogpt.annotations.near_duplicates import read_pairs
+from mobilevideogpt.annotations.reports import read_clip_report, read_summary
 from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.data.feature_stage import compute_features
 from mobilevideogpt.data.samples import files_in_use, with_features
-from mobilevideogpt.files import read_json, write_json, write_records, write_text
+from mobilevideogpt.files import write_json, write_records, write_text
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.model.model_paths import ModelPaths, read_base
 from mobilevideogpt.verification.duplicates import across_splits, describe
 
 log_to(snakemake.log[0])
 params, given, output = snakemake.params, snakemake.input, snakemake.output
 samples = {split: read_samples(given[split]) for split in SPLITS}
 split_of = {sample["video"]: split for split in SPLITS for sample in samples[split]}
-files = files_in_use(read_json(given.report), split_of, where=given.report)
+files = files_in_use(read_clip_report(given.report), split_of, where=given.report)
 pairs = across_splits(read_pairs(given.duplicates), split_of)
 if pairs:
     logging.warning("%s", describe(pairs))
-base = read_json(given.base)
+base = read_base(given.base)
 keys = compute_features(
     ModelPaths.from_mapping(base),
     base["encoders_digest"],
@@ -34,5 +35,5 @@ keys = compute_features(
 )
 for split in SPLITS:
     write_records(with_features(samples[split], files, keys), output[split])
-write_json(read_json(given.summary) | {"near_duplicates": pairs}, output.summary)
+write_json(read_summary(given.summary, "build_annotations") | {"near_duplicates": pairs}, output.summary)
 write_text(f"{params.made_by}\n", output.made_by)

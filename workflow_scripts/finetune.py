@@ -15,9 +15,9 @@ from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, read_json, write_json, write_records
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.model.model_paths import ModelPaths, read_base
 from mobilevideogpt.processes import terminate_with_launcher
-from mobilevideogpt.training.checkpoints import finished, locked, recorded_content
+from mobilevideogpt.training.checkpoints import finished, locked, read_preflight, recorded_content
 from mobilevideogpt.training.digests import run_digests
 from mobilevideogpt.training.launch import quiet_libraries, run_processes
 from mobilevideogpt.training.plan import is_first_process, plan_launch, resolve_precision
@@ -28,7 +28,7 @@ DEEPSPEED_CONFIGS = Path(__file__).resolve().parents[1] / "config"
 
 def json_or_file(text: str) -> dict:
     """Return the object that an argument is, or that the file which it names contains."""
-    return json.loads(text) if text.lstrip().startswith("{") else read_json(text)
+    return json.loads(text) if text.lstrip().startswith("{") else read_json(text, shape=dict)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -61,7 +61,7 @@ def main() -> None:
     given = json_or_file(options.settings) if options.settings else configuration["finetune"]
     settings = TrainingSettings.from_dict(given)
     train, val = read_samples(options.train), read_samples(options.val)
-    base = read_json(options.base)
+    base = read_base(options.base)
     model = ModelPaths.from_mapping(base)
     digests = run_digests(settings.result_affecting(), train, val, base, options.code_hash)
     digest = options.digest or json_digest(digests)
@@ -69,7 +69,8 @@ def main() -> None:
     if "auto" in (settings.batch_size, settings.deepspeed):
         from mobilevideogpt.training.resolve import resolve_by_memory
 
-        preflight = read_json(options.preflight) if options.preflight and Path(options.preflight).exists() else {}
+        there = options.preflight and Path(options.preflight).exists()
+        preflight = read_preflight(options.preflight) if there else {}
         settings = resolve_by_memory(
             settings, model=model, train=train, preflight=preflight, run_folder=options.run_folder, digest=digest
         )

@@ -7,16 +7,16 @@ from mobilevideogpt.annotations.clips import SPLITS
 from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.checks import Check, failed_lines
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import json_digest, read_json, write_json, write_text
+from mobilevideogpt.files import json_digest, write_json, write_text
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.model.model_paths import ModelPaths, read_base
 from mobilevideogpt.training.preflight import FeatureFiles, preflight
 from mobilevideogpt.training.rehearsal import RehearsalCache
 from mobilevideogpt.training.settings import TrainingSettings
 
 log_to(snakemake.log[0])
 params = snakemake.params
-base = read_json(snakemake.input.base)
+base = read_base(snakemake.input.base)
 samples = read_samples(snakemake.input.draft)  # of all splits: which is the longest of train is not settled yet
 counts = Counter(sample["split"] for sample in samples)
 record = preflight(

@@ -2,31 +2,32 @@
 
 from pathlib import Path
 
-import yaml
-
+from mobilevideogpt.annotations.reports import read_clip_report, read_summary
 from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.data.frame_bounds import read_frame_bounds
+from mobilevideogpt.evaluation.evaluated_run import read_config, read_metrics, read_predictions
 from mobilevideogpt.evaluation.report import write_report
-from mobilevideogpt.files import read_json, read_json_lines
+from mobilevideogpt.files import read_json_lines, remade_by
 from mobilevideogpt.log import log_to
+from mobilevideogpt.training.checkpoints import read_preflight, read_run_record
 from mobilevideogpt.verification.duplicates import describe
 
 log_to(snakemake.log[0])
 run = Path(snakemake.input.train).parent
-train = read_json(snakemake.input.train)
-summary = read_json(snakemake.input.summary)
+train = read_run_record(run)
+summary = read_summary(snakemake.input.summary, "features")
 write_report(
     snakemake.output.page,
     train=train,
-    metrics=read_json(snakemake.input.metrics),
-    predictions=read_json_lines(snakemake.input.predictions, "run `snakemake --forcerun evaluate`"),
+    metrics=read_metrics(snakemake.input.metrics, remade_by("evaluate")),
+    predictions=read_predictions(snakemake.input.predictions, remade_by("evaluate")),
     train_samples=read_samples(snakemake.input.train_samples),
-    log=read_json_lines(run / "log.jsonl", "run `snakemake --forcerun finetune`"),
-    integrity=read_json(snakemake.input.integrity),
-    preflight=read_json(snakemake.input.preflight),
+    log=read_json_lines(run / "log.jsonl", remade_by("finetune"), shape={"step": int}),
+    integrity=read_clip_report(snakemake.input.integrity),
+    preflight=read_preflight(snakemake.input.preflight),
     summary=summary,
     notes=[describe(summary["near_duplicates"])],
     bounds=read_frame_bounds(train["base"]),
     # As the training wrote it: the call's own configuration may have changed since.
-    config=yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")),
+    config=read_config(run / "config.yaml", remade_by("finetune")),
 )

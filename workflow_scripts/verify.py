@@ -2,8 +2,9 @@
 
 import sys
 
+from mobilevideogpt.annotations.reports import read_clip_report
 from mobilevideogpt.checks import all_ok, print_checks
-from mobilevideogpt.files import read_json, write_text
+from mobilevideogpt.files import write_text
 from mobilevideogpt.log import log_to
 from mobilevideogpt.verification.checklist import checklist, markdown
 
@@ -23,6 +24,6 @@ checks = checklist(
 )
 print_checks(checks)
 page = f"{params.results}/verify/report.md"
-write_text(markdown(checks, read_json(snakemake.input.report), data_root=params.data_root), page)
+write_text(markdown(checks, read_clip_report(snakemake.input.report), data_root=params.data_root), page)
 print(f"this list, and each clip with a warning or an error: {page}")
 sys.exit(not all_ok(checks))

@@ -21,10 +21,10 @@ from mobilevideogpt.annotations.labels import read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.near_duplicates import read_pairs, same_by_frames
 from mobilevideogpt.annotations.pins import read_pins
+from mobilevideogpt.annotations.reports import read_clip_report
 from mobilevideogpt.annotations.samples import doubtful, prompt_and_response, unusable
 from mobilevideogpt.annotations.splits import Splits, assign_splits
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import read_json
 
 UNBALANCED = 3  # times as many training clips of one exercise as of another
 
@@ -131,7 +131,7 @@ def build(
 
 def _usable(clips: list[Clip], integrity: str | Path, findings: Findings) -> list[Clip]:
     """Leave out the clips whose status in the report is error, and list them and those with a warning."""
-    report, given = read_json(integrity), {clip.path for clip in clips}
+    report, given = read_clip_report(integrity), {clip.path for clip in clips}
     problems = unusable(report)
     findings.add(Code.UNUSABLE_CLIP, *(f"{clip}: {'; '.join(texts)}" for clip, texts in problems.items()))
     warned = {clip: texts for clip, texts in doubtful(report).items() if clip in given}

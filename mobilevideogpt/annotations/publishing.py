@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, read_json, replacing, write_json
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,11 @@ def is_published(splits: Iterable[str], data_root: str | Path, memory: str | Pat
 
 
 def _digests(memory: str | Path) -> dict[str, list[str]]:
-    """Digests of each copy, the latest last."""
-    return read_json(memory, remedy="delete it") if os.path.exists(memory) else {}
+    """Digests of each copy, the latest last; without a memory that can be read, no copy is known to be ours."""
+    try:
+        return read_json(memory, shape={str: [str]})
+    except InputError:
+        return {}
 
 
 def _foreign(data_root: str | Path, names: Iterable[str]) -> list[Path]:

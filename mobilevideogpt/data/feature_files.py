@@ -9,10 +9,11 @@ from safetensors import SafetensorError, safe_open
 from mobilevideogpt.annotations.clips import SPLITS
 from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import json_digest
+from mobilevideogpt.files import json_digest, read_json, write_json
 
 log = logging.getLogger(__name__)
 CLIPS_FILE = "clips.json"  # the clip of each key, in the folder of a `FeatureStore`
+REMEDY = "run the same command again to compute what is missing"
 
 
 def feature_key(clip_digest: str, encoders_digest: str, settings: Mapping) -> str:
@@ -29,6 +30,24 @@ def feature_key(clip_digest: str, encoders_digest: str, settings: Mapping) -> st
 def feature_path(folder: str | Path, key: str) -> Path:
     """Return the file of ``key``, whether it exists or not."""
     return Path(folder) / key[:2] / f"{key}.safetensors"
+
+
+def write_clip_list(folder: str | Path, files: Mapping[str, str]) -> None:
+    """Write ``<folder>/clips.json``: the file of each key, and the digest of this list."""
+    write_json({"files": dict(files), "sha256": json_digest(dict(files))}, Path(folder, CLIPS_FILE))
+
+
+def read_clip_list(folder: str | Path) -> dict[str, str]:
+    """Return the file of each key.
+
+    Raises:
+        InputError: If the list is missing or damaged.
+    """
+    path = Path(folder, CLIPS_FILE)
+    listed = read_json(path, REMEDY, shape={"files": {str: str}, "sha256": str})
+    if json_digest(listed["files"]) != listed["sha256"]:
+        raise InputError(f"{path}: damaged (its digest differs from the one that was written); {REMEDY}")
+    return listed["files"]
 
 
 def missing_features(folder: str | Path, keys: Mapping[str, str]) -> dict[str, str]:

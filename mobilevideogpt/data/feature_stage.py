@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mobilevideogpt.data.feature_files import CLIPS_FILE, feature_key, missing_features
+from mobilevideogpt.data.feature_files import feature_key, missing_features, write_clip_list
 from mobilevideogpt.data.frame_bounds import FrameBounds, read_frame_bounds
-from mobilevideogpt.files import read_json, write_json
+from mobilevideogpt.files import read_json
 from mobilevideogpt.model.model_paths import ModelPaths
 
 
@@ -51,7 +51,7 @@ def compute_features(
     keys = {path: feature_key(digest, encoders_digest, settings) for path, digest in clips.items()}
     if cache and (missing := missing_features(folder, keys)):
         _extract(paths, bounds, clips, missing, folder, dtype=dtype, batch_size=batch_size, threads=threads)
-    write_json({key: path for path, key in keys.items()}, Path(folder, CLIPS_FILE))
+    write_clip_list(folder, {key: path for path, key in keys.items()})
     return keys
 
 
@@ -67,7 +67,7 @@ def _stated_geometry(paths: ModelPaths) -> dict[str, Any]:
 
 
 def _read_config(folder: str) -> dict[str, Any]:
-    return read_json(Path(folder, "config.json"), remedy="fetch the checkpoint again; this file belongs to it")
+    return read_json(Path(folder, "config.json"), "fetch the checkpoint again; this file belongs to it", shape=dict)
 
 
 def _extract(

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mobilevideogpt.data.encoding import DTYPES, SCORES, encode
-from mobilevideogpt.data.feature_files import CLIPS_FILE, feature_path
+from mobilevideogpt.data.feature_files import CLIPS_FILE, REMEDY, feature_path, read_clip_list
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import read_json, replacing
+from mobilevideogpt.files import replacing
 
 
 class FeatureStore:
@@ -89,7 +89,7 @@ class UncachedFeatures(FeatureStore):
     """A store for runs without a cache: `read` decodes the clip, and encodes it if encoders are given.
 
     Args:
-        folder: Contains ``clips.json``, the file of each key.
+        folder: Contains ``clips.json``, the file of each key, see `feature_files.write_clip_list`.
         processor: Has ``encode_video(path)``.
         encoders: Has ``encode_video``; if None, `read` returns pixels, for `encode_batch` to encode a batch at a time.
         dtype: Number format that cached features would have; the result is rounded to it.
@@ -98,7 +98,11 @@ class UncachedFeatures(FeatureStore):
     def __init__(self, folder: str | Path, processor, encoders=None, dtype: str = "float32"):
         super().__init__(folder)
         self.processor, self.encoders, self.dtype = processor, encoders, DTYPES[dtype]
-        self.files: dict[str, str] = read_json(self.folder / CLIPS_FILE, remedy="run `snakemake features` to make it")
+        try:
+            self.files = read_clip_list(folder)
+        except InputError:
+            self.invalidate()
+            raise
         self._scores: dict[str, Tensor] = {}  # of the clips that were read
 
     def __contains__(self, key: str | None) -> bool:
@@ -106,6 +110,9 @@ class UncachedFeatures(FeatureStore):
 
     def read(self, key: str) -> dict[str, Tensor]:
         """Return features as `FeatureStore.read` does, or the pixels if there are no encoders."""
+        if key not in self.files:
+            self.invalidate()
+            raise missing_error(f"{self.folder / CLIPS_FILE}: does not list {key}")
         pixels = self.processor.encode_video(self.files[key])
         if self.encoders is None:
             return pixels
@@ -122,7 +129,7 @@ class UncachedFeatures(FeatureStore):
 
 def missing_error(what: str) -> InputError:
     """Return the error to raise after `FeatureStore.invalidate`; the next run computes what is missing."""
-    return InputError(f"{what}; run the same command again to compute what is missing")
+    return InputError(f"{what}; {REMEDY}")
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -19,5 +19,5 @@ class FrameBounds(NamedTuple):
 def read_frame_bounds(folder: str | Path) -> FrameBounds:
     """Read the bounds that a saved processor has; a released checkpoint has none and gets the defaults."""
     path = Path(folder, SETTINGS_FILE)
-    saved = read_json(path) if path.is_file() else {}
+    saved = read_json(path, "fetch the checkpoint again", shape=dict) if path.is_file() else {}
     return FrameBounds(**{name: saved[name] for name in FrameBounds._fields if name in saved})

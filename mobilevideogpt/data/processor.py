@@ -58,7 +58,7 @@ class MobileVideoGPTProcessor:
         self.tokenizer.save_pretrained(folder)
         self.tokenizer.backend_tokenizer.model.save(str(folder))  # vocab.json and merges.txt
         path = Path(folder, "tokenizer_config.json")
-        config = read_json(path)
+        config = read_json(path, "fetch the checkpoint again", shape=dict)
         # The older name, which transformers 5 reads too; the original code supervises the tokens in this list.
         config["additional_special_tokens"] = config.pop("extra_special_tokens", [])
         write_json(config, path)

@@ -420,8 +420,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--train", type=Path, required=True, help="JSON list of the training samples")
     options = parser.parse_args(arguments)
     try:
-        rows = read_json_lines(options.predictions, REMEDY)
-        found = conclude(rows, read_json(options.train))
+        rows = read_json_lines(options.predictions, REMEDY, shape=dict)
+        found = conclude(rows, read_json(options.train, shape=[dict]))
     except InputError as error:
         sys.exit(f"error: {error}")
     print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))

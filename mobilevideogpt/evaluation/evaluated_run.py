@@ -11,8 +11,13 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.conclusion import NEEDED
 from mobilevideogpt.files import read_json, read_json_lines
 
-RECORD = ("digest", "digests", "losses", "steps", "epochs", "this_run")  # of train.json
-SCORES = ("finetuned", "conclusion", "settings", "tokens_per_second")  # of metrics.json
+# The shapes of train.json and metrics.json.
+RECORD = {"digest": str, "digests": dict, "losses": dict, "steps": int, "epochs": float, "this_run": dict}
+SCORES = {
+    **{"settings": dict, "conclusion": dict, "tokens_per_second": object},
+    **{"finetuned": {"n": int, "confusion": {"exercise": (dict, None), "feedback": {str: dict}}}},
+}
+ALL_SCORES = SCORES | {"base": (dict, None), "mismatched_video": (dict, None)}  # that the page of one run shows
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,8 @@ def read_run(folder: str | Path) -> EvaluatedRun:
     folder = Path(folder)
     again = "run `snakemake --forcerun {} --config run=" + folder.name + f"` with the settings in {folder}/config.yaml"
     evaluate, finetune = again.format("evaluate"), again.format("finetune")
-    train = _read_object(folder / "train.json", RECORD, finetune)
-    metrics = _read_object(folder / "metrics.json", SCORES, evaluate)
+    train = read_json(folder / "train.json", finetune, shape=RECORD)
+    metrics = read_metrics(folder / "metrics.json", evaluate, SCORES)
     if metrics.get("digest", train["digest"]) != train["digest"]:
         raise InputError(
             f"{folder}/metrics.json: is the evaluation of an adapter that was trained again since; {evaluate}"
@@ -57,23 +62,25 @@ def read_run(folder: str | Path) -> EvaluatedRun:
         name=folder.name,
         train=train,
         metrics=metrics,
-        predictions=_read_predictions(folder / "predictions.jsonl", evaluate),
-        log=read_json_lines(folder / "log.jsonl", finetune),
-        config=_read_config(folder / "config.yaml", finetune),
+        predictions=read_predictions(folder / "predictions.jsonl", evaluate),
+        log=read_json_lines(folder / "log.jsonl", finetune, shape={"step": int}),
+        config=read_config(folder / "config.yaml", finetune),
         samples=_read_samples(folder / "samples"),
     )
 
 
-def _read_object(path: Path, keys: Sequence[str], remedy: str) -> dict:
-    value = read_json(path, remedy)
-    missing = [key for key in keys if key not in value] if isinstance(value, dict) else list(keys)
-    if missing:
-        raise InputError(f"{path}: has no {', '.join(missing)}; {remedy}")
-    return value
+def read_metrics(path: str | Path, remedy: str, shape: dict = ALL_SCORES) -> dict:
+    """Read ``metrics.json``, see `evaluate.evaluate`.
+
+    Raises:
+        InputError: If the file is missing or malformed; the message ends with ``remedy``.
+    """
+    return read_json(path, remedy, shape=shape)
 
 
-def _read_predictions(path: Path, remedy: str) -> list[dict]:
-    rows = read_json_lines(path, remedy)
+def read_predictions(path: str | Path, remedy: str) -> list[dict]:
+    """Read the rows of ``predictions.jsonl``; raises as `read_metrics` does, and for a file without a row."""
+    rows = read_json_lines(path, remedy, shape=dict)
     if not rows:
         raise InputError(f"{path}: is empty; {remedy}")
     for i, row in enumerate(rows, 1):
@@ -83,12 +90,13 @@ def _read_predictions(path: Path, remedy: str) -> list[dict]:
     return rows
 
 
-def _read_config(path: Path, remedy: str) -> dict:
+def read_config(path: Path, remedy: str) -> dict:
+    """Read the settings of a run, ``config.yaml``; raises as `read_metrics` does."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())}); {remedy}") from None
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not isinstance(config.get("finetune"), dict):
         raise InputError(f"{path}: contains no settings; {remedy}")
     return config
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, read_json, write_json
 from mobilevideogpt.hub.retry import refused, retry
-from mobilevideogpt.paths import FETCHED
+from mobilevideogpt.paths import FETCHED, FETCHED_SHAPE
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def _read_unchanged(folder: Path, repo_id: str, revision: str, patterns: Sequenc
     """Read ``fetched.json`` of a folder whose files are complete and unchanged since the download; else None."""
     if not (folder / FETCHED).is_file():
         return None
-    record = read_json(folder / FETCHED, remedy="delete it; the files are then checked against the hub")
+    record = read_json(folder / FETCHED, "delete it; the files are then checked against the hub", shape=FETCHED_SHAPE)
     if (record["repo_id"], record["revision"]) != (repo_id, revision) or _missing(sorted(record["files"]), patterns):
         return None
     changed = [

@@ -12,7 +12,6 @@ from typing import cast
 import torch
 from peft import (
     LoraConfig,
-    PeftConfig,
     PeftModel,
     get_peft_model,
     get_peft_model_state_dict,
@@ -22,9 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import BitsAndBytesConfig
 
-from mobilevideogpt.errors import InputError
+from mobilevideogpt.errors import InputError, shown
 from mobilevideogpt.files import read_json
 from mobilevideogpt.model.checkpoint_files import load_pickled
+from mobilevideogpt.model.foreign import ADAPTER_SHAPE, check_lora_config
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 
 log = logging.getLogger(__name__)
@@ -122,14 +122,10 @@ def load_adapter(
     """
     if not Path(folder, "adapter_config.json").is_file():
         raise InputError(f"{folder}: contains no adapter_config.json; give the folder that training wrote, or {REMEDY}")
-    read_json(Path(folder, "adapter_config.json"), REMEDY)  # names the fault of a damaged file
-    # This package and the original code write LoRA and no other kind.
-    config = cast(LoraConfig, PeftConfig.from_pretrained(str(folder)))
-    if others := set(config.modules_to_save or ()) - set(MODULES_TO_SAVE):
-        raise InputError(
-            f"{folder}: the adapter replaces {', '.join(sorted(others))}; give one that replaces only projectors"
-        )
-    tensors = _adapter(Path(folder))
+    config, tensors = _lora_config(Path(folder)), _adapter(Path(folder))
+    if wrong := sorted(k for k, t in tensors.items() if "lora_A" in k and t.shape[:1] != (config.r,)):
+        where = f"{folder}/{ADAPTER_FILES[0]}"
+        raise InputError(f"{where}: says r = {config.r}, but {wrong[0]} has another rank; {REMEDY}")
     if not config.modules_to_save:
         config.modules_to_save = MODULES_TO_SAVE
         tensors |= _original_projectors(Path(folder, ORIGINAL_PROJECTORS))
@@ -146,6 +142,26 @@ def load_adapter(
     if not is_trainable:
         wrapped.requires_grad_(False).eval()
     return wrapped
+
+
+def _lora_config(folder: Path) -> LoraConfig:
+    """Read adapter_config.json without PEFT, which would follow any type of adapter and any size."""
+    path = folder / ADAPTER_FILES[0]
+    values = read_json(path, REMEDY, shape=ADAPTER_SHAPE)
+    check_lora_config(values, LoraConfig().to_dict(), path)
+    if others := set(values["modules_to_save"] or ()) - set(MODULES_TO_SAVE):
+        raise InputError(
+            f"{folder}: the adapter replaces {', '.join(sorted(others))}; give one that replaces only projectors"
+        )
+    targets = values["target_modules"]
+    if isinstance(targets, str) and targets != LORA_TARGETS:
+        raise InputError(f'{path}: "target_modules" is {shown(targets)}, not {LORA_TARGETS!r}; {REMEDY}')
+    if not isinstance(targets, str) and not all(map(str.isidentifier, targets)):
+        raise InputError(f'{path}: "target_modules" contains more than names of layers; {REMEDY}')
+    kept = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "task_type", "use_rslora")
+    config = LoraConfig(**{name: values[name] for name in kept if name in values})
+    config.base_model_name_or_path = values.get("base_model_name_or_path")
+    return config
 
 
 def _adapter(folder: Path) -> dict[str, torch.Tensor]:

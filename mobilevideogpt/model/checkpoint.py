@@ -2,10 +2,13 @@
 
 import copy
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 
 from mobilevideogpt.errors import InputError
@@ -19,10 +22,12 @@ from mobilevideogpt.model.checkpoint_files import (
     resolve_folder,
 )
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.foreign import REMEDY, check_base_config
 from mobilevideogpt.model.geometry import IMAGE_PREFIX, VIDEO_PREFIX, encoder_geometry
 
 MAX_LISTED = 100  # tensors that the message about wrong ones lists
 # The alignment head has no effect. Where it is absent it becomes zeros.
+BUILD_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 OPTIONAL = re.compile(r"model\.vision_tower\.vision_encoder\.clip_decoder\.")
 
 
@@ -96,16 +101,31 @@ def _complete_config(
     ``config.json`` wins, except for fields that start with one of ``replaced``: an encoder from its own source brings
     its geometry.
     """
-    stored = read_json(folder / "config.json", "it belongs to the checkpoint")
+    path = folder / "config.json"
+    stored = read_json(path, "it belongs to the checkpoint", shape=dict)
+    check_base_config(stored, path)
     from_source = {k for k in found if k.startswith(replaced) and k != "video_token_id"}
     stored = {k: v for k, v in stored.items() if k not in from_source}
     if isinstance(config, dict):
-        return MobileVideoGPTConfig.from_dict(found | stored | config)
+        with explained(path):
+            return MobileVideoGPTConfig.from_dict(found | stored | config)
     config, default = copy.deepcopy(config), MobileVideoGPTConfig()  # AutoConfig, for example, filled in the defaults
     for key in found.keys() - stored.keys():
         if key in from_source or getattr(config, key) == getattr(default, key):
             setattr(config, key, found[key])
     return config
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what transformers raises about impossible values of the configuration at ``path`` into one InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (StrictDataclassError, *BUILD_ERRORS) as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{path}: describes a model that cannot be built ({text[:300]}); {REMEDY}") from error
 
 
 def _fit(tensors: dict[str, Tensor], model_class: type[nn.Module], config: MobileVideoGPTConfig, folder: Path) -> None:
@@ -114,7 +134,7 @@ def _fit(tensors: dict[str, Tensor], model_class: type[nn.Module], config: Mobil
     Raises:
         InputError: If a tensor is missing, unexpected or of the wrong shape; the message lists them.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), explained(folder / "config.json"):
         expected = model_class(config).state_dict()
     if config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)

@@ -11,12 +11,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mobilevideogpt.errors import InputError
+from mobilevideogpt.errors import InputError, shown
 from mobilevideogpt.files import read_json
+from mobilevideogpt.json_shape import misfit
 
 log = logging.getLogger(__name__)
 
 VIDEO_FILE = "videomamba_m16_25M_f8_res224.pth"
+# Where a tokenizer lists tokens with their ids: the keys of two files and their shapes.
+TOKENS = {"added_tokens_decoder": {str: {"content": str}}, "added_tokens": [{"id": int, "content": str}]}
 WEIGHT_FILES = ("*.json", "*.safetensors", "*.txt")
 
 # Keys that are dropped without a warning. CLIP's position ids are a constant range. VideoMamba's file is a whole
@@ -47,7 +50,9 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     """
     index, listed = folder / "model.safetensors.index.json", {}
     if index.is_file():
-        listed = read_json(index)["weight_map"]
+        listed = read_json(index, "fetch it again", shape={"weight_map": {str: str}})["weight_map"]
+        if outside := sorted(name for name in listed.values() if Path(name).name != name):
+            raise InputError(f"{index}: lists {shown(outside[0])}, which is not a file of this folder; fetch it again")
     elif not (folder / "model.safetensors").is_file():
         raise InputError(
             f"{folder}: contains neither model.safetensors nor model.safetensors.index.json; fetch it again"
@@ -128,8 +133,10 @@ def read_image_encoder(source: str | Path, hub: dict) -> tuple[dict[str, Tensor]
     tensors = _encoder_tensors(tensors, "vision_model.", DROPPED_OF_IMAGE, folder)
     if not tensors:
         raise InputError(f"{folder}: no key starts with 'vision_model.'; image_encoder is a CLIP folder or its hub id")
-    config = read_json(folder / "config.json", "it belongs to CLIP's folder")
+    config = read_json(folder / "config.json", "it belongs to CLIP's folder", shape=dict)
     config = config.get("vision_config", config)
+    if not isinstance(config, dict):
+        raise InputError(f'{folder}/config.json: "vision_config" is not an object; fetch it again')
     names = {"image_num_heads": "num_attention_heads", "image_num_layers": "num_hidden_layers"}
     return tensors, {ours: config[theirs] for ours, theirs in names.items() if config.get(theirs) is not None}
 
@@ -154,8 +161,12 @@ def read_video_token(folder: Path) -> dict[str, int]:
     """Return the id of ``<|video_pad|>`` as ``video_token_id``, if the folder's tokenizer has this token."""
     for name in ("tokenizer_config.json", "tokenizer.json"):
         if (folder / name).is_file():
-            content = read_json(folder / name)
-            added = [(int(k), v["content"]) for k, v in content.get("added_tokens_decoder", {}).items()]
+            content = read_json(folder / name, "fetch it again", shape=dict)
+            content = {key: content[key] for key in TOKENS.keys() & content.keys()}
+            if text := misfit(content, {key: TOKENS[key] for key in content}):
+                raise InputError(f"{folder / name}: {text}; fetch it again")
+            decoder = content.get("added_tokens_decoder", {})
+            added = [(int(k), v["content"]) for k, v in decoder.items() if k.isdecimal()]
             added += [(t["id"], t["content"]) for t in content.get("added_tokens", [])]
             for number, text in added:
                 if text == "<|video_pad|>":

@@ -4,9 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mobilevideogpt.files import file_digest, json_digest, read_json
-from mobilevideogpt.paths import FETCHED
+from mobilevideogpt.files import file_digest, json_digest, read_json, remade_by
+from mobilevideogpt.paths import FETCHED, FETCHED_SHAPE
 
+DESCRIPTION = {  # the shape of base.json
+    **{"base": str, "video_encoder": (str, None), "image_encoder": (str, None)},
+    **{"files": {str: str}, "encoders_digest": str},
+}
 DOWNLOADS = "checkpoints"  # folder of repositories that were fetched from the hub
 PATTERNS = {  # files to fetch from a repository; None: all
     "base": None,
@@ -89,7 +93,8 @@ def describe(paths: ModelPaths, files: Iterable[str]) -> dict:
     for file in files:
         if file.endswith(f"/{FETCHED}"):
             folder = file.removesuffix(FETCHED)
-            digests |= {folder + name: digest for name, digest in read_json(file)["files"].items()}
+            fetched = read_json(file, remade_by("fetch_repository"), shape=FETCHED_SHAPE)
+            digests |= {folder + name: digest for name, digest in fetched["files"].items()}
         else:
             digests[file] = file_digest(file)
     holders = [path or paths.base for path in paths.encoders.values()]
@@ -100,3 +105,12 @@ def describe(paths: ModelPaths, files: Iterable[str]) -> dict:
         and any(Path(file) == Path(holder) or Path(holder) in Path(file).parents for holder in holders)
     }
     return {**paths.named, "files": digests, "encoders_digest": json_digest(sorted(weights))}
+
+
+def read_base(path: str | Path) -> dict:
+    """Read ``base.json``, see `describe`.
+
+    Raises:
+        InputError: If the file is missing or malformed.
+    """
+    return read_json(path, remade_by("describe_base"), shape=DESCRIPTION)

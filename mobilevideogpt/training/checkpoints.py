@@ -15,13 +15,21 @@ from pathlib import Path
 import filelock
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import file_digest, json_digest, read_json, write_json
+from mobilevideogpt.files import file_digest, json_digest, read_json, remade_by, write_json
 
 logger = logging.getLogger(__name__)
 
 FINGERPRINT = "digest.json"  # written last into a checkpoint or an adapter
 RUN_RECORD = "train.json"  # in the run's folder and in the adapter's
 ADAPTER = "adapter"
+RUN_RECORD_SHAPE = {
+    **{"run": str, "digest": str, "digests": dict, "precision": str, "keep": str, "logs": {"steps": str}},
+    **{"adapter": str, "adapter_content": str, "kept": str, "adapters": {str: dict}, "losses": dict, "this_run": dict},
+}
+PREFLIGHT_SHAPE = {
+    **{"ok": bool, "checks": [dict], "machine": dict, "device": object},
+    "batch": ({"micro": int, "gradient_checkpointing": bool}, None),
+}
 STALE = "stale"  # folder of checkpoints that cannot be resumed
 
 
@@ -159,8 +167,11 @@ def finished(run_folder: str | Path, digest: str, keep: str) -> dict | None:
     found = read_fingerprint(adapter)
     if found is None or found.digest != digest or recorded_content(adapter) != content_digest(adapter):
         return None
-    record = read_json(adapter / RUN_RECORD)
-    return record if isinstance(record, dict) and record["keep"] == keep else None
+    try:
+        record = read_json(adapter / RUN_RECORD, shape={"keep": str})
+    except InputError:
+        return None
+    return record if record["keep"] == keep else None
 
 
 def adapter_is_intact(run_folder: str | Path) -> bool:
@@ -175,6 +186,24 @@ def adapter_is_intact(run_folder: str | Path) -> bool:
         return False
 
 
+def read_run_record(run_folder: str | Path) -> dict:
+    """Read ``train.json``, see `run_record.run_record`.
+
+    Raises:
+        InputError: If the file is missing or malformed.
+    """
+    return read_json(Path(run_folder, RUN_RECORD), remade_by("finetune"), shape=RUN_RECORD_SHAPE)
+
+
+def read_preflight(path: str | Path) -> dict:
+    """Read ``preflight.json``, see `preflight.preflight`.
+
+    Raises:
+        InputError: If the file is missing or malformed.
+    """
+    return read_json(path, remade_by("preflight"), shape=PREFLIGHT_SHAPE)
+
+
 def verified_adapter(run_folder: str | Path) -> Path:
     """Return the folder of the adapter that the run record describes, once its content is known to be the same.
 
@@ -182,7 +211,7 @@ def verified_adapter(run_folder: str | Path) -> Path:
         InputError: If the run has no record, or the adapter's files are not those that its training wrote.
     """
     record = Path(run_folder) / RUN_RECORD
-    trained = read_json(record, remedy="run `snakemake finetune`")
+    trained = read_json(record, remade_by("finetune"), shape={"adapter": str, "adapter_content": str})
     adapter = Path(run_folder) / trained["adapter"]
     if not adapter.is_dir() or content_digest(adapter) != trained["adapter_content"]:
         raise InputError(
@@ -206,7 +235,10 @@ def locked(run_folder: Path) -> Iterator[None]:
             write_json({"pid": os.getpid(), "host": socket.gethostname()}, holder)
             yield
     except filelock.Timeout:
-        other = json.loads(holder.read_text()) if holder.exists() else {"pid": "?", "host": "?"}
+        try:
+            other = read_json(holder, shape={"pid": int, "host": str})
+        except InputError:
+            other = {"pid": "?", "host": "?"}
         raise InputError(
             f"{run_folder}: process {other['pid']} on {other['host']} is training here; wait for it or stop it"
         ) from None

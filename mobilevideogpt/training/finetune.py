@@ -173,7 +173,8 @@ def _run_or_resume(run: Run, trainer: FinetuneTrainer, checkpoint: Path | None, 
     """
     if checkpoint:
         logger.info("%s: resuming from %s", run.folder, checkpoint.name)
-        state = read_json(checkpoint / "trainer_state.json")
+        shape = {"log_history": [dict], "epoch": float}
+        state = read_json(checkpoint / "trainer_state.json", f"delete {checkpoint}/", shape=shape)
         if out_of_patience(state["log_history"], run.settings.early_stopping_patience):
             trainer.args.num_train_epochs = state["epoch"]  # stopped early before; no step is left
     stop.defer = True

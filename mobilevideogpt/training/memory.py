@@ -5,7 +5,6 @@ and k are the widths of the decoder, of its MLP and of its keys and values, and 
 """
 
 import importlib.util
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,10 @@ from typing import Any, NamedTuple
 
 from mobilevideogpt.annotations.samples import prompt_and_response
 from mobilevideogpt.data.prompts import IGNORED
+from mobilevideogpt.files import read_json
+from mobilevideogpt.model.checkpoint import explained
 from mobilevideogpt.model.configuration import DTYPES, MobileVideoGPTConfig
+from mobilevideogpt.model.foreign import REMEDY, check_base_config
 from mobilevideogpt.model.kernels.lora import kernels_support
 from mobilevideogpt.training.batches import length_multiple
 from mobilevideogpt.training.plan import Launch, Optimisations, supported_optimisations
@@ -100,8 +102,11 @@ class Step:
     @cached_property
     def config(self) -> MobileVideoGPTConfig:
         """The configuration of the base; fields that its config.json lacks have the released values."""
-        values = json.loads((Path(self.base) / "config.json").read_text(encoding="utf-8"))
-        return MobileVideoGPTConfig(**{name: values[name] for name in _FIELDS if name in values})
+        path = Path(self.base, "config.json")
+        values = read_json(path, REMEDY, shape=dict)
+        check_base_config(values, path)
+        with explained(path):
+            return MobileVideoGPTConfig(**{name: values[name] for name in _FIELDS if name in values})
 
     @property
     def optimisations(self) -> Optimisations:

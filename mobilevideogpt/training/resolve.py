@@ -74,5 +74,7 @@ def _previous_micro_batch(run_folder: str | Path, digest: str) -> int | None:
     """Return the micro-batch of the newest complete checkpoint of ``digest``, or None."""
     for checkpoint in reversed(numbered_checkpoints(Path(run_folder))):
         if (found := read_fingerprint(checkpoint)) and found.digest == digest:
-            return read_json(checkpoint / "trainer_state.json")["train_batch_size"]
+            shape = {"train_batch_size": int}
+            state = read_json(checkpoint / "trainer_state.json", f"delete {checkpoint}/", shape=shape)
+            return state["train_batch_size"]
     return None

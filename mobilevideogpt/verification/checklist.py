@@ -16,11 +16,11 @@ from mobilevideogpt.annotations.labels import read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.near_duplicates import read_pairs
 from mobilevideogpt.annotations.pins import read_pins
+from mobilevideogpt.annotations.reports import read_clip_report, read_summary
 from mobilevideogpt.annotations.samples import read_samples, unusable
 from mobilevideogpt.annotations.spelling import Nearest
 from mobilevideogpt.checks import Check, listing, markdown_table
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import read_json
 from mobilevideogpt.machine import DriverError, driver_gpus, free_disk_bytes, library_versions, unmet_requirements
 from mobilevideogpt.paths import join_key
 from mobilevideogpt.verification.clip_report import clip_tables
@@ -169,7 +169,7 @@ def _report(results: str) -> tuple[Mapping, list[Check]]:
     """Read the report of the clip check, and its checks."""
     remedy = "run `snakemake verify` again"
     try:
-        report = read_json(f"{results}/verify/report.json", remedy=remedy)
+        report = read_clip_report(f"{results}/verify/report.json", remedy)
     except InputError as error:
         return {"clips": []}, [Check("clips decode in full", False, str(error))]
     return report, [Check(**check) for check in report["checks"]]
@@ -199,7 +199,7 @@ def _leakage(results: str) -> list[Check]:
     try:
         files = [f"{results}/annotations/qved_{split}.json" for split in SPLITS]
         splits = {sample["video"]: sample["split"] for file in files for sample in read_samples(file)}
-        split = read_json(f"{results}/annotations/summary.json")["split"]
+        split = read_summary(f"{results}/annotations/summary.json", "build_annotations")["split"]
         duplicates = read_pairs(f"{results}/verify/duplicates.json")
     except InputError:
         return []  # not made yet, which the check of the annotations reports

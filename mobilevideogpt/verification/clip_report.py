@@ -5,15 +5,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mobilevideogpt.checks import Check, listing, markdown_cell
-from mobilevideogpt.files import read_json
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import read_json, remade_by
 from mobilevideogpt.video.clip_status import Status, out_of_bounds
 from mobilevideogpt.video.reencode_reasons import REENCODINGS, Reason
+
+CLIP_CHECK = {
+    **{"video": str, "verdict": str, "problems": [str], "digest": (str, None)},
+    **{"hashes": (list, None), "hash_seconds": (float, None), "reencode": list},
+}
 
 
 def read_clip_checks(files: Iterable[str | Path]) -> Iterator[dict]:
     """Read clip checks from files that contain one, or a list of them."""
     for file in files:
-        found = read_json(file, remedy="delete it, and run `snakemake verify` again")
+        found = read_json(file, remade_by("probe_clip or probe_shard"), shape=(CLIP_CHECK, [CLIP_CHECK]))
+        if not found:
+            raise InputError(f"{file}: contains no clip check; {remade_by('probe_clip or probe_shard')}")
         yield from found if isinstance(found, list) else [found]
 
 

@@ -85,7 +85,7 @@ def _if_current(path: str, stamp: list[int] | None, entry: dict | None) -> dict 
 
 def _read(file: Path, checker: str) -> dict[str, dict]:
     try:
-        found = read_json(file)
+        found = read_json(file, shape={"checker": str, "clips": {str: {"stamp": list, "check": {"digest": str}}}})
     except InputError:  # missing or damaged: all are decoded
         return {}
     return found["clips"] if found["checker"] == checker else {}

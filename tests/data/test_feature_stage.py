@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from mobilevideogpt.data import feature_stage
-from mobilevideogpt.data.feature_files import feature_path
+from mobilevideogpt.data.feature_files import feature_path, read_clip_list
 from mobilevideogpt.data.feature_stage import compute_features
 from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.model.model_paths import ModelPaths
@@ -38,7 +38,7 @@ def compute(base, tmp_path, monkeypatch):
 def test_missing_features_are_computed_and_every_file_is_listed(compute, tmp_path):
     keys, missing = compute()
     assert missing == ["1.mp4", "2.mp4"] and keys["1.mp4"] == keys["copy.mp4"] != keys["2.mp4"]
-    listed = read_json(tmp_path / "features/clips.json")
+    listed = read_clip_list(tmp_path / "features")
     assert listed.keys() == set(keys.values()) and listed[keys["2.mp4"]] == "2.mp4"
 
 

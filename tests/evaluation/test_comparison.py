@@ -323,8 +323,8 @@ def test_a_run_that_does_not_say_what_it_was_trained_on_is_compared_with_a_note(
         ("predictions.jsonl", '{"video": "a.mp4"', "predictions.jsonl: not valid JSON lines"),
         ("predictions.jsonl", '{"video": "a.mp4"}\n', "predictions.jsonl, line 1: has no exercise, prompt"),
         ("predictions.jsonl", "", "predictions.jsonl: is empty"),
-        ("metrics.json", "{}", "metrics.json: has no finetuned"),
-        ("train.json", "[]", "train.json: has no digest"),
+        ("metrics.json", "{}", 'metrics.json: has no "settings"'),
+        ("train.json", "[]", "train.json: is a list, not an object"),
         ("config.yaml", "a: [", "config.yaml: cannot be read"),
     ],
 )

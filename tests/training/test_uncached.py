@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from mobilevideogpt.data.extraction import extract_features
+from mobilevideogpt.data.feature_files import write_clip_list
 from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.files import file_digest, write_json
+from mobilevideogpt.files import file_digest
 from mobilevideogpt.model.modeling import load_encoders
 from mobilevideogpt.sample.render import ClipSpec, write_clip
 from mobilevideogpt.training.finetune import finetune
@@ -29,7 +30,7 @@ def clips(project, tmp_path_factory):
     files = {sample["features"]: sample["video"] for sample in samples}
     store = FeatureStore(folder / "features")
     extract_features(load_encoders(project.paths), reader, digests, files, store, dtype="float16", batch_size=4)
-    write_json(files, store.folder / "clips.json")
+    write_clip_list(store.folder, files)
     return samples, store
 
 

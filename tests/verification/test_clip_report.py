@@ -3,7 +3,8 @@
 from mobilevideogpt.annotations.samples import unusable
 from mobilevideogpt.verification.clip_report import clip_report, clip_tables, read_clip_checks
 
-MEASURES = {"brightness": 100.0, "sharpness": 50.0, "motion": 3.0, "reencode": []}
+MEASURES = {"brightness": 100.0, "sharpness": 50.0, "motion": 3.0}
+MEASURES |= {"reencode": [], "hashes": [], "hash_seconds": 1.0}
 GOOD = MEASURES | {"video": "dataset/squats/1.mp4", "verdict": "ok", "problems": [], "digest": "a"}
 SHORT = GOOD | {
     "video": "dataset/squats/0.mp4",

@@ -1,0 +1,48 @@
+"""The shape of a JSON value, as the reader of a file needs it. Standard library only."""
+
+from typing import Any
+
+_NAMES = {
+    **{dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a whole number"},
+    type(None): "null",
+}
+
+
+def misfit(value: Any, shape: Any, where: str = "") -> str | None:
+    """Return how a value differs from a shape, as the rest of a sentence; None if it fits.
+
+    Args:
+        value: As `json.loads` returns it.
+        shape: A type, where ``float`` is any number and ``object`` anything; None; ``[shape]``, a list of such values;
+            ``{"key": shape}``, an object with these keys and perhaps more; ``{str: shape}``, an object of any keys; or
+            a tuple of shapes, of which one has to fit.
+        where: What the text calls the value.
+    """
+    if isinstance(shape, tuple):
+        found = [misfit(value, each, where) for each in shape]
+        return None if None in found else found[0]
+    kind = shape if isinstance(shape, type) else type(shape)
+    if not _is_of(value, kind):
+        return f"{where} is {_name(type(value))}, not {_name(kind)}".strip()
+    if isinstance(shape, list):
+        parts = [(item, shape[0], f"entry {i}") for i, item in enumerate(value, 1)]
+    elif isinstance(shape, dict) and str in shape:
+        parts = [(item, shape[str], f'"{key}"') for key, item in value.items()]
+    elif isinstance(shape, dict):
+        if missing := [key for key in shape if key not in value]:
+            return f'{where} has no "{missing[0]}"'.strip()
+        parts = [(value[key], each, f'"{key}"') for key, each in shape.items()]
+    else:
+        return None
+    texts = (misfit(item, each, f"{where}, {name}" if where else name) for item, each, name in parts)
+    return next((text for text in texts if text), None)
+
+
+def _is_of(value: Any, kind: type) -> bool:
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _name(kind: type) -> str:
+    return _NAMES.get(kind, "a number")
