@@ -1,5 +1,6 @@
 """Checks of the data set and of the machine, for the checklist and the preflight. Standard library only."""
 
+import html
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TextIO
@@ -65,8 +66,8 @@ def markdown_table(checks: Iterable[Check]) -> list[str]:
 
 
 def markdown_cell(text: str) -> str:
-    """Escape a text for a cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Escape a text for a cell of a Markdown table: neither HTML nor a link nor an image comes of a clip's name."""
+    return html.escape(text, quote=False).replace("|", "\\|").replace("](", "]\\(").replace("\n", " ")
 
 
 def listing(items: Sequence[str], limit: int = SHOWN) -> str:

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield temporary
         _publish(temporary)
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         if error.errno in _REMEDIES:
             raise _cannot_be_written(path, error) from error
@@ -76,6 +77,7 @@ def replacing_folder(path: str | Path, previous: str | Path | None = None) -> It
                 shutil.rmtree(old)
             os.replace(path, old)
         os.replace(temporary, path)
+        _sync_folder(path.parent)
         if not previous:
             shutil.rmtree(path.with_name(f".{path.name}-old"), ignore_errors=True)
     finally:
@@ -83,13 +85,25 @@ def replacing_folder(path: str | Path, previous: str | Path | None = None) -> It
 
 
 def _publish(path: Path) -> None:
-    """Give a temporary file or folder, which is private, the usual mode; flush a file to the disk."""
+    """Give a temporary file or folder, which is private, the usual mode; flush it to the disk."""
     umask = os.umask(0)
     os.umask(umask)
     path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
     if path.is_file():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
+    else:
+        _sync_folder(path)
+
+
+def _sync_folder(path: Path) -> None:
+    """Flush a folder's entries to the disk, so that a loss of power does not undo a rename."""
+    with suppress(OSError):  # a file system, or a system, that cannot
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_text(text: str, path: str | Path) -> None:

@@ -7,11 +7,11 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from mobilevideogpt.errors import InputError
+from mobilevideogpt.errors import InputError, shown
 
 # Braces are Snakemake's wildcards and angle brackets its path variables; a double quote breaks the graph that it draws.
-# Control characters and lone surrogates cannot be printed.
-UNUSABLE = re.compile(r"[{}<>\"\x00-\x1f\x7f\ud800-\udfff]")
+# Control characters and lone surrogates cannot be printed, and those that reverse text show another name.
+UNUSABLE = re.compile(r"[{}<>\"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")  # containers that the decoder reads
 # Containers that it does not read. A label may still name a clip by one, and a manifest says what it passed over.
 OTHER_VIDEO_SUFFIXES = (".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".mts", ".m2ts", ".ts", ".ogv", ".gif")
@@ -38,7 +38,7 @@ def relative_path(text: str, data_root: str, where: str) -> str:
         path = path.replace("\\", "/")
         if path.startswith("/") or re.match(r"[A-Za-z]:", path) or ".." in path.split("/"):
             raise InputError(
-                f"{where}: {text!r} leaves the data set's folder; write a path relative to {data_root}/ "
+                f"{where}: {shown(text)} leaves the data set's folder; write a path relative to {data_root}/ "
                 "and copy the clip there"
             )
         path = posixpath.normpath(path)
@@ -48,11 +48,11 @@ def relative_path(text: str, data_root: str, where: str) -> str:
             break
     if UNUSABLE.search(path):
         raise InputError(
-            f'{where}: {text!r} contains one of {{ }} < > " or a control character, which the workflow cannot use; '
+            f'{where}: {shown(text)} contains one of {{ }} < > " or a control character, which the workflow cannot use; '
             "rename the clip"
         )
     if path in ("", ".") or path != path.strip():
-        raise InputError(f"{where}: {text!r} is not a usable path; write one such as {data_root}/squats/0001.mp4")
+        raise InputError(f"{where}: {shown(text)} is not a usable path; write one such as {data_root}/squats/0001.mp4")
     return path
 
 

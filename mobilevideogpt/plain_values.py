@@ -12,7 +12,7 @@ LARGEST_INTEGER = 2**63 - 1
 DEEPEST = 20
 MOST_VALUES = 200_000  # with aliases expanded: a few lines of YAML can stand for billions
 # Lone surrogates cannot be encoded; no file name and no prompt contains the others.
-UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def check_plain(config: object, where: str) -> None:

@@ -38,6 +38,12 @@ def test_a_cell_of_the_page_escapes_its_border():
     assert markdown_table([BAD])[-1] == "| **wrong** | labels | no label file \\| none; add one |"
 
 
+def test_a_cell_of_the_page_contains_neither_html_nor_a_link():
+    damage = Check("clip", False, "<img src=x onerror=alert(1)> ![x](http://a.b/c) <b>a & b</b>\nnext")
+    cell = markdown_table([damage])[-1]
+    assert "&lt;img src=x onerror=alert(1)&gt; ![x]\\(http://a.b/c) &lt;b&gt;a &amp; b&lt;/b&gt; next" in cell
+
+
 def test_of_many_items_the_first_are_named_and_the_others_counted():
     assert listing(["a", "b", "c"]) == "a, b, c"
     assert listing(list("abcdef")) == "a, b, c and 3 more"

@@ -40,3 +40,30 @@ def test_a_line_of_json_may_contain_other_line_ends_of_unicode(tmp_path):
     write_text('{"answer": ', tmp_path / "rows.jsonl")
     with pytest.raises(InputError, match=r"rows\.jsonl: not valid JSON lines.*; fix it"):
         read_json_lines(tmp_path / "rows.jsonl", "fix it")
+
+
+def test_a_written_file_and_its_folder_are_flushed_to_the_disk(tmp_path, monkeypatch):
+    events, sync, replace = [], os.fsync, os.replace
+
+    def name(path):
+        path = Path(path)
+        return "temporary" if path.name.startswith(".") else path.name
+
+    def fsync(handle):
+        events.append(f"flush {name(os.readlink(f'/proc/self/fd/{handle}'))}")
+        sync(handle)
+
+    def rename(old, new):
+        events.append(f"{name(old)} > {name(new)}")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename)
+    folder = tmp_path / "results"
+    write_text("text", folder / "file")
+    assert events == ["flush temporary", "temporary > file", "flush results"]
+    events.clear()
+    with replacing_folder(folder / "adapter") as new:
+        (new / "weights").touch()
+    assert sorted(events[:2]) == ["flush temporary", "flush weights"]
+    assert events[2:] == ["temporary > adapter", "flush results"]

@@ -1,4 +1,7 @@
-from mobilevideogpt.paths import ONE_DIGIT_UP_TO, shard_of, shards_of
+import pytest
+
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.paths import ONE_DIGIT_UP_TO, relative_path, shard_of, shards_of
 
 
 def test_few_clips_go_to_16_shards_and_many_to_256():
@@ -12,3 +15,17 @@ def test_a_clip_stays_in_its_shard_when_others_come():
     before, after = shards_of(clips[:10]), shards_of(clips)
     assert all(set(before[shard]) <= set(after[shard]) for shard in before)
     assert after[shard_of(clips[0], 1)][0] == clips[0]
+
+
+@pytest.mark.parametrize("odd", ["\x9b", "\x85", "\u202e", "\u2066", "\u2028", "\ud800", "\x07"])
+def test_a_name_that_a_terminal_would_show_as_another_is_refused_and_shown_escaped(odd):
+    with pytest.raises(InputError, match=r"control character.*rename the clip") as caught:
+        relative_path(f"squats/a{odd}4pm.mp4", "dataset", "manifest.json, entry 1")
+    assert odd not in str(caught.value)
+    assert relative_path("squats/Kniebeuge é 体 \u200d.mp4", "dataset", "here") == "squats/Kniebeuge é 体 \u200d.mp4"
+
+
+def test_a_message_cuts_a_long_name():
+    with pytest.raises(InputError, match=r"\(5,011 characters\)") as caught:
+        relative_path("../" + "a" * 5000 + ".mp4"[:6] + "xx", "dataset", "here")
+    assert len(str(caught.value)) < 400

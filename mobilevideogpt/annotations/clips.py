@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mobilevideogpt.errors import InputError
+from mobilevideogpt.errors import InputError, shown
 from mobilevideogpt.files import json_digest
 from mobilevideogpt.paths import OTHER_VIDEO_SUFFIXES, UNUSABLE, VIDEO_SUFFIXES
 
@@ -43,7 +43,7 @@ def exercise_name(text: str, where: str) -> str:
         raise InputError(f"{where}: the exercise is missing; write it as the value, or put the clip into its folder")
     if UNUSABLE.search(name):
         raise InputError(
-            f'{where}: the exercise {name!r} contains one of {{ }} < > " or a control character; write a plain name'
+            f'{where}: the exercise {shown(name)} contains one of {{ }} < > " or a control character; write a plain name'
         )
     return name
 
