@@ -48,8 +48,8 @@ def relative_path(text: str, data_root: str, where: str) -> str:
             break
     if UNUSABLE.search(path):
         raise InputError(
-            f'{where}: {shown(text)} contains one of {{ }} < > " or a control character, which the workflow cannot use; '
-            "rename the clip"
+            f'{where}: {shown(text)} contains one of {{ }} < > " or a control character, which the workflow cannot '
+            "use; rename the clip"
         )
     if path in ("", ".") or path != path.strip():
         raise InputError(f"{where}: {shown(text)} is not a usable path; write one such as {data_root}/squats/0001.mp4")

@@ -43,7 +43,8 @@ def exercise_name(text: str, where: str) -> str:
         raise InputError(f"{where}: the exercise is missing; write it as the value, or put the clip into its folder")
     if UNUSABLE.search(name):
         raise InputError(
-            f'{where}: the exercise {shown(name)} contains one of {{ }} < > " or a control character; write a plain name'
+            f'{where}: the exercise {shown(name)} contains one of {{ }} < > " or a control character; write a plain '
+            "name"
         )
     return name
 
