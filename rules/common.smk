@@ -23,9 +23,11 @@ from mobilevideogpt.paths import shards_of
 from mobilevideogpt.processes import LAUNCHED_BY, forward_signals
 from mobilevideogpt.runs import comparison_name, files_to_compare
 from mobilevideogpt.sample.names import clip_names
+from mobilevideogpt.segments import file_of
 from mobilevideogpt.source import source_digest as source_hash
 from mobilevideogpt.stale_locks import CALL_VARIABLE, record_lock_owner, remove_stale_locks
 from mobilevideogpt.training.checkpoints import adapter_is_intact
+from mobilevideogpt.training.digests import deepspeed_digest
 
 shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")  # `python` in shell: is this one
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # "Loading weights" of files on the disk
@@ -50,6 +52,10 @@ FEATURES = f"{RESULTS}/features"
 HOLDS_OUT = config["annotations"]["split"]["train"] < 1 or config["annotations"]["split_source"] == "labels"
 ANSWERS = [f"{DATA}/{name}" for name in ANSWER_FILES[config["annotations"]["source"]]]  # the first that exists is used
 COMPARISON = comparison_name(config.get("runs", []))
+# The code that shapes features.
+EXTRACTOR = source_hash(
+    "mobilevideogpt/model/modeling.py", "mobilevideogpt/video/pixels.py", "mobilevideogpt/data/encoding.py"
+)
 # The templates that all pages share.
 PAGE = [f"mobilevideogpt/evaluation/{name}.html.j2" for name in ("page", "macros")]
 if CONFIGURATION.notice:
@@ -90,6 +96,22 @@ def manifest():
 def clips():
     """Return the path of each clip, in order."""
     return [f"{DATA}/{name}" for name in clip_names()] if SOURCE == "sample" else [clip.path for clip in manifest()]
+
+
+@cache
+def clip_files():
+    """Return the files of the clips, each once: a file may contain several clips, its segments."""
+    return list(dict.fromkeys(map(file_of, clips())))
+
+
+@cache
+def segments():
+    """Return the clips that are segments, by their file."""
+    found = {}
+    for clip in clips():
+        if (file := file_of(clip)) != clip:
+            found.setdefault(file, []).append(clip)
+    return found
 
 
 @exit_on_input_error
@@ -139,14 +161,14 @@ def existing(paths):
 
 @cache
 def shards():
-    """Return the clips of each shard."""
-    return shards_of(clips())
+    """Return the files of the clips in each shard."""
+    return shards_of(clip_files())
 
 
 def clip_checks(wildcards):
-    """Return the files with the checks of all clips: one a clip where there are few, else one a shard."""
-    if len(clips()) <= config["integrity"]["jobs_a_clip_up_to"]:
-        return [f"{RESULTS}/verify/clips/{clip.removeprefix(f'{DATA}/')}.json" for clip in clips()]
+    """Return the files with the checks of all clips: one for each file where there are few, else one a shard."""
+    if len(clip_files()) <= config["integrity"]["jobs_a_clip_up_to"]:
+        return [f"{RESULTS}/verify/clips/{file.removeprefix(f'{DATA}/')}.json" for file in clip_files()]
     return [f"{RESULTS}/verify/shards/{shard}.json" for shard in sorted(shards())]
 
 
@@ -184,7 +206,7 @@ def clip_to_answer(wildcards):
     video = config.get("video")
     if not video:
         raise InputError("no clip is given; name one: snakemake infer --config video=clip.mp4")
-    if not os.path.isfile(video):
+    if not os.path.isfile(file_of(video)):
         raise InputError(f"{video}: there is no such clip; check the path given with `--config video=...`")
     return []
 

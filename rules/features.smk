@@ -41,9 +41,7 @@ checkpoint features:
             f"{FEATURES}/made_by.txt",
             all(Path(FEATURES, f"{name}.json").exists() for name in (*SPLITS, "summary", "clips")),
         ),
-        extractor=source_hash(
-            "mobilevideogpt/model/modeling.py", "mobilevideogpt/video/pixels.py", "mobilevideogpt/data/encoding.py"
-        ),
+        extractor=EXTRACTOR,
         code=source_hash("workflow_scripts/features.py"),
     message:
         "Computing the features of clips that have none yet"

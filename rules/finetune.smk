@@ -26,6 +26,7 @@ rule finetune:
         mem_mb=16000,
         runtime=1440,
     params:
+        deepspeed=lambda wildcards: deepspeed_digest(config["finetune"]["deepspeed"]),
         settings=setting("finetune"),  # compared; the script reads them in the configuration
         # A function of `output` is a parameter that Snakemake does not compare: other settings retrain nothing.
         configuration=lambda wildcards, output: json.dumps(config),

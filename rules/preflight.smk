@@ -27,9 +27,13 @@ rule preflight:
         mem_mb=16000,
         runtime=30,
     params:
+        deepspeed=lambda wildcards: deepspeed_digest(config["finetune"]["deepspeed"]),
         finetune={name: config["finetune"][name] for name in MEMORY_SETTINGS},
         store=FEATURES,
         features_dtype=setting("features/dtype"),
+        # For a forecast alone, so not compared: functions of `output`.
+        extractor=lambda wildcards, output: EXTRACTOR,
+        report=lambda wildcards, output: f"{RESULTS}/verify/report.json",
         encode=not config["features"]["cache"],
         allow_cpu=setting("preflight/allow_cpu"),
         min_free_disk_gb=setting("preflight/min_free_disk_gb"),

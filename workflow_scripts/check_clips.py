@@ -9,6 +9,8 @@ log_to(snakemake.log[0])
 params, given = snakemake.params, snakemake.input
 clip_checks = list(read_clip_checks(given.records))
 reencoded = read_json(given.reencoded, remade_by("reencode"), shape={str: {"of": str}}) if given.reencoded else {}
-report = clip_report(clip_checks, bounds=params.bounds, reencoded=reencoded, on_error=params.on_error)
+report = clip_report(
+    clip_checks, bounds=params.bounds, reencoded=reencoded, segments=params.segments, on_error=params.on_error
+)
 write_json(hashes_of(clip_checks), snakemake.output.hashes)
 write_json(report, snakemake.output.report)

@@ -11,6 +11,7 @@ from mobilevideogpt.data.samples import files_in_use, with_features
 from mobilevideogpt.files import write_json, write_records, write_text
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths, read_base
+from mobilevideogpt.segments import file_of
 from mobilevideogpt.verification.duplicates import across_splits, describe
 
 log_to(snakemake.log[0])
@@ -18,6 +19,7 @@ params, given, output = snakemake.params, snakemake.input, snakemake.output
 samples = {split: read_samples(given[split]) for split in SPLITS}
 split_of = {sample["video"]: split for split in SPLITS for sample in samples[split]}
 files = files_in_use(read_clip_report(given.report), split_of, where=given.report)
+split_of |= {file_of(video): split for video, split in split_of.items()}
 pairs = across_splits(read_pairs(given.duplicates), split_of)
 if pairs:
     logging.warning("%s", describe(pairs))

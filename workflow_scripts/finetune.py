@@ -18,7 +18,7 @@ from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths, read_base
 from mobilevideogpt.processes import terminate_with_launcher
 from mobilevideogpt.training.checkpoints import finished, locked, read_preflight, recorded_content
-from mobilevideogpt.training.digests import run_digests
+from mobilevideogpt.training.digests import deepspeed_digest, run_digests
 from mobilevideogpt.training.launch import quiet_libraries, run_processes
 from mobilevideogpt.training.plan import is_first_process, plan_launch, resolve_precision
 from mobilevideogpt.training.settings import TrainingSettings
@@ -63,7 +63,8 @@ def main() -> None:
     train, val = read_samples(options.train), read_samples(options.val)
     base = read_base(options.base)
     model = ModelPaths.from_mapping(base)
-    digests = run_digests(settings.result_affecting(), train, val, base, options.code_hash)
+    deepspeed = deepspeed_digest(settings.deepspeed, DEEPSPEED_CONFIGS)
+    digests = run_digests(settings.result_affecting(), train, val, base, options.code_hash, deepspeed)
     digest = options.digest or json_digest(digests)
     settings = resolve_precision(settings)
     if "auto" in (settings.batch_size, settings.deepspeed):

@@ -4,8 +4,11 @@ from collections import Counter
 from pathlib import Path
 
 from mobilevideogpt.annotations.clips import SPLITS
+from mobilevideogpt.annotations.reports import read_clip_report
 from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.checks import Check, failed_lines
+from mobilevideogpt.data.feature_files import feature_path
+from mobilevideogpt.data.feature_stage import feature_keys
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, write_json, write_text
 from mobilevideogpt.log import log_to
@@ -19,15 +22,22 @@ params = snakemake.params
 base = read_base(snakemake.input.base)
 samples = read_samples(snakemake.input.draft)  # of all splits: which is the longest of train is not settled yet
 counts = Counter(sample["split"] for sample in samples)
+clips = {sample["video"] for sample in samples}
+# Of an earlier run. A clip that was not checked yet counts as one without features.
+checked = read_clip_report(params.report)["clips"] if Path(params.report).exists() else []
+files = {clip["file"]: clip["digest"] for clip in checked if clip["video"] in clips and clip["digest"]}
+model = ModelPaths.from_mapping(base)
+keys = feature_keys(model, base["encoders_digest"], files, dtype=params.features_dtype, code=params.extractor)
+present = [key for key in keys.values() if feature_path(params.store, key).exists()]
 record = preflight(
     TrainingSettings.from_dict(params.finetune),
-    model=ModelPaths.from_mapping(base),
+    model=model,
     run_folder=params.run_folder,
     allow_cpu=params.allow_cpu,
     min_free_disk_gb=params.min_free_disk_gb,
     train=samples,
     clips={split: counts[split] for split in SPLITS},
-    features=FeatureFiles(params.store, params.features_dtype, params.encode),
+    features=FeatureFiles(len(clips) - len(present), params.features_dtype, params.encode),
     cache=RehearsalCache(Path(params.rehearsal), json_digest([base["files"], params.code])),
 )
 if not record["ok"]:

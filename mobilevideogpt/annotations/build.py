@@ -25,6 +25,7 @@ from mobilevideogpt.annotations.reports import read_clip_report
 from mobilevideogpt.annotations.samples import doubtful, prompt_and_response, unusable
 from mobilevideogpt.annotations.splits import Splits, assign_splits
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.segments import file_of
 
 UNBALANCED = 3  # times as many training clips of one exercise as of another
 
@@ -101,10 +102,10 @@ def build(
             data_root=data_root,
             complete=complete,
         )
-        equal = equal_files(clip.path for clip in clips)
+        equal = equal_files(dict.fromkeys(file_of(clip.path) for clip in clips))
         findings.add(Code.EQUAL_FILES, *(" = ".join(paths) for paths in equal))
         alike = read_pairs(duplicates) if duplicates else []
-        frames = same_by_frames(alike, matched.by_clip, equal, findings)
+        frames = same_by_frames(alike, {file_of(path) for path in matched.by_clip}, equal, findings)
         splits = assign_splits(
             clips,
             matched.by_clip,

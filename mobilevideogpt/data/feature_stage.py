@@ -12,6 +12,7 @@ from mobilevideogpt.data.feature_files import feature_key, missing_features, wri
 from mobilevideogpt.data.frame_bounds import FrameBounds, read_frame_bounds
 from mobilevideogpt.files import read_json
 from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.segments import segment_of
 
 
 def compute_features(
@@ -31,7 +32,7 @@ def compute_features(
     Args:
         paths: Where base and encoders are.
         encoders_digest: As in ``base.json``.
-        clips: Path to SHA-256 of each clip's file.
+        clips: Path to SHA-256 of each clip's file; the path of a segment says which part of it.
         folder: The folder of the `FeatureStore`.
         dtype: Number format of the features: float16, bfloat16 or float32.
         batch_size: Clips in a batch.
@@ -47,12 +48,25 @@ def compute_features(
         InputError: See `extraction.extract_features`.
     """
     bounds = read_frame_bounds(paths.base)
-    settings = {"dtype": dtype, "code": code, "frames": list(bounds), "encoders": _stated_geometry(paths)}
-    keys = {path: feature_key(digest, encoders_digest, settings) for path, digest in clips.items()}
+    keys = feature_keys(paths, encoders_digest, clips, dtype=dtype, code=code)
     if cache and (missing := missing_features(folder, keys)):
         _extract(paths, bounds, clips, missing, folder, dtype=dtype, batch_size=batch_size, threads=threads)
     write_clip_list(folder, {key: path for path, key in keys.items()})
     return keys
+
+
+def feature_keys(
+    paths: ModelPaths, encoders_digest: str, clips: Mapping[str, str], *, dtype: str, code: str
+) -> dict[str, str]:
+    """Return the path of each clip with the key of its features; see `compute_features`."""
+    frames = list(read_frame_bounds(paths.base))
+    settings = {"dtype": dtype, "code": code, "frames": frames, "encoders": _stated_geometry(paths)}
+    return {path: feature_key(digest, encoders_digest, settings | _part(path)) for path, digest in clips.items()}
+
+
+def _part(path: str) -> dict[str, str]:
+    segment = segment_of(path)
+    return {"segment": str(segment)} if segment else {}
 
 
 def _stated_geometry(paths: ModelPaths) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from mobilevideogpt.training.checkpoints import (
     newest_checkpoint,
 )
 from mobilevideogpt.training.deepspeed_setup import hide_broken_deepspeed, prepare_deepspeed, use_expandable_segments
+from mobilevideogpt.training.digests import deepspeed_digest
 from mobilevideogpt.training.guards import explain_full_disk, out_of_patience
 from mobilevideogpt.training.model_setup import autocast, load_for_training, optimise, parameter_counts
 from mobilevideogpt.training.plan import is_first_process, plan_launch, resolve_precision, supported_optimisations
@@ -93,7 +94,8 @@ def finetune(
         launch = plan_launch(settings)
         if not supported_optimisations(settings, launch, "cuda").cuda_graphs:
             use_expandable_segments()
-        fingerprint = Fingerprint(digest, launch.processes, launch.deepspeed)
+        stage = launch.deepspeed and f"{launch.deepspeed} {deepspeed_digest(launch.deepspeed, deepspeed_configs)}"
+        fingerprint = Fingerprint(digest, launch.processes, stage)
         run = Run(settings, launch, model, folder, fingerprint, digests or {}, configuration or {})
         if is_first_process():
             delete_half_written(folder)

@@ -46,12 +46,12 @@ class FeatureFiles:
     """The features that a run will write to the disk.
 
     Attributes:
-        folder: That of the `FeatureStore`; some features may be there.
+        missing: How many are not there; None: those of all clips.
         dtype: Number format of the files.
         encode: Whether the training computes the features itself, so that none are written.
     """
 
-    folder: str | Path | None = None
+    missing: int | None = None
     dtype: str = "float16"
     encode: bool = False
 
@@ -275,12 +275,15 @@ def _memory_check(step: Step, rehearsal: Rehearsal, free_bytes: int) -> Check:
 def _disk_need_check(
     measured: Measured, save_total_limit: int, clips: Mapping[str, int], features: FeatureFiles, free_disk: int
 ) -> Check:
-    present = sum(1 for _ in Path(features.folder).glob("*/*.safetensors")) if features.folder else 0
-    missing = 0 if features.encode else max(0, sum(clips.values()) - present)
+    missing = sum(clips.values()) if features.missing is None else features.missing
+    missing = 0 if features.encode else missing
     feature_bytes = missing * measured.values_per_clip * DTYPES[features.dtype].itemsize
     checkpoints = (save_total_limit + 2) * measured.checkpoint_bytes  # the best, and one that is being written
     run_bytes = checkpoints + ADAPTERS * measured.adapter_bytes
-    detail = f"{feature_bytes / GB:.2f} GB for features, {run_bytes / GB:.2f} GB for checkpoints and adapters"
+    detail = (
+        f"{feature_bytes / GB:.2f} GB for the features of {missing} clips, "
+        f"{run_bytes / GB:.2f} GB for checkpoints and adapters"
+    )
     name = "disk for features and checkpoints"
     return Check(name, feature_bytes + run_bytes <= free_disk, detail, "free some space")
 

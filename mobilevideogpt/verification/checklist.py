@@ -23,6 +23,7 @@ from mobilevideogpt.checks import Check, listing, markdown_table
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.machine import DriverError, driver_gpus, free_disk_bytes, library_versions, unmet_requirements
 from mobilevideogpt.paths import join_key
+from mobilevideogpt.segments import file_of
 from mobilevideogpt.verification.clip_report import clip_tables
 from mobilevideogpt.verification.duplicates import across_splits, describe
 
@@ -96,7 +97,7 @@ def _manifest(data_root: str, exclude: Iterable[str]) -> tuple[list[Clip], Check
     manifest = f"{data_root}/manifest.json"
     try:
         clips = read_manifest(manifest, data_root, exclude)
-        named = {join_key(clip.path) for clip in read_manifest(manifest, data_root)}
+        named = {join_key(file_of(clip.path)) for clip in read_manifest(manifest, data_root)}
         found = (f"{data_root}/{file}".encode(errors="backslashreplace").decode() for file in videos_in(data_root))
         others = sorted(path for path in found if join_key(path) not in named)
     except InputError as error:
@@ -141,15 +142,16 @@ def _optional_file(name: str, file: str, read: Callable[[], Iterable[str]], clip
 
 
 def _files(clips: list[Clip], on_error: str, data_root: str) -> Check:
-    missing = [clip.path for clip in clips if not os.path.exists(clip.path)]
-    ok = bool(clips) and (not missing or (on_error == "leave_out" and len(missing) < len(clips)))
+    files = dict.fromkeys(file_of(clip.path) for clip in clips)
+    missing = [file for file in files if not os.path.exists(file)]
+    ok = bool(clips) and (not missing or (on_error == "leave_out" and len(missing) < len(files)))
     hint = ""
     if missing:
-        others = {f"{data_root}/{file}" for file in videos_in(data_root)} - {clip.path for clip in clips}
+        others = {f"{data_root}/{file}" for file in videos_in(data_root)} - files.keys()
         nearest = Nearest(path.encode(errors="backslashreplace").decode() for path in others).to(missing[0])
         hint = f" (the most similar name in the folder is {nearest})" if nearest else ""
     remedy = f"missing: {listing(missing)}{hint}; copy the clips there, or list them in dataset.exclude"
-    return Check("files are there", ok, f"{len(clips) - len(missing)} of {len(clips)}", remedy)
+    return Check("files are there", ok, f"{len(files) - len(missing)} of {len(files)}", remedy)
 
 
 def _exercises(clips: list[Clip], data_root: str) -> Check:

@@ -7,7 +7,8 @@ from pathlib import Path
 from mobilevideogpt.checks import Check, listing, markdown_cell
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, remade_by
-from mobilevideogpt.video.clip_status import Status, out_of_bounds
+from mobilevideogpt.segments import segment_of, with_segment
+from mobilevideogpt.video.clip_status import Status, out_of_bounds, segment_status
 from mobilevideogpt.video.reencode_reasons import REENCODINGS, Reason
 
 CLIP_CHECK = {
@@ -30,6 +31,7 @@ def clip_report(
     *,
     bounds: Mapping[str, Sequence[float | None]] | None = None,
     reencoded: Mapping[str, Mapping] | None = None,
+    segments: Mapping[str, Sequence[str]] | None = None,
     on_error: str = "stop",
 ) -> dict:
     """Gather clip checks, and decide which file is used for each clip.
@@ -38,16 +40,40 @@ def clip_report(
         clip_checks: As `clip_check.check_clips` yields them.
         bounds: Of the quality, see `clip_status.out_of_bounds`.
         reencoded: Result of `reencode.reencode_clips`, if its files are to be used.
+        segments: The clips that are segments, by their file; they are then listed in the file's place.
         on_error: With ``stop``, a clip with an error fails the check; with ``leave_out``, only errors in all clips do.
 
     Returns:
         ``{"ok": bool, "checks": [{name, ok, detail, remedy}], "clips": [{video, verdict, problems, file, digest}]}``.
         ``verdict`` is the clip's status, ``file`` the file that is decoded for it, and ``digest`` that file's SHA-256.
     """
-    clips = [_clip(check, bounds or {}, (reencoded or {}).get(check["video"])) for check in clip_checks]
+    clips = [
+        clip
+        for check in clip_checks
+        for clip in _clips(check, bounds or {}, (reencoded or {}).get(check["video"]), (segments or {}))
+    ]
     clips.sort(key=lambda clip: clip["video"])
     check = _decoding_check(clips, on_error)
     return {"ok": check.ok, "checks": [check.to_json()], "clips": clips}
+
+
+def _clips(
+    check: Mapping, bounds: Mapping, new: Mapping | None, segments: Mapping[str, Sequence[str]]
+) -> Iterator[dict]:
+    """Yield the clips of a file: the file itself, or its segments."""
+    whole = _clip(check, bounds, new)
+    if check["video"] not in segments:
+        yield whole
+    for video in segments.get(check["video"], ()):
+        if (segment := segment_of(video)) is None:
+            continue
+        verdict, problems = segment_status({**check, **whole}, segment)
+        yield whole | {
+            "video": video,
+            "file": with_segment(whole["file"], segment),
+            "verdict": verdict,
+            "problems": problems,
+        }
 
 
 def _clip(check: Mapping, bounds: Mapping, new: Mapping | None) -> dict:

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +21,7 @@ def check_with_cache(
     folder: str | Path,
     checker: str,
     check_clips: Callable[[Iterable[str]], Iterator[tuple[str, dict]]],
+    segments: Mapping[str, Sequence[str]] | None = None,
 ) -> list[dict]:
     """Check clips; where bytes and checker are unchanged, return the cached clip check.
 
@@ -32,6 +33,7 @@ def check_with_cache(
         folder: Contains the cache, a file for each shard of two digits.
         checker: Digest of the checker's code and limits.
         check_clips: See `clip_check.check_clips`.
+        segments: The clips that are segments, by their file. A file with other segments is decoded again.
 
     Returns:
         The clip checks in the order of ``paths``.
@@ -39,6 +41,8 @@ def check_with_cache(
     files = {path: Path(folder, f"{shard_of(path, 2)}.json") for path in paths}
     cached = {path: entry for file in set(files.values()) for path, entry in _read(file, checker).items()}
     stamps = {path: _stamp(path) for path in paths}
+    wanted = {path: list((segments or {}).get(path, ())) for path in paths}
+    cached = {path: entry for path, entry in cached.items() if entry.get("segments", []) == wanted.get(path)}
     entries = {path: entry for path in paths if (entry := _if_current(path, stamps[path], cached.get(path)))}
     unknown = [path for path in paths if path not in entries]
     log.info("%d of %d clips are new or changed", len(unknown), len(paths))
@@ -54,7 +58,7 @@ def check_with_cache(
     saved = time.monotonic()
     with Progress(total=len(unknown), desc="checking", unit="clip") as bar:
         for path, check in check_clips(unknown):
-            entries[path] = {"stamp": stamps[path], "check": check}
+            entries[path] = {"stamp": stamps[path], "segments": wanted[path], "check": check}
             bar.update()
             if time.monotonic() - saved > SAVE_SECONDS:
                 write()

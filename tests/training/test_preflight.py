@@ -28,14 +28,16 @@ def test_two_rehearsed_steps_measure_memory_and_disk_for_an_automatic_batch(proj
         min_free_disk_gb=0,
         train=project.train,
         clips={"train": 5, "val": 2, "test": 0},
-        features=FeatureFiles(tmp_path),
+        features=FeatureFiles(),
     )
     assert report["ok"] and report["device"] == "cpu", report["checks"]
     assert report["rehearsed_bytes"] == pytest.approx(report["predicted_bytes"], rel=0.5)
     assert report["batch"] == {"effective": 6, "micro": 6, "accumulation": 1, "gradient_checkpointing": False}
     details = {check["name"]: check["detail"] for check in report["checks"]}
     assert details["data"] == "5 clips in train, 2 clips in val, 0 clips in test"
-    assert re.match(r"0\.00 GB for features, 0\.0\d GB for checkpoints", details["disk for features and checkpoints"])
+    assert re.match(
+        r"0\.00 GB for the features of 7 clips, 0\.0\d GB for ", details["disk for features and checkpoints"]
+    )
     assert json.loads(json.dumps(report)) == report
     assert not list(tmp_path.glob(".rehearsal-*"))
 

@@ -288,6 +288,11 @@ TABLE = [
     Row("script of the features", append("workflow_scripts/features.py", REMARK), FEATURES),
     Row("rehearsal", append("mobilevideogpt/training/rehearsal_worker.py", REMARK), {"preflight", *FEATURES}),
     Row("trainer", append("mobilevideogpt/training/trainer.py", REMARK), {"preflight", *FEATURES}),
+    Row(
+        "DeepSpeed's version and configuration, which are not used",
+        all_of(upgrade("deepspeed"), edit("config/zero2.json", '"stage"', '"x": 1, "stage"')),
+        set(),
+    ),
     Row("plots of the training", append("mobilevideogpt/training/curves.py", REMARK), TRAINING),
     Row("metrics", append("mobilevideogpt/evaluation/metrics.py", REMARK), AFTER_TRAINING),
     Row(
