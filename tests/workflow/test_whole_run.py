@@ -18,9 +18,7 @@ def test_one_command_goes_from_clips_to_adapter_metrics_and_report(whole_run):
         *("build_annotations", "annotations", "features", "finetune", "evaluate", "report"),
     }
     ended = {rule: outcome.err.index(f"(Rule: {rule})") for rule in outcome.finished}
-    assert ended["check_labels"] < ended["probe_clip"] and ended["preflight"] < ended["features"], (
-        "errors come late"
-    )
+    assert ended["check_labels"] < ended["probe_clip"] and ended["preflight"] < ended["features"], "errors come late"
     assert (project / "results/tiny/adapter/adapter_model.safetensors").stat().st_size > 0
     used = yaml.safe_load((project / "results/tiny/config.yaml").read_text())
     assert used["annotations"]["split"] == {"train": 0.6, "val": 0.2, "test": 0.2}
