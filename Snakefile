@@ -4,6 +4,7 @@ from snakemake.utils import min_version
 
 from mobilevideogpt.configuration import check_configuration_file
 from mobilevideogpt.errors import exit_on_input_error
+from mobilevideogpt.files import check_writable
 
 min_version("9.20")
 exit_on_input_error(check_configuration_file)("config.yaml")
@@ -43,6 +44,7 @@ include: "rules/compare.smk"
 
 
 onstart:
+    exit_on_input_error(check_writable)((RESULTS, RUN))
     record_lock_owner(getattr(workflow.persistence, "_lockfile", {}).values())
     forward_signals("workflow_scripts/finetune.py")  # Snakemake alone would wait for it, hours perhaps
 

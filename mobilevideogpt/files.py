@@ -194,3 +194,15 @@ def file_digest(path: str | Path) -> str:
 def json_digest(value: object) -> str:
     """SHA-256 of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def check_writable(folders: Iterable[str | Path]) -> None:
+    """Check that files in folders can be written and deleted, before a rule does.
+
+    Raises:
+        InputError: If a folder, or for a missing one the nearest above it, is read-only.
+    """
+    for folder in map(Path, folders):
+        there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise InputError(f"{there}/: is read-only, and results are written there; make it writable")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import read_json_lines, replacing, replacing_folder, write_text
+from mobilevideogpt.files import check_writable, read_json_lines, replacing, replacing_folder, write_text
 
 
 def test_a_file_that_cannot_be_written_is_named_with_a_remedy(tmp_path):
@@ -67,3 +67,12 @@ def test_a_written_file_and_its_folder_are_flushed_to_the_disk(tmp_path, monkeyp
         (new / "weights").touch()
     assert sorted(events[:2]) == ["flush temporary", "flush weights"]
     assert events[2:] == ["temporary > adapter", "flush results"]
+
+
+def test_a_read_only_folder_is_named_before_anything_is_written(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    check_writable([tmp_path / "results", tmp_path / "results/run/inner"])
+    read_only = tmp_path / "results"  # root may write everywhere, so the system's answer is replaced
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != read_only)
+    with pytest.raises(InputError, match=r"results/: is read-only.*make it writable"):
+        check_writable([tmp_path / "results/run/inner"])

@@ -1,5 +1,7 @@
 import os
 import signal
+import time
+from contextlib import suppress
 from shutil import copytree
 
 import psutil
@@ -81,13 +83,54 @@ def test_after_kill_9_of_everything_the_same_command_goes_on(project):
     project.wait_for(f"results/tiny/checkpoint-{before + 2 - before % 2}/trainer_state.json", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    outcome = project.snakemake("--cores", "1", "finetune")
-    if outcome.status:  # Snakemake's own lock, which only it may leave
-        assert "--unlock" in outcome.text, outcome.text
-        assert project.snakemake("--unlock").status == 0
-        outcome = project.snakemake("--cores", "1", "finetune")
-    assert outcome.status == 0, outcome.text
+    outcome = project.run("finetune")
+    assert f"process {process.pid}) was killed and left a lock, which is removed" in outcome.text
     assert project.json("results/tiny/train.json")["resumed_from"] > before
+
+
+TWO = ("--rerun-triggers", "mtime", "--config", "run=two", "finetune={processes: 2}")
+KILLED = {  # rule: a part of the command of its last processes, how many they are, further arguments
+    "features": (".features.py", 1, ()),
+    "preflight": ("training.rehearsal_worker", 1, ()),
+    "finetune": ("workflow_scripts/finetune.py", 4, TWO),  # the shell, the script, its launcher and two processes
+    "evaluate": (".evaluate.py", 1, ()),
+}
+
+
+def test_after_kill_9_of_snakemake_its_jobs_end_and_the_same_command_goes_on(trained):
+    before = trained.files()
+    for number, (rule, (command, count, arguments)) in enumerate(KILLED.items()):
+        (trained / "results/preflight.rehearsal.json").unlink(missing_ok=True)
+        process = trained.start("--cores", "1", rule, "--forcerun", rule, *arguments)
+        family = descendants(process, command, count)
+        process.kill()
+        _, alive = psutil.wait_procs(family, timeout=90)
+        text = "".join(process.communicate())
+        assert not alive, (rule, alive)
+        assert ("left a lock, which is removed" in text) == (number > 0), (rule, text)
+    outcome = trained.run("evaluate")
+    assert "left a lock, which is removed" in outcome.text
+    made = trained.files() - before
+    assert not [name for name in made if "/." in name and "/two/" not in name], "temporary files stay"
+    assert trained.snakemake("--cores", "1", "evaluate").is_settled
+
+
+def descendants(process, command, count):
+    """The processes below Snakemake, once so many of them run a command."""
+    deadline = time.monotonic() + 120
+    while True:
+        family = psutil.Process(process.pid).children(recursive=True)
+        if sum(command in command_of(child) for child in family) >= count:
+            return family
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, list(map(command_of, family))
+        time.sleep(0.02)
+
+
+def command_of(process):
+    with suppress(psutil.Error):  # it has ended
+        return " ".join(process.cmdline())
+    return ""
 
 
 def test_two_processes_train_together_under_deepspeed(trained):
