@@ -91,9 +91,9 @@ def test_after_kill_9_of_everything_the_same_command_goes_on(project):
 TWO = ("--rerun-triggers", "mtime", "--config", "run=two", "finetune={processes: 2}")
 KILLED = {  # rule: a part of the command of its last processes, how many they are, further arguments
     "features": (".features.py", 1, ()),
-    "preflight": ("training.rehearsal_worker", 1, ()),
     "finetune": ("workflow_scripts/finetune.py", 4, TWO),  # the shell, the script, its launcher and two processes
     "evaluate": (".evaluate.py", 1, ()),
+    "preflight": ("training.rehearsal_worker", 1, ()),  # last, since the others need its output
 }
 
 
@@ -117,7 +117,7 @@ def test_after_kill_9_of_snakemake_its_jobs_end_and_the_same_command_goes_on(tra
 
 def descendants(process, command, count):
     """The processes below Snakemake, once so many of them run a command."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while True:
         family = psutil.Process(process.pid).children(recursive=True)
         if sum(command in command_of(child) for child in family) >= count:
