@@ -15,6 +15,7 @@ from mobilevideogpt.annotations.copies import clips_of_equal_size
 from mobilevideogpt.annotations.labels import ANSWER_FILES
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.publishing import is_published
+from mobilevideogpt.checksums import sums_are_right
 from mobilevideogpt.configuration import resolve
 from mobilevideogpt.errors import InputError, exit_on_input_error
 from mobilevideogpt.model.model_paths import ModelPaths, repositories

@@ -73,6 +73,8 @@ rule export:
     output:
         weights="<run>/export/model.safetensors",
         config="<run>/export/config.json",
+        sums="<run>/export/SHA256SUMS",
+        made_by="<run>/export/made_by.txt",
     log:
         "<run>/logs/export.log",
     benchmark:
@@ -84,6 +86,8 @@ rule export:
         runtime=30,
     params:
         folder=lambda wildcards, output: str(Path(output.weights).parent),
+        # A function, so that the files are read if an export is asked for, and not by each command.
+        made_by=lambda wildcards: made_by(f"{RUN}/export/made_by.txt", sums_are_right(Path(RUN, "export"))),
         code=source_hash("workflow_scripts/export.py"),
     message:
         "Exporting to {params.folder}"

@@ -86,12 +86,14 @@ def run_script(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    write_json(tiny.paths.named | {"files": {}}, tmp_path / "base.json")
+    write_json(tiny.paths.named | {"files": {}, "encoders_digest": ""}, tmp_path / "base.json")
     trained = {
         "adapter": str(tiny.adapter),
         "adapter_content": content_digest(tiny.adapter),
         "precision": "fp32",
         "digest": "d",
+        **{"run": "tiny", "digests": {}, "keep": "last", "kept": "last", "adapters": {}, "losses": {}, "this_run": {}},
+        "logs": {"steps": "log.jsonl"},
     }
     write_json(trained, tmp_path / "train.json")
 

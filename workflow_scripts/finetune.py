@@ -17,7 +17,7 @@ from mobilevideogpt.files import json_digest, read_json, write_json, write_recor
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths, read_base
 from mobilevideogpt.processes import terminate_with_launcher
-from mobilevideogpt.training.checkpoints import finished, locked, read_preflight, recorded_content
+from mobilevideogpt.training.checkpoints import finished, locked, lost_beside, read_preflight, recorded_content
 from mobilevideogpt.training.digests import deepspeed_digest, run_digests
 from mobilevideogpt.training.launch import quiet_libraries, run_processes
 from mobilevideogpt.training.plan import is_first_process, plan_launch, resolve_precision
@@ -61,7 +61,7 @@ def main() -> None:
     given = json_or_file(options.settings) if options.settings else configuration["finetune"]
     settings = TrainingSettings.from_dict(given)
     train, val = read_samples(options.train), read_samples(options.val)
-    base = read_base(options.base)
+    base = read_base(options.base, verified="RANK" not in os.environ)  # once, not in each process
     model = ModelPaths.from_mapping(base)
     deepspeed = deepspeed_digest(settings.deepspeed, DEEPSPEED_CONFIGS)
     digests = run_digests(settings.result_affecting(), train, val, base, options.code_hash, deepspeed)
@@ -77,7 +77,7 @@ def main() -> None:
         )
     if "RANK" not in os.environ and (processes := plan_launch(settings).processes) > 1:
         with locked(Path(options.run_folder)):  # so that one process reports it, not each; the first locks it again
-            done = finished(options.run_folder, digest, settings.keep)
+            done = finished(options.run_folder, digest, settings.keep) and not lost_beside(options.run_folder)
         if not done:
             resolved = json.dumps(asdict(settings) | {"processes": processes})
             command = [__file__, *sys.argv[1:], "--digest", digest, "--settings", resolved]

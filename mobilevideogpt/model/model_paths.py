@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, json_digest, read_json, remade_by
-from mobilevideogpt.paths import FETCHED, FETCHED_SHAPE
+from mobilevideogpt.paths import FETCHED
 
 DESCRIPTION = {  # the shape of base.json
     **{"base": str, "video_encoder": (str, None), "image_encoder": (str, None)},
@@ -93,7 +94,7 @@ def describe(paths: ModelPaths, files: Iterable[str]) -> dict:
     for file in files:
         if file.endswith(f"/{FETCHED}"):
             folder = file.removesuffix(FETCHED)
-            fetched = read_json(file, remade_by("fetch_repository"), shape=FETCHED_SHAPE)
+            fetched = read_json(file, remade_by("fetch_repository"), shape={"files": {str: str}})
             digests |= {folder + name: digest for name, digest in fetched["files"].items()}
         else:
             digests[file] = file_digest(file)
@@ -107,10 +108,24 @@ def describe(paths: ModelPaths, files: Iterable[str]) -> dict:
     return {**paths.named, "files": digests, "encoders_digest": json_digest(sorted(weights))}
 
 
-def read_base(path: str | Path) -> dict:
+def read_base(path: str | Path, verified: bool = True) -> dict:
     """Read ``base.json``, see `describe`.
 
+    Args:
+        path: The file.
+        verified: Whether the files that it lists are read and compared with their digests.
+
     Raises:
-        InputError: If the file is missing or malformed.
+        InputError: If the file is missing or malformed, or a file of the model is not the one that it describes.
     """
-    return read_json(path, remade_by("describe_base"), shape=DESCRIPTION)
+    base = read_json(path, remade_by("describe_base"), shape=DESCRIPTION)
+    for file, digest in base["files"].items() if verified else ():
+        if not Path(file).is_file() or file_digest(file) != digest:
+            fetched = Path(file).parts[0] == DOWNLOADS
+            remedy = (
+                "run `snakemake --forcerun fetch_repository`, which downloads it again"
+                if fetched
+                else "copy it again, or run `snakemake --forcerun describe_base` if it was changed on purpose"
+            )
+            raise InputError(f"{file}: lost or changed since {path} was written; {remedy}")
+    return base

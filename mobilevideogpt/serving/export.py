@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from mobilevideogpt.checksums import write_sums
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.files import replacing_folder
 from mobilevideogpt.model.adapter import load_finetuned, merge_adapter
@@ -40,3 +41,4 @@ def export(paths: ModelPaths, adapter: str | Path, folder: str | Path) -> None:
             if (file := Path(paths.base, name)).is_file():
                 shutil.copyfile(file, temporary / name)
         merged.save_pretrained(temporary, layout="official")
+        write_sums(temporary)

@@ -10,7 +10,14 @@ from transformers import TrainerState
 
 from mobilevideogpt.files import replacing_folder, write_json
 from mobilevideogpt.model.adapter import ADAPTER_FILES, WHOLE_FILES
-from mobilevideogpt.training.checkpoints import ADAPTER, RUN_RECORD, read_fingerprint, write_fingerprint
+from mobilevideogpt.training.checkpoints import (
+    ADAPTER,
+    RUN_RECORD,
+    is_unchanged,
+    read_fingerprint,
+    record_beside,
+    write_fingerprint,
+)
 from mobilevideogpt.training.guards import check_that_all_moved
 from mobilevideogpt.training.log_history import best_step
 from mobilevideogpt.training.run import Run
@@ -26,10 +33,13 @@ def choose_adapters(run: Run, state: TrainerState) -> dict:
     validations = {entry["step"]: entry for entry in state.log_history if "eval_loss" in entry}
     steps = {"last": state.global_step}
     if best := best_step(state.log_history):
-        if read_fingerprint(run.folder / f"checkpoint-{best}") == run.fingerprint:
+        checkpoint = run.folder / f"checkpoint-{best}"
+        if read_fingerprint(checkpoint) == run.fingerprint and is_unchanged(checkpoint):
             steps["best"] = best
         else:
-            logger.warning("%s: checkpoint-%d, the best, is incomplete; the last step's is kept", run.folder, best)
+            logger.warning(
+                "%s: checkpoint-%d, the best, is incomplete or damaged; the last step's is kept", run.folder, best
+            )
         if validations[best]["eval_loss"] >= validations[0]["eval_loss"]:
             logger.warning("%s: the validation loss never fell below its value before training", run.folder)
     kept = run.settings.keep if run.settings.keep in steps else "last"
@@ -75,4 +85,5 @@ def write_adapters(run: Run, trainer, processor, before: Mapping[str, Tensor], r
                 check_that_all_moved(before, load_file(folder / files[-1]), trainer.state.log_history)
             processor.save_pretrained(folder)
             write_json(record, folder / RUN_RECORD)
-            write_fingerprint(folder, run.fingerprint, with_content=True)
+            write_fingerprint(folder, run.fingerprint)
+    record_beside(run.folder)

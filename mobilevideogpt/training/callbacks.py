@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from mobilevideogpt.training.batches import SharedBatches
 from mobilevideogpt.training.guards import out_of_patience
@@ -100,6 +102,21 @@ class JsonLinesCallback(TrainerCallback):
 
 def _json_line(entry: dict) -> str:
     return json.dumps(entry, sort_keys=True) + "\n"
+
+
+class TensorBoardHistory(TrainerCallback):
+    """Writes the log of all steps for TensorBoard again, if a resumed training has lost it."""
+
+    def __init__(self, folder: Path, callbacks: list[TrainerCallback]):
+        self.lost = not any(folder.glob("*tfevents*"))
+        self.writers = [callback for callback in callbacks if isinstance(callback, TensorBoardCallback)]
+
+    def on_train_begin(self, args, state, control, **_):
+        for entry in state.log_history if self.lost else ():
+            then = copy.copy(state)
+            then.global_step = entry["step"]
+            for writer in self.writers:
+                writer.on_log(args, then, control, logs={key: entry[key] for key in entry.keys() - {"step"}})
 
 
 class LossDisplay(TrainerCallback):

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum, auto
@@ -30,6 +30,8 @@ PREFLIGHT_SHAPE = {
     **{"ok": bool, "checks": [dict], "machine": dict, "device": object},
     "batch": ({"micro": int, "gradient_checkpointing": bool}, None),
 }
+# What a finished training leaves beside its declared outputs and its adapter.
+BESIDE = ("log.jsonl", "trainer_state.json", "config.yaml", f"{ADAPTER}-best", f"{ADAPTER}-last", "tensorboard")
 STALE = "stale"  # folder of checkpoints that cannot be resumed
 
 
@@ -46,12 +48,11 @@ class Fingerprint:
     deepspeed: str | None
 
 
-def write_fingerprint(folder: Path, fingerprint: Fingerprint, with_content: bool = False) -> None:
-    """Write the fingerprint of a folder, with the size of each file and, if asked, a digest of their content."""
+def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
+    """Write the fingerprint of a folder, with the size of each file and a digest of their content."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != FINGERPRINT)
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-    content = {"content": content_digest(folder)} if with_content else {}
-    write_json(asdict(fingerprint) | {"bytes": sizes} | content, folder / FINGERPRINT)
+    write_json(asdict(fingerprint) | {"bytes": sizes, "content": content_digest(folder)}, folder / FINGERPRINT)
 
 
 def content_digest(folder: Path) -> str:
@@ -69,11 +70,59 @@ def recorded_content(folder: Path) -> str | None:
         return None
 
 
+def is_unchanged(folder: Path) -> bool:
+    """Whether the files of a folder are those that its fingerprint describes; reads them all."""
+    try:
+        return recorded_content(folder) == content_digest(folder)
+    except OSError:  # another process has moved it
+        return False
+
+
+def record_beside(run_folder: Path, without: Collection[str] = ()) -> None:
+    """Add to the adapter's fingerprint what the training left beside it: sizes and digests.
+
+    Args:
+        run_folder: The run's folder.
+        without: Names of lost files, relative to it.
+    """
+    entries = [run_folder / name for name in BESIDE]
+    files = [file for entry in entries for file in ([entry] if entry.is_file() else sorted(entry.rglob("*")))]
+    beside = {
+        name: {"bytes": file.stat().st_size, "sha256": file_digest(file)}
+        for file in files
+        if file.is_file() and (name := file.relative_to(run_folder).as_posix()) not in without
+    }
+    path = run_folder / ADAPTER / FINGERPRINT
+    write_json(read_json(path, shape=dict) | {"beside": beside}, path)
+
+
+def lost_beside(run_folder: str | Path, by_content: bool = True) -> list[str]:
+    """Return the files beside the adapter that are gone or damaged, see `record_beside`.
+
+    Args:
+        run_folder: The run's folder.
+        by_content: Whether files are read; else their sizes are compared.
+    """
+    folder, shape = Path(run_folder), {"beside": {str: {"bytes": int, "sha256": str}}}
+    try:
+        beside = read_json(folder / ADAPTER / FINGERPRINT, shape=shape)["beside"]
+    except InputError:
+        return []
+    sized = {name for name, kept in beside.items() if _size(folder / name) == kept["bytes"]}
+    intact = {name for name in sized if not by_content or file_digest(folder / name) == beside[name]["sha256"]}
+    return [name for name in beside if name not in intact]
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
 def read_fingerprint(folder: Path) -> Fingerprint | None:
-    """Return the fingerprint of a folder; None if the folder is incomplete."""
+    """Return the fingerprint of a folder; None if the folder is incomplete. Compares sizes, reads no content."""
     try:
         content = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
         content.pop("content", None)
+        content.pop("beside", None)
         sizes = content.pop("bytes")
         complete = all((folder / name).stat().st_size == size for name, size in sizes.items())
         return Fingerprint(**content) if complete else None
@@ -92,10 +141,16 @@ def numbered_checkpoints(run_folder: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
-def newest_checkpoint(run_folder: Path, fingerprint: Fingerprint, before: float = math.inf) -> Path | None:
-    """Return the newest checkpoint with this fingerprint whose step is below ``before``."""
+def newest_checkpoint(
+    run_folder: Path, fingerprint: Fingerprint, before: float = math.inf, verified: bool = False
+) -> Path | None:
+    """Return the newest checkpoint with this fingerprint whose step is below ``before``.
+
+    With ``verified``, its content is read and is that which was written.
+    """
     candidates = (path for path in reversed(numbered_checkpoints(run_folder)) if step_of(path) < before)
-    return next((path for path in candidates if read_fingerprint(path) == fingerprint), None)
+    found = (path for path in candidates if read_fingerprint(path) == fingerprint)
+    return next((path for path in found if not verified or is_unchanged(path)), None)
 
 
 def prune_checkpoints(run_folder: Path, newest: int, best_step: int | None) -> None:
@@ -110,12 +165,14 @@ class Mismatch(Enum):
     """Why a checkpoint cannot be resumed."""
 
     INCOMPLETE = auto()
+    DAMAGED = auto()
     INPUTS = auto()
     PROCESSES = auto()
 
 
 _MISMATCHES = {
     Mismatch.INCOMPLETE: "is incomplete",
+    Mismatch.DAMAGED: "is damaged",
     Mismatch.INPUTS: "was made from other data, settings or code",
     Mismatch.PROCESSES: "was made by another number of processes or another DeepSpeed stage",
 }
@@ -131,12 +188,18 @@ def mismatch(found: Fingerprint | None, expected: Fingerprint) -> Mismatch | Non
 
 
 def archive_stale_checkpoints(run_folder: Path, fingerprint: Fingerprint) -> None:
-    """Move checkpoints that cannot be resumed to ``stale/<digest>/``."""
-    for checkpoint in numbered_checkpoints(run_folder):
+    """Move checkpoints that cannot be resumed to ``stale/<digest>/``. An older one is read if the newest is damaged."""
+    resumable = False
+    for checkpoint in reversed(numbered_checkpoints(run_folder)):
         found = read_fingerprint(checkpoint)
-        if not (reason := mismatch(found, fingerprint)):
+        reason = mismatch(found, fingerprint)
+        if not reason and not resumable:
+            resumable = is_unchanged(checkpoint)
+            reason = None if resumable else Mismatch.DAMAGED
+        if not reason:
             continue
-        archive = run_folder / STALE / (found.digest[:12] if found else "incomplete") / checkpoint.name
+        name = "damaged" if reason is Mismatch.DAMAGED else found.digest[:12] if found else "incomplete"
+        archive = run_folder / STALE / name / checkpoint.name
         shutil.rmtree(archive, ignore_errors=True)
         archive.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.rename(archive)
@@ -175,13 +238,18 @@ def finished(run_folder: str | Path, digest: str, keep: str) -> dict | None:
 
 
 def adapter_is_intact(run_folder: str | Path) -> bool:
-    """Whether the adapter's folder is complete and is the one that the run record describes; True without a record."""
+    """Whether the adapter is complete and is the one that the run record describes; True without a record.
+
+    What the training left beside it has to be there, too. Only sizes are compared, as each call of Snakemake asks.
+    """
     record = Path(run_folder) / RUN_RECORD
     if not record.exists():
         return True
     found = read_fingerprint(Path(run_folder) / ADAPTER)
     try:
-        return found is not None and found.digest == json.loads(record.read_text(encoding="utf-8"))["digest"]
+        if found is None or found.digest != json.loads(record.read_text(encoding="utf-8"))["digest"]:
+            return False
+        return not lost_beside(run_folder, by_content=False)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

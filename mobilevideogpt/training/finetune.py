@@ -26,6 +26,7 @@ from mobilevideogpt.training.checkpoints import (
     delete_half_written,
     finished,
     locked,
+    lost_beside,
     newest_checkpoint,
 )
 from mobilevideogpt.training.deepspeed_setup import hide_broken_deepspeed, prepare_deepspeed, use_expandable_segments
@@ -33,6 +34,7 @@ from mobilevideogpt.training.digests import deepspeed_digest
 from mobilevideogpt.training.guards import explain_full_disk, out_of_patience
 from mobilevideogpt.training.model_setup import autocast, load_for_training, optimise, parameter_counts
 from mobilevideogpt.training.plan import is_first_process, plan_launch, resolve_precision, supported_optimisations
+from mobilevideogpt.training.restoring import delete_damaged, restore, resumes_at_the_end
 from mobilevideogpt.training.run import Run
 from mobilevideogpt.training.run_record import run_record, write_configuration
 from mobilevideogpt.training.settings import TrainingSettings
@@ -87,7 +89,8 @@ def finetune(
         raise InputError("there is nothing to train on: the training split is empty; check annotations.split")
     folder = Path(run_folder)
     with GracefulStop() as stop, locked(folder) if is_first_process() else nullcontext():
-        if record := finished(folder, digest, settings.keep):
+        record = finished(folder, digest, settings.keep)
+        if record and not lost_beside(folder):
             logger.info("%s: already trained (digest %s)", folder / ADAPTER, digest[:12])
             return record
         settings = resolve_precision(settings)
@@ -100,6 +103,12 @@ def finetune(
         if is_first_process():
             delete_half_written(folder)
             archive_stale_checkpoints(folder, fingerprint)
+        if record:
+            if not resumes_at_the_end(run, record):
+                if is_first_process():
+                    restore(run)
+                return record
+            delete_damaged(run)
         if launch.deepspeed:
             prepare_deepspeed()
         else:
@@ -113,7 +122,7 @@ def _train(
 ) -> dict:
     started = time.monotonic()
     settings = run.settings
-    checkpoint = newest_checkpoint(run.folder, run.fingerprint)
+    checkpoint = newest_checkpoint(run.folder, run.fingerprint, verified=True)
     encoders = load_encoders(run.model) if isinstance(store, UncachedFeatures) else None
     set_seed(settings.seed)
     model = load_for_training(settings, run.model)

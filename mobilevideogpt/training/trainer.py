@@ -19,7 +19,13 @@ from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import replacing_folder
 from mobilevideogpt.training.batches import Collate, SharedBatches, data_loader
-from mobilevideogpt.training.callbacks import FlowCallback, GracefulStop, JsonLinesCallback, LossDisplay
+from mobilevideogpt.training.callbacks import (
+    FlowCallback,
+    GracefulStop,
+    JsonLinesCallback,
+    LossDisplay,
+    TensorBoardHistory,
+)
 from mobilevideogpt.training.checkpoints import Fingerprint, newest_checkpoint, prune_checkpoints, write_fingerprint
 from mobilevideogpt.training.guards import FP16_OVERFLOWS, exploding_since, overflowing
 from mobilevideogpt.training.log_history import best_step
@@ -114,6 +120,7 @@ class FinetuneTrainer(Trainer):
             )
         )
         self.add_callback(JsonLinesCallback(self.run_folder / "log.jsonl"))
+        self.add_callback(TensorBoardHistory(self.run_folder / "tensorboard", self.callback_handler.callbacks))
         self.add_callback(LossDisplay(validates))
         self.add_callback(self.stopwatch)
 

@@ -109,7 +109,8 @@ def project(tmp_path_factory) -> Project:
         turns = [{"from": "human", "value": "<video>\nWhat is wrong?"}, {"from": "gpt", "value": answer}]
         samples.append({"video": clip, "exercise": "squats", "conversations": turns, "features": key})
     project = Project(folder, samples[:5], samples[5:])
-    base = {"base": str(project.base), "video_encoder": None, "image_encoder": None, "files": {}}
+    base = {"base": str(project.base), "video_encoder": None, "image_encoder": None}
+    base |= {"files": {}, "encoders_digest": ""}
     for name, value in (("train", project.train), ("val", project.val), ("base", base)):
         (folder / f"{name}.json").write_text(json.dumps(value))
     return project

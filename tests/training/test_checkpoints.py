@@ -17,10 +17,12 @@ from mobilevideogpt.training.checkpoints import (
     content_digest,
     finished,
     locked,
+    lost_beside,
     mismatch,
     newest_checkpoint,
     prune_checkpoints,
     read_fingerprint,
+    record_beside,
     recorded_content,
     verified_adapter,
     write_fingerprint,
@@ -33,7 +35,7 @@ def write_folder(folder, fingerprint=ONE):
     folder.mkdir(parents=True)
     (folder / "weights").write_bytes(b"1234")
     (folder / "train.json").write_text(json.dumps({"digest": fingerprint.digest, "keep": "last"}))
-    write_fingerprint(folder, fingerprint, with_content=True)
+    write_fingerprint(folder, fingerprint)
     return folder
 
 
@@ -139,7 +141,7 @@ def test_an_adapter_of_other_content_is_refused_whatever_its_size(damage, tmp_pa
         (adapter / "weights").write_bytes(bytes(4))
     elif damage == "exchanged":
         (adapter / "weights").write_bytes(b"5678")
-        write_fingerprint(adapter, ONE, with_content=True)
+        write_fingerprint(adapter, ONE)
     else:
         shutil.rmtree(adapter)
     with pytest.raises(InputError, match="--forcerun finetune"):
@@ -152,3 +154,28 @@ def test_the_content_of_an_adapter_is_not_that_of_its_records(tmp_path):
     before = content_digest(adapter)
     (adapter / "train.json").write_text("{}")
     assert content_digest(adapter) == before == recorded_content(adapter)
+
+
+def test_a_damaged_checkpoint_of_equal_size_is_archived_and_an_older_one_resumed(tmp_path, caplog):
+    for step in (2, 4, 6):
+        write_folder(tmp_path / f"checkpoint-{step}")
+    (tmp_path / "checkpoint-6/weights").write_bytes(b"4321")
+    assert read_fingerprint(tmp_path / "checkpoint-6") == ONE, "sizes are equal"
+    assert newest_checkpoint(tmp_path, ONE, verified=True) == tmp_path / "checkpoint-4"
+    archive_stale_checkpoints(tmp_path, ONE)
+    assert (tmp_path / "stale/damaged/checkpoint-6").is_dir() and "checkpoint-6 is damaged" in caplog.text
+    assert newest_checkpoint(tmp_path, ONE) == tmp_path / "checkpoint-4"
+
+
+def test_files_beside_the_adapter_are_missed_by_size_and_by_content(tmp_path):
+    write_run(tmp_path)
+    (tmp_path / "log.jsonl").write_text("{}")
+    (tmp_path / "adapter-best").mkdir()
+    (tmp_path / "adapter-best/weights").write_bytes(b"12")
+    record_beside(tmp_path)
+    assert adapter_is_intact(tmp_path) and lost_beside(tmp_path) == []
+    (tmp_path / "log.jsonl").write_text("[]")
+    assert adapter_is_intact(tmp_path) and lost_beside(tmp_path) == ["log.jsonl"]
+    shutil.rmtree(tmp_path / "adapter-best")
+    assert not adapter_is_intact(tmp_path) and lost_beside(tmp_path) == ["log.jsonl", "adapter-best/weights"]
+    assert read_fingerprint(tmp_path / "adapter") == ONE
