@@ -17,10 +17,20 @@ READ_SECONDS = 600  # ten times as long as the clip check gives a clip by defaul
 
 
 class DecodingPool(ProcessPoolExecutor):
-    """Worker processes that decode; they are killed at the end of the ``with`` block."""
+    """Worker processes that decode; they are killed at the end of the ``with`` block.
+
+    Raises:
+        InputError: If the system has no semaphores, which are files in /dev/shm on Linux.
+    """
 
     def __init__(self, workers: int):
-        super().__init__(workers, initializer=start_decoding_worker, initargs=(os.getpid(),))
+        try:
+            super().__init__(workers, initializer=start_decoding_worker, initargs=(os.getpid(),))
+        except OSError as error:
+            raise InputError(
+                f"processes that decode clips cannot start ({error.strerror}); make /dev/shm writable, or free "
+                "some of it"
+            ) from error
 
     def __exit__(self, *_):
         self.shutdown(kill_workers=True)

@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from mobilevideogpt.errors import InputError
@@ -14,3 +16,12 @@ def test_a_clip_whose_reading_hangs_is_an_error_that_names_it(monkeypatch, tmp_p
         monkeypatch.setattr(decoding_pool, "READ_SECONDS", 1)
         with pytest.raises(InputError, match=r"hangs\.mp4: was not read within 1 s; .* Re-encode it"):
             next(results)
+
+
+def test_a_system_without_shared_memory_is_an_error_with_a_remedy(monkeypatch):
+    def no_semaphore(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(decoding_pool.ProcessPoolExecutor, "__init__", no_semaphore)
+    with pytest.raises(InputError, match=r"cannot start \(Read-only file system\); make /dev/shm writable"):
+        DecodingPool(1)
