@@ -24,8 +24,8 @@ FPS = 30
 FRAMES = 150
 SIZE = (320, 240)
 # Without x264's macroblock tree. With it, repeated encodings of equal frames differed on some processors, in one thread
-# and in one process, and its rounding depends on the processor's instructions. The files are 1.7 times as large. Plain
-# C code (asm=0) is stable, too, but slower.
+# and in one process. The files are 1.7 times as large. Plain C code (asm=0) is stable, too, but slower. Processors of
+# other vector instructions may still give other pixels.
 ENCODER = {"crf": "20", "preset": "veryfast", "x264-params": "mbtree=0"}
 ADVICE = {**MOVEMENT_ADVICE, **EXERCISE_ADVICE}
 
