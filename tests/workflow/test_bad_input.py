@@ -65,7 +65,7 @@ MANIFEST, LABELS = "dataset/manifest.json", "dataset/fine_grained_labels.json"
 CASES = {
     # name: (change, target, what the message holds, what must not be made)
     "manifest malformed": (write(MANIFEST, '{"a": '), "all", (MANIFEST, "not valid JSON", "`snakemake manifest`"), ""),
-    "manifest is a list": (write(MANIFEST, "[1]"), "all", (MANIFEST, "has no path; of a list, each entry is an object"), ""),
+    "manifest is a list": (write(MANIFEST, "[1]"), "all", (MANIFEST, "has no path; of a list, each"), ""),
     "manifest empty": (write(MANIFEST, "{}"), "all", (MANIFEST, "no clip is left", "add entries"), ""),
     "manifest missing": (remove(MANIFEST), "all", (MANIFEST, "`snakemake manifest`"), ""),
     "manifest missing, annotations": (remove(MANIFEST), "annotations", (MANIFEST, "`snakemake manifest`"), ""),
