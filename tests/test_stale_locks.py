@@ -15,7 +15,7 @@ import sys, time
 from mobilevideogpt.stale_locks import record_lock_owner
 record_lock_owner(sys.argv[1:])
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(15)
 """
 
 
