@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mobilevideogpt import machine
+from mobilevideogpt.machine import library_versions
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 
@@ -82,5 +83,5 @@ def test_missing_and_other_versions_of_required_packages_are_problems(monkeypatc
 
 
 def test_versions_name_what_is_missing(monkeypatch):
-    assert machine.library_versions(["torch", "absent-distribution"])["absent-distribution"] == "none"
+    assert library_versions(["torch", "absent-distribution"])["absent-distribution"] == "none"
     assert {"python", "cuda", "torch", "peft"} <= machine.versions().keys()
