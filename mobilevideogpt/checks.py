@@ -1,9 +1,12 @@
 """Checks of the data set and of the machine, for the checklist and the preflight. Standard library only."""
 
 import html
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TextIO
+
+from mobilevideogpt.wording import counted
 
 SHOWN = 3  # names in a list
 
@@ -17,16 +20,23 @@ class Check:
         ok: Whether it passed.
         detail: What was found.
         remedy: What to do; empty if the check passed, or if ``detail`` says it.
+        later: Whether it passed only because a later step of the workflow does what is missing.
     """
 
     name: str
     ok: bool
     detail: str
     remedy: str = ""
+    later: bool = False
 
     def __post_init__(self):
-        if self.ok:
+        if self.ok and not self.later:
             object.__setattr__(self, "remedy", "")
+
+    @property
+    def state(self) -> str:
+        """The state as a word: ok, later or WRONG."""
+        return "WRONG" if not self.ok else "later" if self.later else "ok"
 
     @property
     def text(self) -> str:
@@ -34,8 +44,8 @@ class Check:
         return "; ".join(filter(None, (self.detail, self.remedy)))
 
     def to_json(self) -> dict:
-        """Return the check as a JSON object."""
-        return asdict(self)
+        """Return the check as a JSON object; ``later`` is there only where it is true."""
+        return {name: value for name, value in asdict(self).items() if name != "later" or value}
 
 
 def all_ok(checks: Iterable[Check]) -> bool:
@@ -49,19 +59,28 @@ def failed_lines(checks: Iterable[Check]) -> str:
 
 
 def print_checks(checks: Sequence[Check], file: TextIO | None = None) -> None:
-    """Print an aligned table, with the remedy below each check that failed, and the number of these."""
+    """Print an aligned table, with the remedy below each check that has one, and the number of each state."""
     width = max(len(check.name) for check in checks)
     for check in checks:
-        print(f"{'ok' if check.ok else 'WRONG':5}  {check.name:{width}}  {check.detail}", file=file)
+        print(f"{check.state:5}  {check.name:{width}}  {check.detail}", file=file)
         if check.remedy:
             print(f"{'':5}  {'':{width}}  -> {check.remedy}", file=file)
-    failed = sum(not check.ok for check in checks)
-    print(f"\n{f'{failed} of {len(checks)} checks failed' if failed else 'all checks passed'}", file=file)
+    print(f"\n{summary(checks)}", file=file)
+
+
+def summary(checks: Sequence[Check]) -> str:
+    """Return the number of checks of each state: ``17 checks: 14 ok, 2 later, 1 wrong``."""
+    counts = Counter(check.state for check in checks)
+    found = ", ".join(f"{counts[state]} {state.lower()}" for state in ("ok", "later", "WRONG") if counts[state])
+    return f"{counted(len(checks), 'check{s}')}: {'all ok' if counts['ok'] == len(checks) else found}"
 
 
 def markdown_table(checks: Iterable[Check]) -> list[str]:
     """Return the lines of a Markdown table, a row for each check."""
-    rows = [f"| {'ok' if check.ok else '**wrong**'} | {check.name} | {markdown_cell(check.text)} |" for check in checks]
+    rows = [
+        f"| {check.state if check.ok else '**wrong**'} | {check.name} | {markdown_cell(check.text)} |"
+        for check in checks
+    ]
     return ["| | check | found |", "| --- | --- | --- |", *rows]
 
 

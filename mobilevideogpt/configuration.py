@@ -4,8 +4,9 @@ Imports standard library, PyYAML and jsonschema only: the rules call this each t
 """
 
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mobilevideogpt.paths import VIDEO_SUFFIXES
 from mobilevideogpt.plain_values import check_plain
 from mobilevideogpt.settings import differing, flatten, merge, validated
 from mobilevideogpt.training.settings import TrainingSettings
+from mobilevideogpt.wording import counted
 
 DATASET = Path("dataset")
 MANIFEST = DATASET / "manifest.json"
@@ -111,10 +113,22 @@ def check_configuration_file(path: str | Path) -> None:
         raise InputError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); write it again") from None
     # a ValueError is a date that does not exist or a number of thousands of digits
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not YAML ({' '.join(str(error).split())}); correct it") from None
+        raise InputError(f"{path}{_line_of(error)}: is not YAML ({_without_lines(error)}); correct it") from None
     if not isinstance(config, dict):
         raise InputError(f"{path}: contains {shown(config)}, not settings; write lines such as `run: try2`")
     check_plain(config, str(path))
+
+
+def _line_of(error: Exception) -> str:
+    """Return where YAML cannot be read, if the error says so."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    return f", line {mark.line + 1}" if mark else ""
+
+
+def _without_lines(error: Exception) -> str:
+    """Return the message of an error without YAML's own places, which are those of a text without a name."""
+    parts = (getattr(error, "context", None), getattr(error, "problem", None))
+    return " ".join(", ".join(part for part in parts if part).split()) or " ".join(str(error).split())
 
 
 @dataclass(frozen=True)
@@ -137,6 +151,15 @@ class _Origins:
                 if _has(_read_yaml(file), path):
                     return _relative(file)
         return "config.yaml"
+
+    @contextmanager
+    def named(self, group: str) -> Iterator[None]:
+        """Put the configuration in front of an error that begins with the name of a setting of a group."""
+        try:
+            yield
+        except InputError as error:
+            found = re.match(rf"{group}\.(\w+)", str(error))
+            raise InputError(f"{self.of([group, found[1]])}: {error}" if found else str(error)) from None
 
 
 def _has(config: Any, path: Sequence[str]) -> bool:
@@ -180,30 +203,36 @@ def has_own_clips() -> bool:
 def _check(settings: dict, origins: _Origins) -> None:
     """Check what the schema cannot express."""
     if settings["run"] in NOT_A_RUN:
-        raise InputError(f"run: {settings['run']} is a name that the workflow uses below results/; choose another")
+        raise InputError(
+            f"{origins.of(['run'])}: run: {settings['run']} is a name that the workflow uses below results/; choose "
+            "another"
+        )
     for name, value in flatten({key: settings.get(key) for key in ("video", "model", "dataset")}):
         if isinstance(value, str) and any(len(os.fsencode(part)) > LONGEST_NAME for part in value.split("/")):
             where = origins.of(name.split("."))
             raise InputError(
                 f"{where}: {name}: {shown(value)} has a name of more than {LONGEST_NAME} bytes; shorten it"
             )
-    TrainingSettings.from_dict(settings["finetune"])
     annotations = settings["annotations"]
     total = sum(annotations["split"].values())
     if abs(total - 1) > 1e-6:
-        raise InputError(f"annotations.split: the fractions add up to {total:g}, not to 1; correct config.yaml")
-    recording_rule(annotations["recording_pattern"])
-    build_prompt(annotations["prompt"], "squats")
+        where = origins.of(["annotations", "split"])
+        raise InputError(f"{where}: annotations.split: the fractions add up to {total:g}, not to 1; correct them")
+    with origins.named("finetune"):
+        TrainingSettings.from_dict(settings["finetune"])
+    with origins.named("annotations"):
+        recording_rule(annotations["recording_pattern"])
+        build_prompt(annotations["prompt"], "squats")
     if "prompt" in settings:
         build_prompt(settings["prompt"], "squats", setting="prompt")
 
 
 def _sample_notice(asked: str, changed: dict) -> str:
     reason = f"No {MANIFEST}" if asked == "auto" else f"dataset.source is {asked}"
-    listed = ", ".join(f"{name}={value if len(str(value)) < 100 else shown(value)}" for name, value in flatten(changed))
+    number = counted(len(list(flatten(changed))), "setting{s} {differs|differ}")
     return (
-        f"{reason}: using the built-in sample, 30 rendered clips and a tiny base checkpoint.\n"
-        f"Settings that differ from the defaults (config/sample.yaml): {listed}"
+        f"{reason}: using the built-in sample, 30 rendered clips and a tiny base checkpoint; {number} from the "
+        "defaults, see config/sample.yaml"
     )
 
 

@@ -133,7 +133,28 @@ def _explain(error: ValidationError) -> str:
         more = f" and {len(unknown) - MOST_SHOWN} more" if len(unknown) > MOST_SHOWN else ""
         return f"unknown key in {name or 'the top level'}: {', '.join(hints)}{more}; use one of {', '.join(known)}"
     meaning = f". Meaning: {schema['description']}" if "description" in schema else ""
-    message = error.message.replace(repr(error.instance), shown(error.instance), 1)
-    if isinstance(error.instance, str) and _is_infinite(error.instance) and error.validator in ("type", "oneOf"):
-        message = f"{shown(error.instance)} is not a finite number"
-    return f"{name or 'top level'}: {message}{meaning}"
+    return f"{name or 'top level'}: {_problem(error, name)}{meaning}"
+
+
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "more than",
+    "maximum": "at most",
+    "exclusiveMaximum": "less than",
+}
+
+
+def _problem(error: ValidationError, name: str) -> str:
+    """Say what is wrong with a value, in plain words where those of jsonschema are not."""
+    value, validator, schema = error.instance, str(error.validator), cast(dict, error.schema)
+    if isinstance(value, str) and _is_infinite(value) and validator in ("type", "oneOf"):
+        return f"{shown(value)} is not a finite number"
+    if validator in _BOUNDS:
+        return f"{shown(value)} must be {_BOUNDS[validator]} {error.validator_value}"
+    if validator == "type" and schema.get("type") == "object":
+        example = next(iter(schema.get("properties", {})), "name")
+        group = {"source": "{source: qved}"}.get(example, f"{{{example}: ...}}")
+        return (
+            f"{shown(value)} is not a group of settings; write {name}={group} with --config, {name}: {group} in a file"
+        )
+    return error.message.replace(repr(value), shown(value), 1)

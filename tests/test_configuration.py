@@ -73,12 +73,36 @@ def test_the_sample_s_settings_are_between_the_defaults_and_the_user_s():
     assert found.released_model["base"] == "Amshaker/Mobile-VideoGPT-0.5B" != found.settings["model"]["base"]
 
 
-def test_a_notice_of_two_lines_says_why_the_sample_is_used_and_what_it_changes():
-    first, second = resolved().notice.splitlines()
-    assert first.startswith("No dataset/manifest.json: using the built-in sample")
-    assert "finetune.lora_dropout=0.0" in second and "finetune.epochs" not in second
+def test_a_notice_of_one_line_says_why_the_sample_is_used_and_where_its_settings_are():
+    notice = resolved().notice
+    assert notice.startswith("No dataset/manifest.json: using the built-in sample")
+    assert "settings differ from the defaults, see config/sample.yaml" in notice and "\n" not in notice
     add("dataset/manifest.json")
     assert resolved({"dataset": {"source": "sample"}}).notice.startswith("dataset.source is sample: using")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"dataset": "mydata"},
+            r"--config: dataset: 'mydata' is not a group.*write dataset=\{source: qved\} with --config",
+        ),
+        ({"finetune": {"epochs": 0}}, r"--config: finetune\.epochs: 0 must be more than 0\. Meaning: Passes"),
+        ({"finetune": {"warmup_ratio": 1}}, r"--config: finetune\.warmup_ratio: 1 must be less than 1"),
+        ({"finetune": {"seed": -1}}, r"--config: finetune\.seed: -1 must be at least 0"),
+        ({"annotations": {"split": SPLIT | {"test": 0.3}}}, r"--config: annotations\.split: .* add up to 1\.3"),
+        ({"finetune": {"batch_size": 2, "processes": 3}}, r"--config: finetune\.batch_size: 3 processes"),
+        ({"annotations": {"prompt": "{person}"}}, r"--config: annotations\.prompt .*\{person\}"),
+        ({"annotations": {"recording_pattern": "("}}, r"--config: annotations\.recording_pattern"),
+        ({"run": "features"}, r"--config: run: features"),
+    ],
+)
+def test_an_error_on_the_command_line_names_it_and_one_in_the_file_names_the_file(config, message):
+    with pytest.raises(InputError, match=message):
+        resolved(config, command_line=config)
+    with pytest.raises(InputError, match="^" + message.replace("--config: ", "config.yaml: ", 1)):
+        resolved(config)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +249,8 @@ def test_a_message_names_the_file_that_has_the_setting(folder):
     ("content", "message"),
     [
         (b"\xff\xfe\x00binary", "is not UTF-8 text .*at byte 0"),
-        (b"a: [1", "is not YAML"),
+        (b"a: [1", r"config\.yaml, line 2: is not YAML \(.*; correct it"),
+        (b"run: a\nfinetune:\n  epochs: 3\n lora_r: 4\n", r"^config\.yaml, line 4: is not YAML \((?!.*unicode)"),
         (b"run:\ta\n\tb: c", "is not YAML"),
         (b"epochs: " + b"9" * 5000, "is not YAML|19 digits"),
         (b"run: 2026-99-99", "is not YAML"),

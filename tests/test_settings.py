@@ -7,6 +7,7 @@ import yaml
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.settings import defaults, differing, flatten, merge, validated
+from mobilevideogpt.tiny_base import COMMAND
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "config/schema.yaml").read_text())
@@ -16,6 +17,12 @@ SAMPLE = yaml.safe_load((ROOT / "config/sample.yaml").read_text())
 
 def test_config_yaml_states_each_default_of_the_schema():
     assert defaults(SCHEMA) == CONFIG
+
+
+def test_the_tiny_base_for_own_clips_has_the_settings_of_the_sample_but_its_name_and_prompt():
+    tiny = yaml.safe_load((ROOT / "config/tiny.yaml").read_text())
+    assert tiny | {"run": "finetune"} == {name: group for name, group in SAMPLE.items() if name != "annotations"}
+    assert tiny["run"] != CONFIG["run"] and COMMAND == "snakemake finetune --configfile config/tiny.yaml"
 
 
 def test_the_sample_sets_known_keys_to_something_else():

@@ -25,5 +25,5 @@ checks = checklist(
 print_checks(checks)
 page = f"{params.results}/verify/report.md"
 write_text(markdown(checks, read_clip_report(snakemake.input.report), data_root=params.data_root), page)
-print(f"this list, and each clip with a warning or an error: {page}")
+print(f"This list, and each clip with a warning or an error: {page}")
 sys.exit(not all_ok(checks))

@@ -24,8 +24,10 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.machine import DriverError, driver_gpus, free_disk_bytes, library_versions, unmet_requirements
 from mobilevideogpt.paths import join_key
 from mobilevideogpt.segments import file_of
+from mobilevideogpt.tiny_base import WITHOUT_GPU
 from mobilevideogpt.verification.clip_report import clip_tables
 from mobilevideogpt.verification.duplicates import across_splits, describe
+from mobilevideogpt.wording import agree, counted
 
 GIB = 2**30
 GB = 1e9
@@ -62,7 +64,7 @@ def checklist(
         allow_cpu: Whether the fine-tuning may run without a GPU.
 
     Returns:
-        The checks. A fault is a check that failed, never an exception.
+        The checks. A fault is a check that failed, never an exception; what a later step makes passes as ``later``.
     """
     clips, manifest_check = _manifest(data_root, exclude)
     report, report_checks = _report(results)
@@ -102,8 +104,13 @@ def _manifest(data_root: str, exclude: Iterable[str]) -> tuple[list[Clip], Check
         others = sorted(path for path in found if join_key(path) not in named)
     except InputError as error:
         return [], Check("manifest", False, str(error))
-    also = f"; it does not name {len(others)} clips of the folder: {listing(others)}" if others else ""
-    return clips, Check("manifest", True, f"{manifest}: {len(clips)} clips{also}")
+    detail = f"{manifest}: {counted(len(clips), 'clip{s}')}"
+    if not others:
+        return clips, Check("manifest", True, detail)
+    also = f"{counted(len(others), 'clip{s}')} in {data_root}/ {agree(len(others), '{is|are}')} in no manifest"
+    return clips, Check(
+        "manifest", True, f"{detail}; {also}: {listing(others)}", "`snakemake manifest` adds them", later=True
+    )
 
 
 def _labels(label_files: Sequence[str | Path], answers: str, clips: list[Clip], data_root: str) -> Check:
@@ -118,7 +125,8 @@ def _labels(label_files: Sequence[str | Path], answers: str, clips: list[Clip], 
         return Check("labels", False, str(error))
     finally:
         findings.log()
-    return Check("labels", True, f"{found}: {len(matched)} of {len(clips)} clips have one")
+    have = f"{len(matched)} of {counted(len(clips), 'clip{s} {has|have}')} one"
+    return Check("labels", True, f"{found}: {have}")
 
 
 def _optional_files(clips: list[Clip], data_root: str) -> list[Check]:
@@ -138,7 +146,7 @@ def _optional_file(name: str, file: str, read: Callable[[], Iterable[str]], clip
         named = {join_key(clip.path) for clip in clips} & set(map(join_key, read()))
     except InputError as error:
         return Check(name, False, str(error))
-    return Check(name, True, f"{file}: names {len(named)} of {len(clips)} clips")
+    return Check(name, True, f"{file}: names {len(named)} of {counted(len(clips), 'clip{s}')}")
 
 
 def _files(clips: list[Clip], on_error: str, data_root: str) -> Check:
@@ -158,7 +166,7 @@ def _exercises(clips: list[Clip], data_root: str) -> Check:
     counts = Counter(clip.exercise for clip in clips)
     sizes = set(counts.values())
     each = f"{min(sizes)}" if len(sizes) == 1 else f"{min(sizes, default=0)} to {max(sizes, default=0)}"
-    detail = f"{len(counts)} exercises, {each} clips each"
+    detail = f"{counted(len(counts), 'exercise{s}')}, {each} {agree(max(sizes, default=0), 'clip{s}')} each"
     if len(sizes) > 1:
         detail += f": {listing([f'{exercise} {count}' for exercise, count in sorted(counts.items())], EXERCISES_SHOWN)}"
     few = sorted(exercise for exercise, count in counts.items() if count < MIN_CLIPS)
@@ -181,7 +189,7 @@ def _annotations(results: str, clips: list[Clip]) -> Check:
     files = [Path(results, f"annotations/qved_{split}.json") for split in SPLITS]
     files = [file for file in files if file.exists()]
     if not files:
-        return Check("annotations", True, "not made yet; `snakemake annotations` makes them")
+        return Check("annotations", True, "not made yet", "`snakemake annotations` makes them", later=True)
     try:
         videos = {file.name: [sample["video"] for sample in read_samples(file)] for file in files}
     except InputError as error:
@@ -197,7 +205,7 @@ def _annotations(results: str, clips: list[Clip]) -> Check:
 
 
 def _leakage(results: str) -> list[Check]:
-    """Report leakage across splits, as far as it can be found. It passes, since it may be intended."""
+    """Report leakage across splits, as far as it can be found: the scores on test would be too high."""
     try:
         files = [f"{results}/annotations/qved_{split}.json" for split in SPLITS]
         splits = {sample["video"]: sample["split"] for file in files for sample in read_samples(file)}
@@ -205,16 +213,21 @@ def _leakage(results: str) -> list[Check]:
         duplicates = read_pairs(f"{results}/verify/duplicates.json")
     except InputError:
         return []  # not made yet, which the check of the annotations reports
-    leaks = split["leaks"]
-    in_several = [f"{len(leaks)} recordings or persons in several splits: {listing(leaks)}"] if leaks else []
-    found = "; ".join([*in_several, describe(across_splits(duplicates, splits))])
-    return [Check("leakage across splits", True, f"{split['groups']} groups by {split['source']}; {found}")]
+    leaks, pairs = split["leaks"], across_splits(duplicates, splits)
+    found = [f"{split['groups']} groups by {split['source']}"]
+    if leaks:
+        found.append(f"{counted(len(leaks), 'recording{s} or person{s}')} in several splits: {listing(leaks)}")
+    found.append(describe(pairs))
+    remedy = "" if pairs else "correct splits.csv or the labels"  # the pairs' own sentence ends with theirs
+    return [Check("leakage across splits", not leaks and not pairs, "; ".join(found), remedy)]
 
 
 def _model(paths: Mapping[str, str | None]) -> Check:
     missing = [path for path in paths.values() if path and not Path(path).exists()]
-    detail = f"not here yet: {listing(missing)}; `snakemake fetch` downloads it" if missing else "all files are here"
-    return Check("model", True, detail)
+    if not missing:
+        return Check("model", True, "all files are here")
+    remedy = f"`snakemake finetune` downloads {agree(len(missing), '{it|them}')}; `snakemake fetch` does so beforehand"
+    return Check("model", True, f"not here yet: {listing(missing)}", remedy, later=True)
 
 
 def _packages() -> Check:
@@ -232,7 +245,7 @@ def _gpu(allow_cpu: bool) -> Check:
         reason = f" ({error})"
     found = [f"{gpu.name}, {gpu.free_bytes / GIB:.1f} of {gpu.memory_bytes / GIB:.1f} GiB free" for gpu in gpus]
     detail = listing(found) or f"none found{reason}{'; the CPU is used' if allow_cpu else ''}"
-    remedy = "use a machine with a GPU, or set preflight.allow_cpu: true, which is much slower"
+    remedy = f"use a machine with a GPU; {WITHOUT_GPU}"
     return Check("GPU", bool(gpus) or allow_cpu, detail, remedy)
 
 

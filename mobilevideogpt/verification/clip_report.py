@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mobilevideogpt.checks import Check, listing, markdown_cell
+from mobilevideogpt.checks import SHOWN, Check, markdown_cell
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, remade_by
 from mobilevideogpt.segments import segment_of, with_segment
 from mobilevideogpt.video.clip_status import Status, out_of_bounds, segment_status
 from mobilevideogpt.video.reencode_reasons import REENCODINGS, Reason
+from mobilevideogpt.wording import agree, counted
 
 CLIP_CHECK = {
     **{"video": str, "verdict": str, "problems": [str], "digest": (str, None)},
@@ -33,6 +34,7 @@ def clip_report(
     reencoded: Mapping[str, Mapping] | None = None,
     segments: Mapping[str, Sequence[str]] | None = None,
     on_error: str = "stop",
+    page: str = "verify/report.md",
 ) -> dict:
     """Gather clip checks, and decide which file is used for each clip.
 
@@ -42,6 +44,7 @@ def clip_report(
         reencoded: Result of `reencode.reencode_clips`, if its files are to be used.
         segments: The clips that are segments, by their file; they are then listed in the file's place.
         on_error: With ``stop``, a clip with an error fails the check; with ``leave_out``, only errors in all clips do.
+        page: The page of `snakemake verify` that lists all problems, for the remedy.
 
     Returns:
         ``{"ok": bool, "checks": [{name, ok, detail, remedy}], "clips": [{video, verdict, problems, file, digest}]}``.
@@ -53,7 +56,7 @@ def clip_report(
         for clip in _clips(check, bounds or {}, (reencoded or {}).get(check["video"]), (segments or {}))
     ]
     clips.sort(key=lambda clip: clip["video"])
-    check = _decoding_check(clips, on_error)
+    check = _decoding_check(clips, on_error, page)
     return {"ok": check.ok, "checks": [check.to_json()], "clips": clips}
 
 
@@ -90,22 +93,20 @@ def _clip(check: Mapping, bounds: Mapping, new: Mapping | None) -> dict:
     return clip
 
 
-def _decoding_check(clips: Sequence[Mapping], on_error: str) -> Check:
+def _decoding_check(clips: Sequence[Mapping], on_error: str, page: str) -> Check:
     counts = Counter(clip["verdict"] for clip in clips)
-    errors = [clip["video"] for clip in clips if clip["verdict"] == Status.ERROR]
-    detail = (
-        f"{len(clips)} clips: {counts[Status.OK]} ok, {counts[Status.WARNING]} with a warning, "
-        f"{len(errors)} with an error"
-    )
+    errors = [clip for clip in clips if clip["verdict"] == Status.ERROR]
+    found = {"ok": counts[Status.OK], "with a warning": counts[Status.WARNING], "with an error": len(errors)}
+    detail = f"{counted(len(clips), 'clip{s}')}: {', '.join(f'{n} {name}' for name, n in found.items() if n)}"
     leave_out = on_error == "leave_out" and len(errors) < len(clips)
     if errors and leave_out:
-        detail += ", which are left out"
-    remedy = (
-        f"{listing(errors)}: follow the remedies in verify/report.md, or set integrity.on_error: leave_out"
-        if clips
-        else "add clips to the manifest"
-    )
-    return Check("clips decode in full", bool(clips) and (leave_out or not errors), detail, remedy)
+        detail += agree(len(errors), ", which {is|are} left out")
+    if not clips:
+        return Check("clips decode in full", False, "there are no clips", "add clips to the manifest")
+    problems = "; ".join(f"{clip['video']}: {clip['problems'][0]}" for clip in errors[:SHOWN])
+    more = f"; {len(errors) - SHOWN} more in {page}" if len(errors) > SHOWN else ""
+    remedy = f"{problems}{more}; or set integrity.on_error: leave_out"
+    return Check("clips decode in full", leave_out or not errors, detail, remedy)
 
 
 def clip_tables(clips: Sequence[Mapping], exercises: Mapping[str, str]) -> list[str]:

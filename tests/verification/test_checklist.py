@@ -9,7 +9,7 @@ from mobilevideogpt.annotations.labels import Label
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.splits import assign_splits
 from mobilevideogpt.checks import print_checks
-from mobilevideogpt.files import write_json
+from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.verification.checklist import checklist, markdown
 from mobilevideogpt.verification.clip_report import clip_report
 
@@ -47,14 +47,15 @@ def test_the_checklist_of_a_sound_project_fits_on_a_screen(checks, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 24
     assert any("3 exercises, 3 clips each" in line for line in lines)
-    assert lines[-1] == "all checks passed"
+    assert lines[-1].endswith("checks: all ok")
 
 
 def test_clips_that_the_manifest_does_not_name_are_told_and_excluded_ones_are_not(checks, write):
     write("dataset/squats/später.mov", "x")
     write("dataset/sample/squats/1.mp4", "x")
     [manifest] = [check for check in checks(exclude=["squats/0.mp4"]) if check.name == "manifest"]
-    assert manifest.ok and manifest.detail.endswith("does not name 1 clips of the folder: dataset/squats/später.mov")
+    assert manifest.ok and manifest.state == "later"
+    assert manifest.detail.endswith("1 clip in dataset/ is in no manifest: dataset/squats/später.mov")
 
 
 def test_a_missing_clip_is_told_with_the_most_similar_name_in_the_folder(checks, write):
@@ -64,13 +65,44 @@ def test_a_missing_clip_is_told_with_the_most_similar_name_in_the_folder(checks,
     assert "missing: dataset/squats/1.mp4 (the most similar name in the folder is dataset/squats/01.MP4)" in text
 
 
+def test_a_model_that_is_not_fetched_and_annotations_that_are_not_made_come_later(checks):
+    for path in Path("results/annotations").iterdir():
+        path.unlink()
+    found = {check.name: check for check in checks(model={"base": "checkpoints/org/model", "video_encoder": None})}
+    assert found["model"].state == found["annotations"].state == "later" and wrong(found.values()) == {}
+    assert "not here yet: checkpoints/org/model; `snakemake finetune` downloads it" in found["model"].text
+
+
+@pytest.mark.parametrize("kind", ["near-duplicates", "a recording"])
+def test_leakage_across_splits_is_wrong(checks, kind):
+    splits = {row["video"]: name for name in ("train", "val", "test") for row in read(f"annotations/qved_{name}.json")}
+    of = {split: video for video, split in splits.items()}
+    pair = {"clips": [of["train"], of["test"]], "distance": 0.5, "mirrored": False, "same_recording": False}
+    leaks = [f"{of['train']} is train and {of['test']} is test"] * 2
+    split = {"notices": [], "leaks": leaks if kind == "a recording" else [], "groups": 9, "source": "labels"}
+    write_json({"splits": {}, "findings": [], "split": split}, "results/annotations/summary.json")
+    write_json([pair] if kind == "near-duplicates" else [], "results/verify/duplicates.json")
+    [check] = [check for check in checks() if check.name == "leakage across splits"]
+    assert check.state == "WRONG" and "splits.csv" in check.text
+    assert ("1 pair of clips" in check.text) != ("2 recordings or persons in several splits" in check.text)
+    write_json({"splits": {}, "findings": [], "split": split | {"leaks": []}}, "results/annotations/summary.json")
+    write_json([], "results/verify/duplicates.json")
+    [check] = [check for check in checks() if check.name == "leakage across splits"]
+    assert check.state == "ok" and "no near-duplicates" in check.text
+
+
+def read(path):
+    return read_json(f"results/{path}")
+
+
 def test_no_gpu_is_a_fault_where_the_fine_tuning_would_stop(checks, monkeypatch):
     def without_driver():
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(pynvml, "nvmlInit", without_driver)
     assert wrong(checks(allow_cpu=True)) == {}
-    assert "preflight.allow_cpu" in wrong(checks(allow_cpu=False))["GPU"]
+    remedy = wrong(checks(allow_cpu=False))["GPU"]
+    assert "preflight.allow_cpu" in remedy and "--configfile config/tiny.yaml" in remedy
 
 
 def test_each_fault_is_named_with_its_remedy(checks, write, capsys):
@@ -100,7 +132,7 @@ def test_each_fault_is_named_with_its_remedy(checks, write, capsys):
     found = checks()
     assert "snakemake manifest" in wrong(found)["manifest"]
     print_checks(found)
-    assert "checks failed" in capsys.readouterr().out
+    assert " wrong\n" in capsys.readouterr().out
 
 
 def test_the_page_has_the_checks_and_the_clips_of_each_exercise(checks):

@@ -32,14 +32,23 @@ def test_a_warning_is_counted_and_an_error_is_not_ok():
     assert not report["ok"]
     [check] = report["checks"]
     assert check["detail"] == "3 clips: 1 ok, 1 with a warning, 1 with an error"
-    assert "dataset/squats/2.mp4" in check["remedy"]
+    assert check["remedy"] == "dataset/squats/2.mp4: is damaged; copy it again; or set integrity.on_error: leave_out"
     assert unusable(report) == {"dataset/squats/2.mp4": ["is damaged; copy it again"]}
     assert not clip_report([])["ok"]
 
 
+def test_of_many_errors_the_first_reasons_are_in_place_and_the_others_on_the_page():
+    bad = [BAD | {"video": f"dataset/squats/{i}.mp4"} for i in range(5)]
+    [check] = clip_report(bad, page="results/verify/report.md")["checks"]
+    assert check["detail"] == "5 clips: 5 with an error"
+    assert "dataset/squats/2.mp4: is damaged; copy it again; 2 more in results/verify/report.md; or" in check["remedy"]
+    [check] = clip_report([BAD, GOOD], on_error="leave_out")["checks"]
+    assert check["detail"] == "2 clips: 1 ok, 1 with an error, which is left out"
+
+
 def test_clips_with_an_error_may_be_left_out_but_not_all():
     report = clip_report([GOOD, BAD], on_error="leave_out")
-    assert report["ok"] and "1 with an error, which are left out" in report["checks"][0]["detail"]
+    assert report["ok"] and "1 with an error, which is left out" in report["checks"][0]["detail"]
     assert list(unusable(report)) == [BAD["video"]]
     assert not clip_report([BAD], on_error="leave_out")["ok"]
 
