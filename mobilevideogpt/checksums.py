@@ -1,5 +1,6 @@
 """SHA256SUMS of a folder, as `sha256sum -c` reads it. Standard library only."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mobilevideogpt.files import file_digest, write_text
@@ -13,10 +14,15 @@ def write_sums(folder: Path) -> None:
     write_text("".join(f"{file_digest(path)}  {path.name}\n" for path in files), folder / SUMS)
 
 
-def sums_are_right(folder: Path) -> bool:
-    """Whether all files that ``SHA256SUMS`` lists are there and unchanged; reads them."""
+def sums_are_right(folder: Path, digest: Callable[[Path], str] = file_digest) -> bool:
+    """Whether all files that ``SHA256SUMS`` lists are there and unchanged.
+
+    Args:
+        folder: Contains the files.
+        digest: Returns the SHA-256 of a file, see `digest_cache.cached_digests`.
+    """
     try:
         lines = [line.split("  ", 1) for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()]
-        return bool(lines) and all(file_digest(folder / name) == digest for digest, name in lines)
+        return bool(lines) and all(digest(folder / name) == listed for listed, name in lines)
     except (OSError, ValueError):
         return False

@@ -17,6 +17,7 @@ from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.publishing import is_published
 from mobilevideogpt.checksums import sums_are_right
 from mobilevideogpt.configuration import resolve
+from mobilevideogpt.digest_cache import cached_digests
 from mobilevideogpt.errors import InputError, exit_on_input_error
 from mobilevideogpt.model.model_paths import ModelPaths, repositories
 from mobilevideogpt.next_steps import next_steps
@@ -191,6 +192,13 @@ def made_by(output, is_intact):
     changes where such a file is gone or is not what was written, and the rule runs again.
     """
     return Path(output).read_text().strip() if is_intact and Path(output).exists() else CALL
+
+
+def run_is_intact():
+    """Return whether adapter, log, plots and samples of the run are those that its training wrote."""
+    with cached_digests() as digest:
+        folders_are_intact = all(sums_are_right(Path(RUN, name), digest) for name in ("plots", "samples"))
+        return folders_are_intact and adapter_is_intact(RUN, digest)
 
 
 def dataset_of(name):

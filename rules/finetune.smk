@@ -34,10 +34,7 @@ rule finetune:
         preflight=f"{RESULTS}/preflight.json",  # no input: it differs from machine to machine
         store=FEATURES,
         uncached="" if config["features"]["cache"] else f"--uncached {config['features']['dtype']}",
-        made_by=made_by(
-            f"{RUN}/made_by.txt",
-            adapter_is_intact(RUN) and all(Path(RUN, f"samples/{name}.json").exists() for name in ("train", "val")),
-        ),
+        made_by=made_by(f"{RUN}/made_by.txt", run_is_intact()),
         code=source_hash("mobilevideogpt/training/finetune.py"),
         script=source_hash("workflow_scripts/finetune.py"),  # draws the plots, too; no part of the training's digest
     message:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mobilevideogpt.annotations.samples import read_samples
+from mobilevideogpt.checksums import write_sums
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, read_json, write_json, write_records
 from mobilevideogpt.log import log_to
@@ -110,6 +111,8 @@ def main() -> None:
         plot_training(folder / record["logs"]["steps"], folder / "plots")
         for name, samples in (("train", train), ("val", val)):  # the shared lists change with the next split
             write_records(samples, folder / f"samples/{name}.json")
+        for name in ("plots", "samples"):
+            write_sums(folder / name)
         write_json(record | {"adapter_content": recorded_content(folder / record["adapter"])}, options.output)
 
 

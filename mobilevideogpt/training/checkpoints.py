@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum, auto
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 FINGERPRINT = "digest.json"  # written last into a checkpoint or an adapter
 RUN_RECORD = "train.json"  # in the run's folder and in the adapter's
 ADAPTER = "adapter"
+CARD = "README.md"  # of an adapter; its scores change with each evaluation
 RUN_RECORD_SHAPE = {
     **{"run": str, "digest": str, "digests": dict, "precision": str, "keep": str, "logs": {"steps": str}},
     **{"adapter": str, "adapter_content": str, "kept": str, "adapters": {str: dict}, "losses": dict, "this_run": dict},
@@ -33,6 +34,7 @@ PREFLIGHT_SHAPE = {
 # What a finished training leaves beside its declared outputs and its adapter.
 BESIDE = ("log.jsonl", "trainer_state.json", "config.yaml", f"{ADAPTER}-best", f"{ADAPTER}-last", "tensorboard")
 STALE = "stale"  # folder of checkpoints that cannot be resumed
+Digest = Callable[[Path], str]  # the SHA-256 of a file
 
 
 @dataclass(frozen=True)
@@ -49,31 +51,46 @@ class Fingerprint:
 
 
 def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
-    """Write the fingerprint of a folder, with the size of each file and a digest of their content."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != FINGERPRINT)
+    """Write the fingerprint of a folder, with the size of each file and digests of their content and the run record."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.name not in {FINGERPRINT, CARD})
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-    write_json(asdict(fingerprint) | {"bytes": sizes, "content": content_digest(folder)}, folder / FINGERPRINT)
+    digests = {"content": content_digest(folder), "record": _record_digest(folder)}
+    write_json(asdict(fingerprint) | {"bytes": sizes} | digests, folder / FINGERPRINT)
 
 
-def content_digest(folder: Path) -> str:
-    """SHA-256 over names and bytes of a folder's files, but for the fingerprint and the run record."""
+def content_digest(folder: Path, digest: Digest = file_digest) -> str:
+    """SHA-256 over names and bytes of a folder's files, but for the fingerprint, the run record and the model card."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    own = {FINGERPRINT, RUN_RECORD}
-    return json_digest({str(p.relative_to(folder)): file_digest(p) for p in files if p.name not in own})
+    own = {FINGERPRINT, RUN_RECORD, CARD}
+    return json_digest({str(p.relative_to(folder)): digest(p) for p in files if p.name not in own})
+
+
+def _record_digest(folder: Path, digest: Digest = file_digest) -> str | None:
+    return digest(record) if (record := folder / RUN_RECORD).is_file() else None
 
 
 def recorded_content(folder: Path) -> str | None:
     """Return the digest of the content as it was written; None if the folder has none."""
+    return _recorded(folder, "content")
+
+
+def _recorded(folder: Path, name: str) -> str | None:
     try:
-        return json.loads((folder / FINGERPRINT).read_text(encoding="utf-8")).get("content")
+        return json.loads((folder / FINGERPRINT).read_text(encoding="utf-8")).get(name)
     except (OSError, ValueError, AttributeError):
         return None
 
 
-def is_unchanged(folder: Path) -> bool:
-    """Whether the files of a folder are those that its fingerprint describes; reads them all."""
+def is_unchanged(folder: Path, digest: Digest = file_digest) -> bool:
+    """Whether the files of a folder are those that its fingerprint describes; reads them all.
+
+    Args:
+        folder: A checkpoint or an adapter.
+        digest: Returns the SHA-256 of a file, see `digest_cache.cached_digests`.
+    """
     try:
-        return recorded_content(folder) == content_digest(folder)
+        record = _recorded(folder, "record")
+        return recorded_content(folder) == content_digest(folder, digest) and record == _record_digest(folder, digest)
     except OSError:  # another process has moved it
         return False
 
@@ -96,12 +113,12 @@ def record_beside(run_folder: Path, without: Collection[str] = ()) -> None:
     write_json(read_json(path, shape=dict) | {"beside": beside}, path)
 
 
-def lost_beside(run_folder: str | Path, by_content: bool = True) -> list[str]:
+def lost_beside(run_folder: str | Path, digest: Digest = file_digest) -> list[str]:
     """Return the files beside the adapter that are gone or damaged, see `record_beside`.
 
     Args:
         run_folder: The run's folder.
-        by_content: Whether files are read; else their sizes are compared.
+        digest: Returns the SHA-256 of a file, see `digest_cache.cached_digests`.
     """
     folder, shape = Path(run_folder), {"beside": {str: {"bytes": int, "sha256": str}}}
     try:
@@ -109,7 +126,7 @@ def lost_beside(run_folder: str | Path, by_content: bool = True) -> list[str]:
     except InputError:
         return []
     sized = {name for name, kept in beside.items() if _size(folder / name) == kept["bytes"]}
-    intact = {name for name in sized if not by_content or file_digest(folder / name) == beside[name]["sha256"]}
+    intact = {name for name in sized if digest(folder / name) == beside[name]["sha256"]}
     return [name for name in beside if name not in intact]
 
 
@@ -121,9 +138,9 @@ def read_fingerprint(folder: Path) -> Fingerprint | None:
     """Return the fingerprint of a folder; None if the folder is incomplete. Compares sizes, reads no content."""
     try:
         content = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
-        content.pop("content", None)
-        content.pop("beside", None)
         sizes = content.pop("bytes")
+        for name in ("content", "record", "beside"):
+            content.pop(name, None)
         complete = all((folder / name).stat().st_size == size for name, size in sizes.items())
         return Fingerprint(**content) if complete else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -228,7 +245,7 @@ def finished(run_folder: str | Path, digest: str, keep: str) -> dict | None:
     """
     adapter = Path(run_folder) / ADAPTER
     found = read_fingerprint(adapter)
-    if found is None or found.digest != digest or recorded_content(adapter) != content_digest(adapter):
+    if found is None or found.digest != digest or not is_unchanged(adapter):
         return None
     try:
         record = read_json(adapter / RUN_RECORD, shape={"keep": str})
@@ -237,19 +254,29 @@ def finished(run_folder: str | Path, digest: str, keep: str) -> dict | None:
     return record if record["keep"] == keep else None
 
 
-def adapter_is_intact(run_folder: str | Path) -> bool:
+def adapter_is_intact(run_folder: str | Path, digest: Digest = file_digest) -> bool:
     """Whether the adapter is complete and is the one that the run record describes; True without a record.
 
-    What the training left beside it has to be there, too. Only sizes are compared, as each call of Snakemake asks.
+    What the training left beside it has to be there, too.
+
+    Args:
+        run_folder: The run's folder.
+        digest: Returns the SHA-256 of a file, see `digest_cache.cached_digests`.
     """
-    record = Path(run_folder) / RUN_RECORD
+    folder, record = Path(run_folder), Path(run_folder) / RUN_RECORD
     if not record.exists():
         return True
-    found = read_fingerprint(Path(run_folder) / ADAPTER)
+    adapter = folder / ADAPTER
+    found = read_fingerprint(adapter)
     try:
-        if found is None or found.digest != json.loads(record.read_text(encoding="utf-8"))["digest"]:
+        trained = json.loads(record.read_text(encoding="utf-8"))
+        if (
+            found is None
+            or found.digest != trained["digest"]
+            or recorded_content(adapter) != trained["adapter_content"]
+        ):
             return False
-        return not lost_beside(run_folder, by_content=False)
+        return is_unchanged(adapter, digest) and not lost_beside(folder, digest)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -95,14 +95,14 @@ def test_an_adapter_is_intact_if_it_is_complete_and_the_one_of_the_run_record(tm
     record = tmp_path / "train.json"
     record.write_text(json.dumps({"digest": "one"}))
     assert not adapter_is_intact(tmp_path)
-    write_folder(tmp_path / "adapter")
+    adapter = write_folder(tmp_path / "adapter")
+    trained = {"digest": "one", "adapter_content": recorded_content(adapter)}
+    record.write_text(json.dumps(trained))
     assert adapter_is_intact(tmp_path)
-    record.write_text(json.dumps({"digest": "two"}))
-    assert not adapter_is_intact(tmp_path), "another run's adapter"
+    for other in ({"digest": "two"}, {"adapter_content": "two"}):
+        record.write_text(json.dumps(trained | other))
+        assert not adapter_is_intact(tmp_path), "another run's adapter"
     record.write_text("{")
-    assert not adapter_is_intact(tmp_path)
-    record.write_text(json.dumps({"digest": "one"}))
-    (tmp_path / "adapter/weights").unlink()
     assert not adapter_is_intact(tmp_path)
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_of_equal_size_is_archived_and_an_older_one_resumed
     assert newest_checkpoint(tmp_path, ONE) == tmp_path / "checkpoint-4"
 
 
-def test_files_beside_the_adapter_are_missed_by_size_and_by_content(tmp_path):
+def test_files_beside_the_adapter_are_missed_by_name(tmp_path):
     write_run(tmp_path)
     (tmp_path / "log.jsonl").write_text("{}")
     (tmp_path / "adapter-best").mkdir()
@@ -175,7 +175,7 @@ def test_files_beside_the_adapter_are_missed_by_size_and_by_content(tmp_path):
     record_beside(tmp_path)
     assert adapter_is_intact(tmp_path) and lost_beside(tmp_path) == []
     (tmp_path / "log.jsonl").write_text("[]")
-    assert adapter_is_intact(tmp_path) and lost_beside(tmp_path) == ["log.jsonl"]
+    assert not adapter_is_intact(tmp_path) and lost_beside(tmp_path) == ["log.jsonl"]
     shutil.rmtree(tmp_path / "adapter-best")
-    assert not adapter_is_intact(tmp_path) and lost_beside(tmp_path) == ["log.jsonl", "adapter-best/weights"]
+    assert lost_beside(tmp_path) == ["log.jsonl", "adapter-best/weights"]
     assert read_fingerprint(tmp_path / "adapter") == ONE
