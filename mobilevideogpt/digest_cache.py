@@ -1,4 +1,4 @@
-"""SHA-256 of files, cached by their stat, so that each call of Snakemake can compare contents. Standard library only."""
+"""SHA-256 of files, cached by their stat, so that each call of Snakemake can compare them. Standard library only."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""What the workflow writes beside its declared outputs, damaged in four ways: noticed by each call, or by who loads it."""
+"""What the workflow writes beside its declared outputs, damaged in four ways: noticed by each call or by its reader."""
 
 import os
 import shutil
