@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from transformers import BitsAndBytesConfig
 
 from mobilevideogpt.errors import InputError, shown
-from mobilevideogpt.files import read_json
+from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.model.checkpoint_files import load_pickled
 from mobilevideogpt.model.foreign import ADAPTER_SHAPE, check_lora_config
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
@@ -80,6 +80,23 @@ def add_lora(
         task_type="CAUSAL_LM",
     )
     return _wrap(model, config)
+
+
+def write_plain_lora_config(folder: str | Path) -> None:
+    """Leave only the entries of an adapter_config.json that differ from PEFT's defaults, and those always read.
+
+    PEFT 0.11, which the original code pins, refuses an entry that it does not know. Without the file, nothing is done.
+    """
+    path = Path(folder, ADAPTER_FILES[0])
+    if not path.is_file():  # all weights were trained
+        return
+    values, default = read_json(path, REMEDY, shape=dict), LoraConfig().to_dict()
+    kept = {
+        name: value
+        for name, value in values.items()
+        if name in ADAPTER_SHAPE or (name != "peft_version" and value != default.get(name))
+    }
+    write_json(kept, path)
 
 
 def trained_tensors(model: PeftModel | MobileVideoGPTForConditionalGeneration) -> dict[str, torch.Tensor]:

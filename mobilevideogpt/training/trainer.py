@@ -18,6 +18,7 @@ from mobilevideogpt.data.encoding import encode_batch
 from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import replacing_folder
+from mobilevideogpt.model.adapter import write_plain_lora_config
 from mobilevideogpt.training.batches import Collate, SharedBatches, data_loader
 from mobilevideogpt.training.callbacks import (
     FlowCallback,
@@ -77,7 +78,7 @@ class FinetuneTrainer(Trainer):
         self.settings, self.fingerprint = settings, fingerprint
         self.run_folder = Path(str(args.output_dir))
         self.train_samples, self.val_samples = train_dataset, eval_dataset
-        self.clips, self.val_clips = clips, val_clips
+        self.clips, self.exercises, self.val_clips = clips, exercises, val_clips
         self.processor = processor
         self.encoders = encoders.to(args.device) if encoders is not None else None
         self.features_dtype = features_dtype
@@ -293,3 +294,4 @@ class FinetuneTrainer(Trainer):
         if self.args.should_save:
             for unneeded in ("training_args.bin", "README.md", "generation_config.json"):
                 (Path(output_dir or self.run_folder) / unneeded).unlink(missing_ok=True)
+            write_plain_lora_config(output_dir or self.run_folder)

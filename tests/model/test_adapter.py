@@ -3,11 +3,12 @@ import json
 
 import pytest
 import torch
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from mobilevideogpt import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.model.adapter import add_lora, load_adapter, load_finetuned, merge_adapter
+from mobilevideogpt.model.adapter import add_lora, load_adapter, load_finetuned, merge_adapter, write_plain_lora_config
 
 
 @pytest.fixture
@@ -180,3 +181,14 @@ def test_a_projector_file_of_another_shape_is_refused(trained, original):
     torch.save({"base_model.model.lm_head.weight": torch.zeros(1)}, original / "non_lora_trainables.bin")
     with pytest.raises(InputError, match=r"lm_head\.weight, which is not part of a projector"):
         load_adapter(trained[1], original)
+
+
+def test_the_configuration_of_an_adapter_has_no_entry_that_older_releases_of_peft_refuse(tiny, tmp_path):
+    add_lora(tiny, r=4, lora_alpha=8, lora_dropout=0.0).save_pretrained(tmp_path)
+    before = LoraConfig.from_pretrained(tmp_path).to_dict()
+    write_plain_lora_config(tmp_path)
+    values = json.loads((tmp_path / "adapter_config.json").read_text())
+    known = {"peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save"}
+    assert values.keys() <= known | {"base_model_name_or_path", "inference_mode"}
+    after = LoraConfig.from_pretrained(tmp_path).to_dict()
+    assert after | {"peft_version": None} == before | {"peft_version": None}
