@@ -8,6 +8,7 @@ import uuid
 from functools import cache, reduce
 from pathlib import Path
 
+from snakemake.api import DAGApi
 from snakemake.logging import logger
 
 from mobilevideogpt.annotations.clips import SPLITS, digest_of_clips
@@ -23,6 +24,7 @@ from mobilevideogpt.model.model_paths import ModelPaths, repositories
 from mobilevideogpt.next_steps import next_steps
 from mobilevideogpt.paths import shards_of
 from mobilevideogpt.processes import LAUNCHED_BY, forward_signals
+from mobilevideogpt.recorded_settings import settings_of_run
 from mobilevideogpt.runs import comparison_name, files_to_compare
 from mobilevideogpt.sample.names import clip_names
 from mobilevideogpt.segments import file_of
@@ -37,19 +39,39 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # "Loading weights" 
 STARTED = time.time()
 # This call of Snakemake; its jobs read the workflow again, on other machines perhaps, and inherit the name.
 CALL = os.environ.setdefault(CALL_VARIABLE, uuid.uuid4().hex)
+TARGETS_VARIABLE = "MOBILEVIDEOGPT_TARGETS"
 os.environ[LAUNCHED_BY] = str(os.getpid())  # a job ends with the Snakemake that started it
 for notice in remove_stale_locks():
     logger.info(notice)
 
 
+def targets_of_call():
+    """Return the rules and files that this call asks for, those to be forced among them.
+
+    Snakemake attaches them to the workflow only once it has read it. A job on another machine inherits them.
+    """
+    frame = sys._getframe()
+    while frame and not isinstance(frame.f_locals.get("self"), DAGApi):
+        frame = frame.f_back
+    if frame and workflow.is_main_process:
+        asked = frame.f_locals["self"].dag_settings
+        forced = {"all"} if asked.forceall else asked.forcerun
+        os.environ[TARGETS_VARIABLE] = json.dumps(sorted({*map(str, asked.targets), *map(str, forced)}))
+    return json.loads(os.environ.get(TARGETS_VARIABLE, "[]"))
+
+
 CONFIGURATION = exit_on_input_error(resolve)(
     config, command_line=dict(workflow.config_settings.config), files=workflow.config_settings.configfiles
 )
-config, SOURCE = CONFIGURATION.settings, CONFIGURATION.source
+SOURCE = CONFIGURATION.source
 DATA = "dataset" if SOURCE == "qved" else f"dataset/{SOURCE}"
 RESULTS = "results" if SOURCE == "qved" else f"results/{SOURCE}"
-RUN = f"{RESULTS}/{config['run']}"
+RUN = f"{RESULTS}/{CONFIGURATION.settings['run']}"
 FEATURES = f"{RESULTS}/features"
+TARGETS = targets_of_call()
+# `snakemake report` of a trained run uses the settings that trained it.
+OF_RUN = exit_on_input_error(settings_of_run)(CONFIGURATION.settings, RUN, TARGETS)
+config = OF_RUN.settings
 # A run that trains on all clips has nothing to evaluate on, and ends with the adapter.
 HOLDS_OUT = config["annotations"]["split"]["train"] < 1 or config["annotations"]["split_source"] == "labels"
 ANSWERS = [f"{DATA}/{name}" for name in ANSWER_FILES[config["annotations"]["source"]]]  # the first that exists is used
@@ -60,8 +82,9 @@ EXTRACTOR = source_hash(
 )
 # The templates that all pages share.
 PAGE = [f"mobilevideogpt/evaluation/{name}.html.j2" for name in ("page", "macros")]
-if CONFIGURATION.notice:
-    logger.info(CONFIGURATION.notice)
+if workflow.is_main_process:
+    for notice in filter(None, (CONFIGURATION.notice, OF_RUN.notice)):
+        logger.info(notice)
 
 
 def setting(path):
@@ -194,11 +217,16 @@ def made_by(output, is_intact):
     return Path(output).read_text().strip() if is_intact and Path(output).exists() else CALL
 
 
+def is_intact(folder):
+    """Return whether the files of a folder are those that its SHA256SUMS lists."""
+    with cached_digests() as digest:
+        return sums_are_right(Path(folder), digest)
+
+
 def run_is_intact():
     """Return whether adapter, log, plots and samples of the run are those that its training wrote."""
     with cached_digests() as digest:
-        folders_are_intact = all(sums_are_right(Path(RUN, name), digest) for name in ("plots", "samples"))
-        return folders_are_intact and adapter_is_intact(RUN, digest)
+        return adapter_is_intact(RUN, digest) and is_intact(f"{RUN}/plots") and is_intact(f"{RUN}/samples")
 
 
 def dataset_of(name):

@@ -1,6 +1,6 @@
 # Needs: the samples of train and val, their features, the base, and a machine that passed the preflight.
-# Hands on: <run>/train.json; <run>/samples/, what it was trained on; beside them <run>/adapter/, checkpoints,
-# log and plots.
+# Hands on: <run>/train.json; settings.json, as they were asked for; samples/, what it was trained on; beside them
+# adapter/, checkpoints, log and plots.
 
 
 rule finetune:
@@ -12,6 +12,7 @@ rule finetune:
     output:
         record="<run>/train.json",
         made_by="<run>/made_by.txt",
+        settings="<run>/settings.json",  # `snakemake report` uses them
         train="<run>/samples/train.json",
         val="<run>/samples/val.json",
     log:

@@ -18,6 +18,7 @@ from mobilevideogpt.files import json_digest, read_json, write_json, write_recor
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths, read_base
 from mobilevideogpt.processes import terminate_with_launcher
+from mobilevideogpt.recorded_settings import FILE, GROUPS, as_given
 from mobilevideogpt.training.checkpoints import finished, locked, lost_beside, read_preflight, recorded_content
 from mobilevideogpt.training.digests import deepspeed_digest, run_digests
 from mobilevideogpt.training.launch import quiet_libraries, run_processes
@@ -113,6 +114,8 @@ def main() -> None:
             write_records(samples, folder / f"samples/{name}.json")
         for name in ("plots", "samples"):
             write_sums(folder / name)
+        if set(GROUPS) <= configuration.keys():  # of a rule: a call by hand may name finetune alone
+            write_json(as_given(configuration), folder / FILE)
         write_json(record | {"adapter_content": recorded_content(folder / record["adapter"])}, options.output)
 
 

@@ -163,6 +163,7 @@ class Row:
     change: Callable
     rules: set[str]
     real: bool = False
+    target: str = "all"
 
 
 REMARK = "\nREMARK = 1\n"
@@ -211,6 +212,17 @@ TABLE = [
         "learning rates",
         set_to(finetune={"learning_rate": 5e-4, "projector_learning_rate": 1e-4}),
         TRAINING,
+    ),
+    Row(
+        "settings of training and evaluation, for the page of the run as it is trained",
+        set_to(
+            finetune={"epochs": 2, "lora_r": 2},
+            annotations={"seed": 1},
+            features={"dtype": "float16"},
+            evaluate={"max_new_tokens": 6},
+        ),
+        AFTER_TRAINING,
+        target="report",
     ),
     Row("balance of exercises", set_to(finetune={"balance": "exercise"}), TRAINING),
     Row("rank of LoRA", set_to(finetune={"lora_r": 2}), {"preflight", *FEATURES}),
@@ -350,7 +362,13 @@ TABLE = [
 def test_a_change_reruns_what_follows_from_it_and_nothing_else(row, trained):
     row.change(trained)
     if not row.real:
-        assert trained.snakemake("--cores", "1", "-n").planned == row.rules
+        outcome = trained.snakemake("--cores", "1", "-n", row.target)
+        assert outcome.planned == row.rules
+        if row.target == "report":
+            assert (
+                "run tiny was trained with annotations.seed 42, features.dtype float32, finetune.epochs 1"
+                in outcome.text
+            )
         return
     assert trained.run().finished == row.rules
     assert trained.snakemake("-n").is_settled
