@@ -97,7 +97,7 @@ def evaluate(
 
     rows: list[dict[str, Any]] = [
         _row(sample, other, dict(zip(SOURCES, answers, strict=True)))
-        | {"frames": _chosen_frames(store.read_scores(sample["features"]), model.config)}
+        | {"frames": chosen_frames(store.read_scores(sample["features"]), model.config)}
         for sample, other, *answers in zip(samples, shown, *(given[name] for name in SOURCES), strict=True)
     ]
     conclusion = conclude(rows, train_samples)
@@ -124,7 +124,7 @@ def evaluate(
     return metrics, rows
 
 
-def _chosen_frames(scores: Tensor, config: MobileVideoGPTConfig) -> dict[str, list]:
+def chosen_frames(scores: Tensor, config: MobileVideoGPTConfig) -> dict[str, list]:
     """Return the scores of a clip's frames and the positions of those that the video encoder received."""
     chunks = scores.unflatten(0, (-1, FRAMES_PER_CHUNK))
     chosen = select_frames(chunks, config.video_num_frames // len(chunks), config.select_highest)

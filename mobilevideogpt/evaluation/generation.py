@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from transformers.generation.streamers import BaseStreamer
 
 from mobilevideogpt.annotations.samples import prompt_and_response
 from mobilevideogpt.data.features import FeatureStore
@@ -54,7 +55,12 @@ def load_for_inference(paths: ModelPaths, *, precision: str = "fp32") -> MobileV
 
 @torch.inference_mode()
 def generate_answers(
-    model, processor, prompts: Sequence[str], features: Sequence[Mapping[str, Tensor]], max_new_tokens: int
+    model,
+    processor,
+    prompts: Sequence[str],
+    features: Sequence[Mapping[str, Tensor]],
+    max_new_tokens: int,
+    streamer: BaseStreamer | None = None,
 ) -> list[Answer]:
     """Answer a batch of prompts greedily.
 
@@ -64,6 +70,7 @@ def generate_answers(
         prompts: One prompt for each clip.
         features: ``video_features`` and ``context_features`` of each clip, as `FeatureStore.read` returns them.
         max_new_tokens: Longest answer, in tokens.
+        streamer: Receives the tokens of a single prompt as they come.
 
     Returns:
         The answers, each with whether it was cut at ``max_new_tokens``.
@@ -88,6 +95,7 @@ def generate_answers(
             temperature=None,
             top_p=None,
             top_k=None,
+            streamer=streamer,
         )
     texts = processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
     return [Answer(text.strip(), *_length(row, ends)) for text, row in zip(texts, ids.tolist(), strict=True)]
