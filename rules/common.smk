@@ -223,6 +223,12 @@ def is_intact(folder):
         return sums_are_right(Path(folder), digest)
 
 
+def is_intact(folder):
+    """Return whether the files of a folder are those that its SHA256SUMS lists."""
+    with cached_digests() as digest:
+        return sums_are_right(Path(folder), digest)
+
+
 def run_is_intact():
     """Return whether adapter, log, plots and samples of the run are those that its training wrote."""
     with cached_digests() as digest:

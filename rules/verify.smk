@@ -61,6 +61,7 @@ rule reencode:
         records=clip_checks,
     output:
         index="<results>/reencoded/index.json",
+        made_by="<results>/reencoded/made_by.txt",
     log:
         "<results>/logs/reencode.log",
     benchmark:
@@ -74,6 +75,8 @@ rule reencode:
     params:
         data_root=DATA,
         folder=lambda wildcards, output: str(Path(output.index).parent),
+        # A function, so that the files are read if re-encoded clips are in use, and not by each command.
+        made_by=lambda wildcards: made_by(f"{RESULTS}/reencoded/made_by.txt", is_intact(f"{RESULTS}/reencoded")),
         timeout_seconds=setting("integrity/timeout_seconds"),
         memory_gb=setting("integrity/memory_gb"),
         code=source_hash("workflow_scripts/reencode.py"),

@@ -1,6 +1,9 @@
 """Rule reencode: re-encode the clips that would otherwise be shown wrongly, and list the new files."""
 
-from mobilevideogpt.files import write_json
+from pathlib import Path
+
+from mobilevideogpt.checksums import write_sums
+from mobilevideogpt.files import write_json, write_text
 from mobilevideogpt.log import log_to
 from mobilevideogpt.verification.clip_report import read_clip_checks
 from mobilevideogpt.video.reencode import reencode_clips
@@ -23,3 +26,5 @@ for video, problem in failed.items():
 if index:
     print("Set integrity.use_normalised to true to use the new files.")
 write_json(index, snakemake.output.index)
+write_sums(Path(params.folder))
+write_text(f"{params.made_by}\n", snakemake.output.made_by)

@@ -7,12 +7,14 @@ import logging
 import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 from av.error import FFmpegError
 
+from mobilevideogpt.checksums import changed_files
 from mobilevideogpt.files import json_digest, replacing
 from mobilevideogpt.video import reencode_worker
 from mobilevideogpt.video.clip_check import check_clips
@@ -47,7 +49,7 @@ def reencode_clips(
     Args:
         checks: Clip checks, as `clip_check.check_clips` yields them.
         data_root: The data set's folder; clips keep their path below it.
-        folder: Where the new files go. Other MP4 files in it are deleted.
+        folder: Where the new files go. Other MP4 files in it are deleted, and those that its SHA256SUMS does not fit.
         workers: Clips at a time.
         timeout_seconds: Limit of the clip check; encoding gets `TIMEOUT_FACTOR` times as much.
         memory_gb: Limit of the clip check; encoding gets `MEMORY_FACTOR` times as much.
@@ -57,6 +59,7 @@ def reencode_clips(
         An entry for each clip, by its path: ``of``, the digest of the original, and either ``file`` and ``digest`` of
         the new file, or ``problem``, why there is no new file.
     """
+    _delete_damaged(Path(folder))
     tasks = [_task(check, Path(data_root), Path(folder), code) for check in checks if check["reencode"]]
     for stale in {*Path(folder).rglob("*.mp4")} - {task.target for task in tasks}:
         stale.unlink()
@@ -75,6 +78,14 @@ def reencode_clips(
         task.video: {"of": task.digest} | _outcome(task, problem, new_checks.get(task.target))
         for task, problem in zip(tasks, problems, strict=True)
     }
+
+
+def _delete_damaged(folder: Path) -> None:
+    """Delete files that differ from the sums of the last run. Those of a killed run have no sum yet, but are whole."""
+    with suppress(OSError, ValueError):
+        for file in changed_files(folder):
+            log.warning("%s: lost or damaged; made again", file)
+            file.unlink(missing_ok=True)
 
 
 def _task(check: Mapping, data_root: Path, folder: Path, code: str) -> _Task:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from mobilevideogpt.checksums import sums_are_right, write_sums
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.video import reencode
 from mobilevideogpt.video.clip_check import check_clip
@@ -59,3 +60,19 @@ def test_a_clip_that_cannot_be_encoded_gets_a_problem_and_no_file(data, monkeypa
     index = data()
     assert "was not re-encoded within" in index[str(lost)]["problem"]
     assert not list(data.folder.rglob("*.mp4"))
+
+
+def test_a_damaged_new_file_is_made_again_and_one_of_a_killed_run_is_kept(data):
+    index = data()
+    write_sums(data.folder)
+    first, second = (Path(entry["file"]) for entry in index.values())
+    content, made = bytearray(first.read_bytes()), second.stat().st_mtime_ns
+    content[-9] ^= 1
+    first.write_bytes(content)
+    assert not sums_are_right(data.folder)
+    data()
+    assert first.read_bytes() != content and second.stat().st_mtime_ns == made
+    (data.folder / "SHA256SUMS").unlink()
+    made = {file: file.stat().st_mtime_ns for file in (first, second)}
+    data()
+    assert made == {file: file.stat().st_mtime_ns for file in (first, second)}
