@@ -2,9 +2,13 @@
 
 from snakemake.utils import min_version
 
+from mobilevideogpt.command_line import CommandLine
 from mobilevideogpt.configuration import check_configuration_file
 from mobilevideogpt.errors import exit_on_input_error
 from mobilevideogpt.files import check_writable
+from mobilevideogpt.machine import device_line
+from mobilevideogpt.next_steps import OF_A_RUN, after_failure, header, next_steps, up_to_date
+from mobilevideogpt.processes import was_signalled
 
 min_version("9.20")
 exit_on_input_error(check_configuration_file)("config.yaml")
@@ -43,15 +47,25 @@ include: "rules/report.smk"
 include: "rules/compare.smk"
 
 
+TYPED = CommandLine.of_this_process()
+# For the logger of profiles/default: what to print where nothing is to be done. No hook runs then.
+logger.info(
+    None,
+    extra={"up_to_date": lambda: up_to_date(workflow.dag_settings.targets or {"all"}, RUN, HOLDS_OUT, TYPED)},
+)
+
+
 onstart:
     exit_on_input_error(check_writable)((RESULTS, RUN))
     record_lock_owner(getattr(workflow.persistence, "_lockfile", {}).values())
     forward_signals("workflow_scripts/finetune.py")  # Snakemake alone would wait for it, hours perhaps
+    if OF_A_RUN & set(workflow.dag_settings.targets or {"all"}):
+        logger.info(header(data=DATA, run_folder=RUN, device=device_line()))
 
 
 onsuccess:
-    logger.info(next_steps(RUN, STARTED, HOLDS_OUT))
+    logger.info(next_steps(RUN, STARTED, HOLDS_OUT, TYPED))
 
 
 onerror:
-    logger.info("\nCompleted steps are kept. Fix the error above and run the same command again.")
+    logger.info(f"\n{after_failure(was_signalled())}")

@@ -91,7 +91,11 @@ def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
         started, peak = time.perf_counter(), 0
         command = [sys.executable, "-m", "snakemake", *arguments]
         process = subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(folder)}
+            command,
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "PYTHONPATH": str(folder), "SNAKEMAKE_LOGGER_STAGES_USUAL": "true"},
         )
         while process.poll() is None:
             peak = max(peak, resident_bytes(process.pid))

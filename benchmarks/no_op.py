@@ -6,6 +6,7 @@ The runs alternate. Prints medians and their ratios.
 """
 
 import argparse
+import os
 import re
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+USUAL_MESSAGES = {"SNAKEMAKE_LOGGER_STAGES_USUAL": "true"}
 EMPTY = """
 rule all:
     input: expand("done/{{n}}", n=range({jobs}))
@@ -31,7 +33,7 @@ def snakemake(folder: Path, *arguments: str) -> tuple[float, str]:
     """
     started = time.perf_counter()
     command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, **USUAL_MESSAGES})
     seconds = time.perf_counter() - started
     if done.returncode:
         sys.exit(done.stdout + done.stderr)

@@ -12,13 +12,15 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.processes import exit_with_launcher
 
 SECONDS_A_LINE = 30
+OURS = {"mobilevideogpt", "root", "__main__"}  # loggers whose warnings a person should see
+ERASE = "\r\x1b[K"  # the line of the terminal that shows what runs
 
 
 def log_to(path: str | Path) -> None:
-    """Log INFO and above to ``path``, and warnings to the terminal, too.
+    """Log INFO and above to ``path``, and the project's warnings and all errors to the terminal, too.
 
-    Warnings of libraries through Python's `warnings` go to the file alone; most concern other libraries. An uncaught
-    `InputError` is logged as its message, without a traceback; any other exception with its traceback.
+    Warnings of libraries go to the file alone; most concern other libraries. An uncaught `InputError` is logged as its
+    message, without a traceback; any other exception with its traceback.
 
     Each script begins with this call, so that it ends with its Snakemake from here on.
     """
@@ -34,8 +36,8 @@ def log_to(path: str | Path) -> None:
     file.handleError = not_written
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.WARNING)
-    terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    terminal.addFilter(lambda record: record.name != "py.warnings")
+    terminal.setFormatter(logging.Formatter(f"{ERASE if sys.stderr.isatty() else ''}%(levelname)s: %(message)s"))
+    terminal.addFilter(lambda record: record.levelno >= logging.ERROR or record.name.partition(".")[0] in OURS)
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
     logging.captureWarnings(True)
 
@@ -43,7 +45,7 @@ def log_to(path: str | Path) -> None:
         if issubclass(kind, InputError):
             logging.error("%s", error)
         elif issubclass(kind, KeyboardInterrupt):
-            logging.error("interrupted")
+            logging.info("interrupted")
         else:
             logging.critical("unexpected error", exc_info=(kind, error, traceback))
 
@@ -58,7 +60,10 @@ class Progress(tqdm):
         self.next_line = time.monotonic() + SECONDS_A_LINE
         if not self.on_terminal:
             line = "{desc}: {n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {elapsed} so far, {remaining} left"
-            kwargs |= {"file": io.StringIO(), "bar_format": line, "leave": False}
+            kwargs |= {"file": io.StringIO(), "bar_format": line}
+        else:
+            sys.stderr.write(ERASE)
+        kwargs.setdefault("leave", False)  # the result of the stage takes its place
         super().__init__(*args, mininterval=0.1 if self.on_terminal else 1, **kwargs)
 
     def display(self, msg=None, pos=None):

@@ -55,6 +55,18 @@ def driver_gpus() -> list[Gpu]:
     return [Gpu(name, memory.free, memory.total) for name, memory in zip(names, memories, strict=True)]
 
 
+def device_line() -> str:
+    """Return in a phrase what computes here, without torch: ``NVIDIA H200, 139 GB``, or the number of CPU cores."""
+    try:
+        gpus = driver_gpus()
+    except DriverError:
+        gpus = []
+    if not gpus:
+        return f"CPU, {os.cpu_count()} cores; no GPU"
+    several = f"{len(gpus)} x " if len(gpus) > 1 else ""
+    return f"{several}{gpus[0].name}, {gpus[0].memory_bytes / 2**30:.0f} GiB"
+
+
 def driver_version() -> str | None:
     """Return the version of NVIDIA's driver, or None without one."""
     try:

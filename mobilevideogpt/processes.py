@@ -13,6 +13,7 @@ import psutil
 LAUNCHED_BY = "MOBILEVIDEOGPT_LAUNCHED_BY"  # environment variable: PID of the process that started this one
 POLL_SECONDS = 1
 _watched: set[int] = set()  # the processes with which this one ends
+_caught: list[int] = []  # signals that were forwarded
 
 
 def terminate_with_parent(parent: int | None = None) -> None:
@@ -80,8 +81,14 @@ def forward_signals(to_command: str) -> None:
         signal.signal(number, _forwarding(to_command, signal.getsignal(number)))
 
 
+def was_signalled() -> bool:
+    """Whether `forward_signals` has caught a signal."""
+    return bool(_caught)
+
+
 def _forwarding(to_command: str, then: Callable | int | None) -> Callable:
     def handler(number, frame):
+        _caught.append(number)
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
                 if to_command in process.cmdline()[1:2]:

@@ -5,13 +5,14 @@ import gc
 from mobilevideogpt.annotations.build import build
 from mobilevideogpt.files import write_json, write_records
 from mobilevideogpt.log import log_to
+from mobilevideogpt.stage_result import log_result
 
 log_to(snakemake.log[0])
 gc.disable()  # it would walk over 300,000 labels again and again, and free none
 params, given, output = snakemake.params, snakemake.input, snakemake.output
 built = build(
     given.manifest,
-    given.labels,
+    given.labels or None,
     data_root=params.data_root,
     exclude=params.exclude,
     source=params.source,
@@ -30,3 +31,4 @@ for split, samples in built.annotations.items():
     write_records(samples, output[split])
 write_records(built.ground_truth, output.ground_truth)
 write_json(built.summary, output.summary)
+log_result("clips: " + ", ".join(f"{n} {split}" for split, n in built.summary["splits"].items()))

@@ -13,7 +13,9 @@ from mobilevideogpt.evaluation.scoring import task_of
 from mobilevideogpt.files import write_json, write_text
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths, read_base
+from mobilevideogpt.stage_result import log_result
 from mobilevideogpt.training.checkpoints import read_run_record, verified_adapter
+from mobilevideogpt.wording import counted
 
 log_to(snakemake.log[0])
 params = snakemake.params
@@ -43,3 +45,4 @@ metrics, rows = evaluate(
 write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), snakemake.output.predictions)
 write_text(predictions_csv(rows, task_of(rows, train_samples)), snakemake.output.table)
 write_json(metrics | {"digest": train["digest"]}, snakemake.output.metrics)
+log_result(f"{counted(len(rows), 'test sample{s}')} answered")

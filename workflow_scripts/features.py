@@ -12,7 +12,9 @@ from mobilevideogpt.files import write_json, write_records, write_text
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths, read_base
 from mobilevideogpt.segments import file_of
+from mobilevideogpt.stage_result import log_result
 from mobilevideogpt.verification.duplicates import across_splits, describe
+from mobilevideogpt.wording import counted
 
 log_to(snakemake.log[0])
 params, given, output = snakemake.params, snakemake.input, snakemake.output
@@ -39,3 +41,4 @@ for split in SPLITS:
     write_records(with_features(samples[split], files, keys), output[split])
 write_json(read_summary(given.summary, "build_annotations") | {"near_duplicates": pairs}, output.summary)
 write_text(f"{params.made_by}\n", output.made_by)
+log_result(f"of {counted(len(keys), 'clip{s}')}{'' if params.cache else ', computed in training'}")

@@ -3,10 +3,14 @@
 from mobilevideogpt.annotations.groups import recordings_of
 from mobilevideogpt.files import read_json, remade_by, write_records
 from mobilevideogpt.log import log_to
+from mobilevideogpt.stage_result import log_result
 from mobilevideogpt.verification.duplicates import near_duplicates
+from mobilevideogpt.wording import counted
 
 log_to(snakemake.log[0])
 shape = {str: {"seconds": (float, None), "hashes": [(str, None)]}}
 hashes = read_json(snakemake.input.hashes, remade_by("check_clips"), shape=shape)
 recordings = recordings_of(hashes, snakemake.params.recording_pattern).by_clip
-write_records(near_duplicates(hashes, recordings), snakemake.output.duplicates)
+pairs = list(near_duplicates(hashes, recordings))
+write_records(pairs, snakemake.output.duplicates)
+log_result(counted(len(pairs), "pair{s} of clips alike") if pairs else "no two clips alike")

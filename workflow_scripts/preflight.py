@@ -13,6 +13,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, write_json, write_text
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths, read_base
+from mobilevideogpt.stage_result import log_result
 from mobilevideogpt.training.preflight import FeatureFiles, preflight
 from mobilevideogpt.training.rehearsal import RehearsalCache
 from mobilevideogpt.training.settings import TrainingSettings
@@ -45,3 +46,5 @@ if not record["ok"]:
     raise InputError(f"the fine-tuning would not run on this machine:\n{failed}")
 write_json(record, snakemake.output.record)
 write_text("passed\n", snakemake.output.passed)
+needed = (record["rehearsed_bytes"] or record["predicted_bytes"]) / 1e9
+log_result(f"fits: {needed:.1f} GB, {record['precision']}, {record['batch']['micro']} clips at a time")

@@ -9,6 +9,7 @@ from mobilevideogpt.evaluation.evaluated_run import read_config, read_metrics, r
 from mobilevideogpt.evaluation.report import write_report
 from mobilevideogpt.files import read_json_lines, remade_by
 from mobilevideogpt.log import log_to
+from mobilevideogpt.stage_result import log_result
 from mobilevideogpt.training.checkpoints import read_preflight, read_run_record
 from mobilevideogpt.verification.duplicates import describe
 
@@ -31,3 +32,4 @@ write_report(
     # As the training wrote it: the call's own configuration may have changed since.
     config=read_config(run / "config.yaml", remade_by("finetune")),
 )
+log_result(snakemake.output.page)

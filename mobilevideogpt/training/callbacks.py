@@ -17,6 +17,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import TensorBoardCallback
 
+from mobilevideogpt.log import ERASE
 from mobilevideogpt.training.batches import SharedBatches
 from mobilevideogpt.training.guards import out_of_patience
 
@@ -46,7 +47,7 @@ class GracefulStop(AbstractContextManager):
             raise SystemExit(128 + number)
         if self.signal is None:
             self.signal = number
-            _tell(f"{signal.Signals(number).name}: saving a checkpoint after this step, then stopping")
+            tell(f"{signal.Signals(number).name}: saving a checkpoint after this step, then stopping")
 
     def requested(self, processes: int, device: torch.device) -> bool:
         """Whether any process caught a signal; all of them learn it in the same step."""
@@ -132,8 +133,11 @@ class LossDisplay(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **_):
         self.started, self.first_step = time.monotonic(), state.global_step
+        if state.is_world_process_zero and self.first_step:
+            tell(f"Resuming from checkpoint-{self.first_step}, step {self.first_step} of {state.max_steps}")
         if state.is_world_process_zero and sys.stderr.isatty():
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="fine-tuning", unit="step")
+            options = {"desc": "fine-tuning", "unit": "step", "leave": False}
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, **options)
 
     def on_step_end(self, args, state, control, **_):
         if self.bar is not None:
@@ -159,11 +163,11 @@ class LossDisplay(TrainerCallback):
         left = (time.monotonic() - self.started) / done * (state.max_steps - state.global_step) if done else None
         losses = ", ".join(f"{label} {value}" for label, value in self.losses.items())
         remaining = f", {left // 60:.0f} min {left % 60:.0f} s left" if left else ""
-        _tell(f"step {state.global_step}/{state.max_steps}: {losses}{remaining}")
+        tell(f"step {state.global_step}/{state.max_steps}: {losses}{remaining}")
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
     """Log a line and print it on the terminal, if that still exists."""
     logger.info(line)
     with suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+        print(f"{ERASE if sys.stderr.isatty() else ''}{line}", file=sys.stderr, flush=True)

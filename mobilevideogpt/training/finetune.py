@@ -16,9 +16,10 @@ from mobilevideogpt.files import read_json
 from mobilevideogpt.model.adapter import trained_tensors
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import load_encoders
+from mobilevideogpt.stage_result import log_result
 from mobilevideogpt.training.adapters import write_adapters
 from mobilevideogpt.training.arguments import training_arguments
-from mobilevideogpt.training.callbacks import GracefulStop
+from mobilevideogpt.training.callbacks import GracefulStop, tell
 from mobilevideogpt.training.checkpoints import (
     ADAPTER,
     Fingerprint,
@@ -162,7 +163,14 @@ def _train(
         trainer.state.save_to_json(str(run.folder / "trainer_state.json"))
         write_configuration(run)
     write_adapters(run, trainer, processor, before, record)
+    if trainer.is_world_process_zero():
+        log_result(_result(record))
     return record
+
+
+def _result(record: dict) -> str:
+    first, kept = record["losses"]["val_first"], record["adapters"][record["kept"]]["val_loss"]
+    return f"{record['steps']} steps" + ("" if kept is None else f", validation loss {first:.3f} -> {kept:.3f}")
 
 
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -192,5 +200,7 @@ def _run_or_resume(run: Run, trainer: FinetuneTrainer, checkpoint: Path | None, 
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     state = trainer.state
     if stop.signal and state.global_step < state.max_steps:
-        logger.warning("%s: stopped at step %d of %d", run.folder, state.global_step, state.max_steps)
+        if trainer.is_world_process_zero():
+            step = state.global_step
+            tell(f"Stopped at step {step} of {state.max_steps}; checkpoint-{step} is saved.")
         raise SystemExit(128 + stop.signal)

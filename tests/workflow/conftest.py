@@ -40,6 +40,8 @@ SETTINGS = {
     },
     "evaluate": {"max_new_tokens": 8},
 }
+# Snakemake's usual messages name jobs and plan; test_terminal.py reads those that a person sees.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "SNAKEMAKE_LOGGER_STAGES_USUAL": "true"}
 
 
 @dataclass
@@ -85,7 +87,7 @@ class Project:
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *arguments],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(imports), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(imports), **ENVIRONMENT},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
