@@ -98,7 +98,7 @@ def calls(capability: int):
                 yield f"scan {dtype} {batch} clips, reverse {reverse}", lambda a=(dtype, batch, reverse): scan(*a)
         for reverse in (False, True):
             yield f"convolution {dtype}, reverse {reverse}", lambda a=(dtype, reverse): convolution(*a)
-    if capability >= 80:  # see `mobilevideogpt.model.kernels.lora.kernels_support`
+    if capability >= 80:  # see `mobilevideogpt.model.kernels.backends.lora_kernels_support`
         for dtype in halves:
             for rank in (8, 64, MAX_RANK):
                 for width in (CONFIG.hidden_size, CONFIG.intermediate_size):

@@ -1,6 +1,5 @@
 """The clips of each step: equal for any number of processes, and equal after a resume."""
 
-import math
 import signal
 from collections.abc import Iterator, Sequence
 
@@ -10,15 +9,6 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.model.modeling import shifted, supervised_positions
-
-
-def length_multiple(text_tokens: int) -> int:
-    """Return the multiple to which batches are padded for CUDA graphs: four or five lengths then occur.
-
-    Args:
-        text_tokens: Tokens of the longest text.
-    """
-    return 64 * max(1, math.ceil(text_tokens / 256))
 
 
 class NumberedSamples(Dataset):

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 logger = logging.getLogger(__name__)
 
 MAX_SHAPES = (
-    10  # captured at most: five lengths (`batches.length_multiple`), each in full batches and in an epoch's last
+    10  # captured at most: five lengths (`plan.length_multiple`), each in full batches and in an epoch's last
 )
 
 

@@ -18,9 +18,8 @@ from mobilevideogpt.files import read_json
 from mobilevideogpt.model.checkpoint import explained
 from mobilevideogpt.model.configuration import DTYPES, MobileVideoGPTConfig
 from mobilevideogpt.model.foreign import REMEDY, check_base_config
-from mobilevideogpt.model.kernels.lora import kernels_support
-from mobilevideogpt.training.batches import length_multiple
-from mobilevideogpt.training.plan import Launch, Optimisations, supported_optimisations
+from mobilevideogpt.model.kernels.backends import lora_kernels_support
+from mobilevideogpt.training.plan import Launch, Optimisations, length_multiple, supported_optimisations
 from mobilevideogpt.training.settings import TrainingSettings
 
 # Measured on an H100 by `benchmarks/memory.py`: CUDA's context with the libraries' workspaces, as the driver counts
@@ -239,7 +238,7 @@ def _lora_layer_bytes(step: Step) -> tuple[int, int]:
     if not step.optimisations.fused or settings.quantization == "nf4":
         return b * tokens * (5 * h + 4 * i + 4 * k + 7 * r) + 8 * tokens * h + 5 * tokens * (6 * h + i), 0
     without_liger = 0 if importlib.util.find_spec("liger_kernel") else i + h
-    masks = 0 if kernels_support(DTYPES[settings.precision], r) else tokens * (6 * h + i)
+    masks = 0 if lora_kernels_support(DTYPES[settings.precision], r) else tokens * (6 * h + i)
     layer = b * tokens * (7 * h + 3 * i + 2 * k + 7 * r + without_liger) + masks
     return layer, b * tokens * (3 * i + 3 * h)
 

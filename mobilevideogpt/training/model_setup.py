@@ -12,10 +12,9 @@ from mobilevideogpt.model.configuration import DTYPES
 from mobilevideogpt.model.kernels.fused import fuse
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training.batches import length_multiple
 from mobilevideogpt.training.cuda_graphs import can_be_captured, capture_passes
 from mobilevideogpt.training.optimizer import kind_of
-from mobilevideogpt.training.plan import Optimisations
+from mobilevideogpt.training.plan import Optimisations, length_multiple
 from mobilevideogpt.training.settings import TrainingSettings
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import math
 import os
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -105,3 +106,12 @@ def supported_optimisations(settings: TrainingSettings, launch: Launch, device_t
     fused = device_type == "cuda" and "zero3" not in (launch.deepspeed or "")
     plain = settings.method == "lora" and settings.quantization == "none" and not settings.gradient_checkpointing
     return Optimisations(fused, fused and plain)
+
+
+def length_multiple(text_tokens: int) -> int:
+    """Return the multiple to which batches are padded for CUDA graphs: four or five lengths then occur.
+
+    Args:
+        text_tokens: Tokens of the longest text.
+    """
+    return 64 * max(1, math.ceil(text_tokens / 256))

@@ -15,6 +15,8 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
+MAX_LORA_RANK = 128  # up to which the tiles fit the shared memory of a GeForce
+
 
 def inference_scan(device_type: str) -> Callable[..., Tensor] | None:
     """Return the fastest scan without a gradient that runs in both directions, if there is one for this device."""
@@ -71,3 +73,10 @@ def numba_scan() -> Callable[..., Tensor] | None:
         log.warning("the selective scan falls back to the PyTorch backend, which is slow: %s", error)
         return None
     return cpu_scan
+
+
+def lora_kernels_support(dtype: torch.dtype, rank: int) -> bool:
+    """Tell whether the Triton kernels of LoRA support this precision and rank here; without a GPU, on a recent one."""
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
+        return False  # Triton does not use the tensor cores of these GPUs
+    return dtype in (torch.float16, torch.bfloat16) and rank <= MAX_LORA_RANK
