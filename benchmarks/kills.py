@@ -1,166 +1,263 @@
-"""Count the killed trainings (SIGKILL) that end bit for bit as an uninterrupted one.
+"""Kill each stage of the workflow, run the same command again, and compare all results with an uninterrupted run's.
 
-    python benchmarks/kills.py [--kills 30] [--seed 0]
+    python benchmarks/kills.py [--kills 60] [--seed 0] [--stages features,report] [--folder DIR]
+    python benchmarks/kills.py --clones
 
-A tiny checkpoint is fine-tuned on random features on the CPU, with a checkpoint after every step. Each kill hits a
-training of its own: a third at any moment, a third during the writing of a checkpoint, and a third during the writing
-of the adapters. The training is then started again, as the same command would. Its files are compared with those of an
-uninterrupted run: both adapters, and the adapter, optimiser, schedule and random states of the last checkpoint. The
-processes are forked, so that they need not import torch.
+The project is copied, with 12 drawn clips and the sample's tiny base. Each kill hits a stage of its own copy, at a
+random moment: Snakemake, one of its jobs or a process below a job, by SIGKILL, SIGTERM or SIGINT. What differs between
+two uninterrupted runs, such as seconds, is not compared; ``--verbose`` lists it. Files that the killed run left and an
+uninterrupted one does not are counted as leftovers.
+
+``--clones`` renders the sample and trains it in two fresh copies instead, and prints the digests of clips and adapters.
 """
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
-import torch
+import psutil
+import yaml
+from pipeline import make_project  # in this folder
 
-from mobilevideogpt.data.features import FeatureStore
-from mobilevideogpt.data.processor import MobileVideoGPTProcessor
-from mobilevideogpt.model.configuration import MobileVideoGPTConfig
-from mobilevideogpt.model.model_paths import ModelPaths
-from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.training.finetune import finetune
-from mobilevideogpt.training.settings import TrainingSettings
+from mobilevideogpt.files import file_digest, json_digest
+from mobilevideogpt.sample.render import write_sample
 
-SAMPLE = Path(__file__).resolve().parents[1] / "mobilevideogpt" / "sample" / "base"  # its tokenizer is used
-TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-TINY |= {"num_key_value_heads": 1, "video_hidden_size": 16, "video_num_layers": 1, "video_num_frames": 4}
-TINY |= {"image_hidden_size": 16, "image_intermediate_size": 16, "image_num_layers": 2, "image_num_heads": 2}
-TINY |= {"num_frames": 8, "bos_token_id": None}
-SETTINGS = TrainingSettings(
-    epochs=2,
-    batch_size=2,
-    lora_r=4,
-    precision="fp32",
-    gradient_checkpointing=False,
-    deepspeed="none",
-    num_workers=0,
-    save_steps=1,
-    report_to=[],
-)
-CLIPS = 6  # for training; two more for validation
-MOMENTS = {"any": None, "checkpoint": ".checkpoint-*", "adapter": ".adapter*"}  # a file that exists during the writing
-COMPARED = (
-    *("adapter/adapter_model.safetensors", "adapter-best/adapter_model.safetensors"),
-    *("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"),  # of the last checkpoint
-)
+SETTINGS = {
+    "run": "tiny",
+    "model": {"base": "mobilevideogpt/sample/base", "video_encoder": None, "image_encoder": None},
+    "features": {"dtype": "float32"},
+    "preflight": {"allow_cpu": True, "min_free_disk_gb": 0.1},
+    "finetune": {"epochs": 4, "batch_size": 2, "lora_r": 4, "precision": "fp32", "save_steps": 2, "num_workers": 0}
+    | {"gradient_checkpointing": False, "deepspeed": "none"},
+    "evaluate": {"max_new_tokens": 8},
+}
+STAGES = {  # in their order; each starts from what the one before has made
+    "render": "render_sample",
+    "checks": "annotations",
+    "preflight": "preflight",
+    "features": "features",
+    "finetune": "finetune",
+    "evaluate": "evaluate",
+    "report": "report",
+    "export": "export",
+}
+KILLS = [(victim, number) for number in ("SIGKILL", "SIGTERM", "SIGINT") for victim in ("Snakemake", "job", "worker")]
+LINES = {".html", ".svg", ".csv", ".md", ".txt", ".yaml"}
+SKIPPED = ("logs", "benchmarks", "stale", "previous", "tensorboard", ".lock", ".lock-holder.json")
+NOT_COMPARED = ("resumed_from", "this_run", "seconds")  # keys of JSON, wherever they are
+END_SECONDS = 240
 
 
-class Project:
-    """A tiny random checkpoint and random features of a few clips, below ``folder``."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.base, self.store = folder, folder / "base", FeatureStore(folder / "features")
-        torch.manual_seed(0)
-        processor = MobileVideoGPTProcessor.from_pretrained(SAMPLE, min_frames=8, max_frames=8)
-        processor.save_pretrained(self.base)
-        sample = MobileVideoGPTConfig.from_pretrained(SAMPLE)
-        config = MobileVideoGPTConfig(
-            **TINY, **{name: getattr(sample, name) for name in ("vocab_size", "video_token_id", "eos_token_id")}
-        )
-        MobileVideoGPTForConditionalGeneration(config).save_pretrained(self.base)
-        shapes = config.feature_shapes
-        self.samples = []
-        for n in range(CLIPS + 2):
-            video, key = f"dataset/squats/{n}.mp4", f"{n:064}"
-            self.store.write(key, {name: torch.randn(shape) for name, shape in shapes.items()})
-            turns = [{"from": "human", "value": "<video>\nHow is it?"}, {"from": "gpt", "value": f"squats - {n} times"}]
-            self.samples.append({"video": video, "conversations": turns, "features": key})
-
-    def train(self, run: Path) -> None:
-        """Fine-tune, or resume; the output goes to a file beside ``run``."""
-        with open(run.with_suffix(".log"), "a") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-        torch.set_num_threads(1)
-        finetune(
-            SETTINGS,
-            model=ModelPaths(str(self.base)),
-            train=self.samples[:CLIPS],
-            val=self.samples[CLIPS:],
-            store=self.store,
-            run_folder=run,
-            digest="kills",
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    """Start Snakemake in a group of its own; its output goes to a file, as its jobs may outlive it."""
+    with open(folder / "output.txt", "w") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--cores", "1", *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
-    def start(self, run: Path) -> multiprocessing.Process:
-        """Start a training in a process of its own."""
-        process = multiprocessing.get_context("fork").Process(target=self.train, args=(run,))
-        process.start()
-        return process
+
+def run(folder: Path, *arguments: str) -> float:
+    """Run Snakemake to its end and return the seconds.
+
+    Raises:
+        SystemExit: If it failed; with the end of its output.
+    """
+    started = time.monotonic()
+    if start(folder, *arguments).wait():
+        sys.exit(f"{(folder / 'output.txt').read_text()[-6000:]}\n{folder}: {arguments} failed")
+    return time.monotonic() - started
 
 
-def files_of(run: Path) -> dict[str, object]:
-    """Return the files of a finished training, and the entries of its log without the last, which has the seconds."""
-    last = max(run.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    found = {name: (run if "/" in name else last) / name for name in COMPARED}
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return {name: path.read_bytes() for name, path in found.items()} | {"log": log[:-1]}
+def copy(folder: Path, target: Path) -> Path:
+    """Copy a project with its dates and with what Snakemake remembers."""
+    return Path(shutil.copytree(folder, target, symlinks=True))
 
 
-def kill(process: multiprocessing.Process, run: Path, pattern: str | None, seconds: float) -> bool:
-    """Kill the training after ``seconds``, counted from the first file of ``pattern``; return False if it had ended."""
-    while pattern and process.is_alive() and not any(run.glob(pattern)):
-        time.sleep(0.0005)
-    process.join(seconds)
-    if not process.is_alive():
-        return False
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    return process.exitcode == -signal.SIGKILL
+def results(folder: Path) -> dict[str, dict]:
+    """Return the content of each result by its path: leaves of JSON, lines of text, else a digest."""
+    files = [path for top in ("dataset", "results") for path in (folder / top).rglob("*") if path.is_file()]
+    names = {path.relative_to(folder): path for path in sorted(files)}
+    return {name.as_posix(): _content(path) for name, path in names.items() if not {*name.parts} & {*SKIPPED}}
+
+
+def _content(path: Path) -> dict:
+    with suppress(ValueError):
+        if path.suffix == ".json":
+            return dict(_leaves(json.loads(path.read_text())))
+        if path.suffix == ".jsonl":
+            return dict(_leaves([json.loads(line) for line in path.read_text().splitlines()]))
+    if path.suffix in LINES:
+        return dict.fromkeys(path.read_text().splitlines(), True)
+    return {"sha256": file_digest(path)}
+
+
+def _leaves(value, where: str = ""):
+    if isinstance(value, dict | list) and value:
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if name not in NOT_COMPARED:
+                yield from _leaves(item, f"{where}/{name}")
+    else:
+        yield where, value
+
+
+def common(one: dict[str, dict], two: dict[str, dict]) -> dict[str, dict]:
+    """Return what two uninterrupted runs have in common."""
+    return {
+        name: {item: value for item, value in content.items() if item in two[name] and two[name][item] == value}
+        for name, content in one.items()
+        if name in two
+    }
+
+
+def differences(expected: dict[str, dict], found: dict[str, dict]) -> list[str]:
+    """List what a run lacks or has otherwise."""
+    return [
+        f"{name}: {item}: {value} > {found.get(name, {}).get(item)}"[:300]
+        for name, content in expected.items()
+        for item, value in (content or {"": None}).items()
+        if name not in found or (content and (item not in found[name] or found[name][item] != value))
+    ]
+
+
+def kill(process: subprocess.Popen, victim: str, number: str, after: float) -> bool:
+    """Send a signal to Snakemake, a job or a process below one, and return False if all had ended before."""
+    deadline = time.monotonic() + after
+    while process.poll() is None:
+        time.sleep(0.01)
+        if time.monotonic() < deadline:
+            continue
+        with suppress(psutil.Error):
+            snakemake = psutil.Process(process.pid)
+            jobs = snakemake.children()
+            below = [child for job in jobs for child in job.children(recursive=True) if not child.children()]
+            candidates = {"Snakemake": [snakemake], "job": jobs, "worker": below or jobs}[victim]
+            if candidates:
+                random.choice(candidates).send_signal(getattr(signal, number))
+                return True
+    return False
+
+
+def killed(stage: str, before: Path, folder: Path, kind: tuple[str, str], after: float) -> str | None:
+    """Kill a stage in a copy and run it again; return what went wrong, "" for nothing, None if it was too late."""
+    copy(before, folder)
+    process = start(folder, STAGES[stage])
+    group = process.pid
+    try:
+        if not kill(process, *kind, after):
+            return None
+        if kind != ("Snakemake", "SIGKILL"):
+            try:
+                process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                return "did not end"
+        process.wait()
+        first = (folder / "output.txt").read_text()
+        again = start(folder, STAGES[stage])
+        if again.wait():
+            return f"the same command failed:\n{first[-1500:]}\n---\n{(folder / 'output.txt').read_text()[-2500:]}"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+    return ""
+
+
+def count_kills(options: argparse.Namespace, folder: Path) -> bool:
+    """Print a line for each kill, and a table; return whether all ended equal."""
+    chance = random.Random(options.seed)
+    random.seed(options.seed)
+    stages = options.stages.split(",") if options.stages else list(STAGES)
+    project = folder / "project"
+    project.mkdir()
+    make_project(project, {})
+    settings = yaml.safe_load((project / "config.yaml").read_text())
+    for name, value in SETTINGS.items():
+        settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
+    (project / "config.yaml").write_text(yaml.safe_dump(settings))
+    write_sample(project / "dataset", clips_per_exercise=2)
+    before, lasts, expected, known = {}, {}, {}, {}
+    for stage, target in STAGES.items():
+        before[stage], one, two = project, copy(project, folder / f"{stage}-1"), copy(project, folder / f"{stage}-2")
+        lasts[stage] = run(one, target)
+        if stage in stages:
+            run(two, target)
+            found, other = results(one), results(two)
+            expected[stage], known[stage] = common(found, other), found.keys() | other.keys()
+            items = sum(map(len, expected[stage].values()))
+            print(f"{stage}: {lasts[stage]:.1f} s, {len(expected[stage])} files, {items} items compared", flush=True)
+            if options.verbose:
+                print(*(f"  not compared: {line}" for line in differences(found, other)), sep="\n")
+        shutil.rmtree(two)
+        project = one
+    kills, equal, leftovers = Counter(), Counter(), Counter()
+    number = 0
+    while kills.total() < options.kills:
+        stage = stages[number % len(stages)]
+        kind = KILLS[(number // len(stages) + stages.index(stage)) % len(KILLS)]
+        number += 1
+        target, after = folder / "killed", chance.uniform(0.1, lasts[stage])
+        problem = killed(stage, before[stage], target, kind, after)
+        if problem is not None:
+            kills[stage] += 1
+            found = results(target)
+            wrong = [] if problem else differences(expected[stage], found)
+            more = sorted(found.keys() - known[stage])
+            equal[stage] += not problem and not wrong
+            leftovers[stage] += len(more)
+            outcome = "equal" if not problem and not wrong else "NOT EQUAL"
+            print(f"{kills.total()}: {stage}, {kind[1]} to {kind[0]} after {after:.1f} s: {outcome}", *more, flush=True)
+            print("\n".join([problem, *wrong[:12]]), end="\n" if problem or wrong else "", flush=True)
+        shutil.rmtree(target)
+    print("\n| stage | kills | ended equal | leftovers |\n| --- | ---: | ---: | ---: |")
+    for stage in stages:
+        print(f"| {stage} | {kills[stage]} | {equal[stage]} | {leftovers[stage]} |")
+    print(f"| all | {kills.total()} | {equal.total()} | {leftovers.total()} |")
+    return kills == equal
+
+
+def compare_clones(folder: Path) -> bool:
+    """Render and train in two fresh copies; print the digests of clips and adapters, and whether they are equal."""
+    digests = []
+    for name in ("one", "two"):
+        clone = folder / name
+        clone.mkdir()
+        make_project(clone, yaml.safe_load((Path(__file__).parents[1] / "config/sample.yaml").read_text()))
+        seconds = run(clone, "finetune", "--config", "finetune={epochs: 2}")
+        clips = {path.name: file_digest(path) for path in sorted((clone / "dataset/sample").rglob("*.mp4"))}
+        (record,) = clone.glob("results/sample/*/train.json")
+        adapter = file_digest(record.parent / "adapter/adapter_model.safetensors")
+        digests.append((json_digest(clips), adapter))
+        print(f"{name}: {len(clips)} clips {digests[-1][0]}, adapter {adapter}, {seconds:.0f} s", flush=True)
+    return digests[0] == digests[1]
 
 
 def main() -> None:
-    """Kill, start again, compare, count."""
+    """Kill and compare, or compare clones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stages", help="names, with commas between; default: all")
+    parser.add_argument("--folder", type=Path, help="where the copies are made; default: a temporary folder")
+    parser.add_argument("--clones", action="store_true", help="compare two fresh copies instead")
+    parser.add_argument("--verbose", action="store_true", help="list what is not compared")
     options = parser.parse_args()
-    chance = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        project = Project(Path(folder))
-        started = time.monotonic()
-        whole = project.start(project.folder / "whole")
-        whole.join()
-        lasts = time.monotonic() - started
-        expected = files_of(project.folder / "whole")
-        print(f"uninterrupted: {len(expected['log'])} entries in the log, {lasts:.1f} s")
-        equal = kills = drawn = 0
-        while kills < options.kills:
-            moment = list(MOMENTS)[kills % len(MOMENTS)]
-            run = project.folder / f"run-{drawn}"
-            drawn += 1
-            pattern = MOMENTS[moment]
-            if moment == "checkpoint" and (skip := chance.randrange(len(expected["log"]) - 4)):
-                pattern = f".checkpoint-{skip}-*"  # of any step, not always the first
-            seconds = chance.uniform(0, lasts if pattern is None else 0.05)
-            if not kill(project.start(run), run, pattern, seconds):
-                continue  # it ended before
-            kills += 1
-            remains = [path.name.rsplit("-", 1)[0] for path in run.glob(".*-*") if path.is_dir()]
-            again = project.start(run)
-            again.join()
-            same = again.exitcode == 0 and files_of(run) == expected
-            resumed = (
-                json.loads((run / "adapter/train.json").read_text())["resumed_from"] if not again.exitcode else "?"
-            )
-            equal += same
-            half = f", half-written: {', '.join(remains)}" if remains else ""
-            print(
-                f"kill {kills} ({moment}): resumed from {resumed}{half}: {'equal' if same else 'NOT EQUAL'}", flush=True
-            )
-            if not same:
-                print(run.with_suffix(".log").read_text()[-2000:])
-    print(f"{equal} of {kills} killed trainings ended bit for bit as the uninterrupted one")
-    sys.exit(equal != kills)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        same = compare_clones(Path(folder)) if options.clones else count_kills(options, Path(folder))
+    sys.exit(not same)
 
 
 if __name__ == "__main__":
