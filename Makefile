@@ -5,11 +5,17 @@ CORES ?= 1
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/ready
+PIP = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+# Of pip's hundreds of lines: every twentieth package, downloads of over 100 MB, and the last step, silent for minutes.
+PROGRESS = n=0; while read -r line; do case "$$line" in \
+  Collecting*|Processing*) n=$$((n + 1)); if [ $$((n % 20)) = 0 ]; then echo "  $$n of $$total packages"; fi;; \
+  Downloading*[0-9][0-9][0-9].[0-9]\ MB*) echo "  $$line";; \
+  Installing\ collected*) if [ $$n != 0 ]; then echo "  unpacking $$n packages"; n=0; fi;; esac; done
 
 .PHONY: finetune report verify test check base lock clean
 
 finetune report verify: $(READY)
-	$(BIN)/snakemake --cores $(CORES) $@
+	@$(BIN)/snakemake --cores $(CORES) $@
 
 # A test takes one core for most of its time; a process without tests takes over half of another's.
 test: $(READY)
@@ -23,10 +29,11 @@ check: $(READY)
 
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned requirements into $(VENV); with a GPU build of torch this downloads about 3 GB, once."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/failed; total=$$(grep -c == requirements.lock); { $(PIP) -r requirements.lock \
+	  && $(PIP) --no-deps --no-build-isolation --editable . || touch $(VENV)/failed; } | { $(PROGRESS); }; \
+	  test ! -e $(VENV)/failed
 	@touch $@
 
 # The sample's tiny base checkpoint, trained again: about 20 minutes on an H100.
