@@ -1,12 +1,8 @@
-"""Set-up of the process for DeepSpeed, or for doing without a broken one."""
+"""Set-up of the process for DeepSpeed, or for doing without it."""
 
-import importlib.util
-import logging
 import os
 import socket
 import sys
-
-logger = logging.getLogger(__name__)
 
 
 def prepare_deepspeed() -> None:
@@ -43,12 +39,7 @@ def use_expandable_segments() -> None:
         torch.cuda.memory._set_allocator_settings("expandable_segments:True")
 
 
-def hide_broken_deepspeed() -> None:
-    """Hide a DeepSpeed that cannot be imported from accelerate, which imports it wherever it is installed."""
-    if importlib.util.find_spec("deepspeed") is None:
-        return
-    try:
-        importlib.import_module("deepspeed")
-    except Exception as error:  # DeepSpeed raises exceptions of its own without a CUDA toolkit or a compiler
-        logger.warning("training without DeepSpeed, which cannot be imported (%s: %s)", type(error).__name__, error)
+def hide_deepspeed() -> None:
+    """Hide DeepSpeed from accelerate, which would import it wherever it is installed, even a broken one."""
+    if "deepspeed" not in sys.modules:
         sys.modules["deepspeed"] = None  # type: ignore[assignment]  # as if it were not installed

@@ -30,7 +30,7 @@ from mobilevideogpt.training.checkpoints import (
     lost_beside,
     newest_checkpoint,
 )
-from mobilevideogpt.training.deepspeed_setup import hide_broken_deepspeed, prepare_deepspeed, use_expandable_segments
+from mobilevideogpt.training.deepspeed_setup import hide_deepspeed, prepare_deepspeed, use_expandable_segments
 from mobilevideogpt.training.digests import deepspeed_digest
 from mobilevideogpt.training.guards import explain_full_disk, out_of_patience
 from mobilevideogpt.training.model_setup import autocast, load_for_training, optimise, parameter_counts
@@ -113,7 +113,7 @@ def finetune(
         if launch.deepspeed:
             prepare_deepspeed()
         else:
-            hide_broken_deepspeed()
+            hide_deepspeed()
         with explain_full_disk(folder, fingerprint):
             return _train(run, train, val, store, stop, Path(deepspeed_configs))
 

@@ -155,11 +155,10 @@ def test_a_non_finite_validation_loss_stops_the_run_with_the_clip(project, tmp_p
         project.finetune(tmp_path, val=[good, bad | {"features": "e" * 64}])
 
 
-def test_where_deepspeed_is_installed_but_broken_one_process_trains_without_it_and_says_so(project, tmp_path):
-    (tmp_path / "deepspeed.py").write_text("raise RuntimeError('CUDA_HOME does not exist')")
+def test_without_a_stage_deepspeed_is_not_imported_so_a_broken_one_does_no_harm(project, tmp_path):
+    (tmp_path / "deepspeed.py").write_text("import os; os._exit(97)")
     process = project.start(tmp_path / "run", before=tmp_path, epochs=0.4)
     assert process.wait(timeout=60) == 0
-    assert "without DeepSpeed, which cannot be imported (RuntimeError: CUDA_HOME" in (tmp_path / "run.log").read_text()
     record = json.loads((tmp_path / "run" / "train.json").read_text())
     assert record["digests"].keys() == {"settings", "data", "features", "base", "code"}
 
