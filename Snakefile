@@ -9,6 +9,7 @@ from mobilevideogpt.files import check_writable
 from mobilevideogpt.machine import device_line
 from mobilevideogpt.next_steps import OF_A_RUN, after_failure, header, next_steps, up_to_date
 from mobilevideogpt.processes import was_signalled
+from mobilevideogpt.targets import check_targets
 
 min_version("9.20")
 exit_on_input_error(check_configuration_file)("config.yaml")
@@ -45,6 +46,12 @@ include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/compare.smk"
+
+
+if workflow.is_main_process:
+    exit_on_input_error(check_targets)(TARGETS, [rule.name for rule in workflow.rules])
+for notice in notices():
+    logger.info(notice)
 
 
 TYPED = CommandLine.of_this_process()

@@ -19,12 +19,13 @@ from mobilevideogpt.annotations.labels import ANSWER_FILES
 from mobilevideogpt.errors import InputError, shown
 from mobilevideogpt.paths import VIDEO_SUFFIXES
 from mobilevideogpt.plain_values import check_plain
-from mobilevideogpt.settings import differing, flatten, merge, validated
+from mobilevideogpt.settings import defaults, differing, flatten, merge, validated
 from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.wording import counted
 
 DATASET = Path("dataset")
 MANIFEST = DATASET / "manifest.json"
+EXERCISE_PROMPT = "Which exercise does this video show?"  # of annotations.source: folders
 LONGEST_NAME = 255  # bytes, of a file or folder
 # What rules write beside the runs, below results/.
 NOT_A_RUN = {
@@ -32,6 +33,7 @@ NOT_A_RUN = {
     "base.json",
     "benchmarks",
     "compare",
+    "device.passed",
     "features",
     "hub",
     "logs",
@@ -89,10 +91,13 @@ def resolve(
     released_model, asked = settings["model"], settings["dataset"]["source"]
     source, notice = resolve_source(asked), ""
     if source == "sample":
-        defaults, sample = validated({}, schema), _read_yaml(Path(config_folder, "sample.yaml"))
-        own = merge(differing(settings, defaults), command_line or {})
+        plain, sample = defaults(schema), _read_yaml(Path(config_folder, "sample.yaml"))
+        own = merge(differing(settings, plain), command_line or {})
         settings = validated(merge(merge(settings, sample), own), schema, origins.of)
-        notice = _sample_notice(asked, differing(settings, defaults))
+        notice = _sample_notice(asked, differing(settings, plain))
+    annotations = settings["annotations"]
+    if annotations["source"] == "folders" and annotations["prompt"] == defaults(schema)["annotations"]["prompt"]:
+        settings = merge(settings, {"annotations": {"prompt": EXERCISE_PROMPT}})  # the default's names the answer
     _check(settings, origins)
     return Configuration(settings, source, released_model, notice)
 
@@ -223,6 +228,10 @@ def _check(settings: dict, origins: _Origins) -> None:
     with origins.named("annotations"):
         recording_rule(annotations["recording_pattern"])
         build_prompt(annotations["prompt"], "squats")
+        if annotations["source"] == "folders" and "{exercise}" in annotations["prompt"]:
+            raise InputError(
+                "annotations.prompt: {exercise} is the answer of annotations.source: folders; leave it out here"
+            )
     if "prompt" in settings:
         build_prompt(settings["prompt"], "squats", setting="prompt")
 

@@ -2,18 +2,19 @@
 
 import re
 
-_FORMS = re.compile(r"\{(\w*)(?:\|(\w*))?\}")
+_FORMS = re.compile(r"\{(e?s)\}|\{([^{}|]*)\|([^{}|]*)\}")
 
 
 def agree(count: int, text: str) -> str:
     """Return a text that agrees with a number: ``clip{s} that {is|are} here``.
 
-    ``{s}`` is empty for one and stays for others; of ``{is|are}`` the first stays for one, the second for others.
+    ``{s}`` and ``{es}`` are empty for one and stay for others; of ``{is|are}`` the first stays for one, the second for
+    others. Other braces stay as they are.
     """
 
     def form(match: re.Match[str]) -> str:
-        one, others = ("", match[1]) if match[2] is None else (match[1], match[2])
-        return one if count == 1 else others
+        ending, one, others = match.groups(default="")
+        return one if count == 1 else ending or others
 
     return _FORMS.sub(form, text)
 

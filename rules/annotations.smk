@@ -1,4 +1,4 @@
-# Needs: the manifest and the labels; <results>/verify/duplicates.json, and with integrity.on_error: leave_out report.json.
+# Needs: the manifest and the labels; <results>/verify/duplicates.json and report.json.
 # Hands on: the samples of each split and a summary, <results>/annotations/; copies of the samples beside the data.
 
 
@@ -45,7 +45,7 @@ rule build_annotations:
         pins=if_there("splits.csv"),
         checked="<results>/annotations/draft.json",
         duplicates="<results>/verify/duplicates.json",
-        integrity=branch(config["integrity"]["on_error"] == "leave_out", then="<results>/verify/report.json"),
+        integrity="<results>/verify/report.json",
     output:
         train="<results>/annotations/qved_train.json",
         val="<results>/annotations/qved_val.json",
@@ -69,6 +69,7 @@ rule build_annotations:
         split_source=setting("annotations/split_source"),
         recording_pattern=setting("annotations/recording_pattern"),
         seed=setting("annotations/seed"),
+        on_error=setting("integrity/on_error"),
         # For a warning alone, so not compared: it is a function of `output`.
         max_new_tokens=lambda wildcards, output: config["evaluate"]["max_new_tokens"],
         code=source_hash("workflow_scripts/build_annotations.py"),

@@ -13,9 +13,10 @@ from snakemake.logging import logger
 
 from mobilevideogpt.annotations.clips import SPLITS, digest_of_clips
 from mobilevideogpt.annotations.copies import clips_of_equal_size
-from mobilevideogpt.annotations.labels import ANSWER_FILES
+from mobilevideogpt.annotations.labels import ANSWER_FILES, find_label_file
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.publishing import is_published
+from mobilevideogpt.annotations.unlisted import unlisted_clips, unlisted_sentence
 from mobilevideogpt.checksums import sums_are_right
 from mobilevideogpt.configuration import resolve
 from mobilevideogpt.digest_cache import cached_digests
@@ -82,9 +83,6 @@ EXTRACTOR = source_hash(
 )
 # The templates that all pages share.
 PAGE = [f"mobilevideogpt/evaluation/{name}.html.j2" for name in ("page", "macros")]
-if workflow.is_main_process:
-    for notice in filter(None, (CONFIGURATION.notice, OF_RUN.notice)):
-        logger.info(notice)
 
 
 def setting(path):
@@ -114,6 +112,21 @@ def manifest():
     if SOURCE == "hub":
         checkpoints.download_clips.get()
     return read_manifest(manifest_file(), DATA, exclude=config["dataset"]["exclude"])
+
+
+@exit_on_input_error
+def notices():
+    """Return what a call that trains or evaluates says first: whose data, which settings differ, which clips are unused.
+
+    A job on another machine reads the workflow again and says nothing.
+    """
+    if not workflow.is_main_process or not {"all", "finetune", "evaluate", "report"} & set(TARGETS or ["all"]):
+        return []
+    found = [CONFIGURATION.notice, OF_RUN.notice]
+    if SOURCE == "qved":
+        named = read_manifest(manifest_file(), DATA) if config["dataset"]["exclude"] else manifest()
+        found.append(unlisted_sentence(unlisted_clips(named, DATA), DATA))
+    return list(filter(None, found))
 
 
 @exit_on_input_error
@@ -148,15 +161,14 @@ def clips_digest(wildcards):
 @exit_on_input_error
 def labels_file(wildcards):
     """Return the file with the answers: the user's selection if there is one, else the whole one."""
-    if SOURCE == "sample" and config["annotations"]["source"] == "labels":
-        return ANSWERS[-1]  # a rule makes it
+    source = config["annotations"]["source"]
+    if source == "folders":  # the answers are the exercises, which the manifest has
+        return []
+    if SOURCE == "sample" and source == "labels":
+        return f"{DATA}/fine_grained_labels.json"  # a rule makes it
     if SOURCE == "hub":
         checkpoints.download_clips.get()  # downloads the labels, too
-    found = [path for path in ANSWERS if Path(path).exists()]
-    if not found:
-        source = config["annotations"]["source"]
-        raise InputError(f"no {source}: there is no {' or '.join(ANSWERS)}; add it, or change annotations.source")
-    return readable(found[0])
+    return readable(find_label_file(DATA, source))
 
 
 def if_there(name):

@@ -1,9 +1,12 @@
 # Needs: clips and labels below dataset/, or a data set on the hub.
-# Hands on: the manifest of the user's clips, or clips, labels and manifest of the hub's, dataset/hub/.
+# Hands on: the manifest of the user's clips and a template of their labels, or clips, labels and manifest of the hub's, dataset/hub/.
 
 
 rule manifest:
-    """Write dataset/manifest.json from dataset/<exercise>/*.mp4 and the labels."""
+    """Write dataset/manifest.json from dataset/<exercise>/*.mp4 and the labels, or add new clips to it.
+
+    Without labels, it also writes a template for them, dataset/labels.csv.
+    """
     log:
         "results/logs/manifest.log",
     conda:

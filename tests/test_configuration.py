@@ -37,13 +37,23 @@ def resolved(config=None, **options):
     return resolve(config or {}, config_folder=CONFIGS, **options)
 
 
-@pytest.mark.parametrize("file", ["manifest.json", "ground_truth.json", "questions.json", "squats/1.MP4"])
+@pytest.mark.parametrize("file", ["manifest.json", "ground_truth.json", "questions.json", "labels.csv", "squats/1.MP4"])
 def test_auto_means_the_user_s_data_where_there_is_any(file):
     add("dataset/sample/squats/1.mp4")
     assert resolve_source("auto") == "sample"
     add(f"dataset/{file}")
     assert resolve_source("auto") == "qved"
     assert resolve_source("hub") == "hub" and resolve_source("sample") == "sample"
+
+
+def test_the_prompt_does_not_name_the_exercise_where_it_is_the_answer():
+    add("dataset/manifest.json")
+    folders = {"annotations": {"source": "folders"}}
+    assert resolved(folders).settings["annotations"]["prompt"] == "Which exercise does this video show?"
+    own = {"annotations": {"source": "folders", "prompt": "What is it?"}}
+    assert resolved(own).settings["annotations"]["prompt"] == "What is it?"
+    with pytest.raises(InputError, match=r"^--config: annotations\.prompt: \{exercise\} is the answer"):
+        resolved(given := {"annotations": own["annotations"] | {"prompt": "Is it {exercise}?"}}, command_line=given)
 
 
 def test_the_user_s_data_cannot_be_forced_where_there_is_none():

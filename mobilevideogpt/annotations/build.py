@@ -17,12 +17,12 @@ from mobilevideogpt.annotations.copies import equal_files
 from mobilevideogpt.annotations.findings import Code, Findings
 from mobilevideogpt.annotations.groups import RECORDING, read_workers
 from mobilevideogpt.annotations.join import Matched, ground_truth, join_labels
-from mobilevideogpt.annotations.labels import read_labels
+from mobilevideogpt.annotations.labels import labels_of_folders, read_labels
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.annotations.near_duplicates import read_pairs, same_by_frames
 from mobilevideogpt.annotations.pins import read_pins
 from mobilevideogpt.annotations.reports import read_clip_report
-from mobilevideogpt.annotations.samples import doubtful, prompt_and_response, unusable
+from mobilevideogpt.annotations.samples import cannot_be_used, doubtful, prompt_and_response, unusable
 from mobilevideogpt.annotations.splits import Splits, assign_splits
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.segments import file_of
@@ -47,7 +47,7 @@ class Built:
 
 def build(
     manifest: str | Path,
-    labels: str | Path,
+    labels: str | Path | None,
     *,
     data_root: str,
     prompt: str,
@@ -60,6 +60,7 @@ def build(
     workers: str | Path | None = None,
     pins: str | Path | None = None,
     integrity: str | Path | None = None,
+    leave_out: bool = True,
     duplicates: str | Path | None = None,
     max_new_tokens: int | None = None,
     complete: bool = True,
@@ -69,18 +70,19 @@ def build(
 
     Args:
         manifest: See `read_manifest`.
-        labels: See `read_labels`.
+        labels: See `read_labels`; None with source ``folders``.
         data_root: The data set's folder, relative to the project.
         prompt: Template of the question, see `build_prompt`.
         split: Fractions of ``train``, ``val`` and ``test``, see `assign_splits`.
         seed: Seed of the split.
-        source: Kind of the label file, see `read_labels`.
+        source: Kind of the label file, see `read_labels`; or ``folders``, see `labels_of_folders`.
         split_source: Whether the label file's own split is used, see `assign_splits`.
         recording_pattern: See `recordings_of`.
         exclude: Clips to leave out.
         workers: File of the persons, see `read_workers`.
         pins: ``splits.csv``, see `read_pins`.
-        integrity: ``verify/report.json``, to leave out the clips that cannot be used.
+        integrity: ``verify/report.json``.
+        leave_out: Whether clips that cannot be used are left out; else they are an error.
         duplicates: ``verify/duplicates.json``, to keep copies together whatever their names and bytes.
         max_new_tokens: ``evaluate.max_new_tokens``; None if it follows from the answers.
         complete: Whether all clips need a label; False as long as clips that cannot be used are among them.
@@ -93,12 +95,13 @@ def build(
     try:
         clips = read_manifest(manifest, data_root, exclude, findings)
         if integrity:
-            clips = _usable(clips, integrity, findings)
+            clips = _usable(clips, integrity, leave_out, findings)
+        read = read_labels(labels, data_root, source, findings) if labels else labels_of_folders(clips, data_root)
         matched = join_labels(
             clips,
-            read_labels(labels, data_root, source, findings),
+            read,
             source,
-            findings,
+            findings if labels else Findings(),  # nothing about the exercises of folders is guessed
             data_root=data_root,
             complete=complete,
         )
@@ -130,13 +133,20 @@ def build(
     return Built(annotations, ground_truth(matched), summarise(clips, matched, splits, annotations, findings))
 
 
-def _usable(clips: list[Clip], integrity: str | Path, findings: Findings) -> list[Clip]:
-    """Leave out the clips whose status in the report is error, and list them and those with a warning."""
+def _usable(clips: list[Clip], integrity: str | Path, leave_out: bool, findings: Findings) -> list[Clip]:
+    """Leave out the clips whose status in the report is error, and list them and those with a warning.
+
+    Raises:
+        InputError: If no clip is left, or clips may not be left out.
+    """
     report, given = read_clip_report(integrity), {clip.path for clip in clips}
-    problems = unusable(report)
+    problems = {clip: texts for clip, texts in unusable(report).items() if clip in given}
+    if problems and not leave_out:
+        raise InputError(cannot_be_used(problems, len(clips), integrity))
     findings.add(Code.UNUSABLE_CLIP, *(f"{clip}: {'; '.join(texts)}" for clip, texts in problems.items()))
     warned = {clip: texts for clip, texts in doubtful(report).items() if clip in given}
-    findings.add(Code.DOUBTFUL_CLIP, *(f"{clip}: {'; '.join(texts)}" for clip, texts in warned.items()))
+    if leave_out:
+        findings.add(Code.DOUBTFUL_CLIP, *(f"{clip}: {'; '.join(texts)}" for clip, texts in warned.items()))
     usable = [clip for clip in clips if clip.path not in problems]
     if not usable:
         page = Path(integrity).with_name("report.md")
@@ -211,6 +221,18 @@ def check_balance(samples: list[dict], exercises: Collection[str], findings: Fin
     most, least = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
     if counts[most] >= UNBALANCED * max(counts[least], 1):
         findings.notice(Code.UNBALANCED, most=most, largest=counts[most], least=least, smallest=counts[least])
+
+
+def splits_sentence(summary: Mapping) -> str:
+    """Say how many clips each split has, and who decided it.
+
+    Args:
+        summary: See `summarise`.
+    """
+    names = {"train": "train", "val": "validation", "test": "test"}
+    counts = ", ".join(f"{count} {names[split]}" for split, count in summary["splits"].items() if count)
+    origin = "as the label file says" if summary["split"]["source"] == "labels" else "drawn within each exercise"
+    return f"Splits: {counts}, {origin}"
 
 
 def summarise(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mobilevideogpt.errors import InputError, shown
 from mobilevideogpt.files import json_digest
 from mobilevideogpt.paths import OTHER_VIDEO_SUFFIXES, UNUSABLE, VIDEO_SUFFIXES
+from mobilevideogpt.wording import counted
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 WRITTEN_BY_THE_WORKFLOW = {"sample", "hub"}  # folders below dataset/
@@ -87,9 +88,11 @@ def where_videos_were_sought(data_root: str) -> str:
                 passed[f"with the suffix {suffix}" if suffix else "without a suffix"].append(os.path.join(top, name))
         folders.sort()
     kinds = sorted(passed, key=lambda kind: (kind.rpartition(" ")[2] not in OTHER_VIDEO_SUFFIXES, kind))
-    shown = (f"{len(passed[kind])} files {kind} (such as {passed[kind][0]})" for kind in kinds if passed[kind])
+    shown = (
+        f"{counted(len(passed[kind]), 'file{s}')} {kind} (such as {passed[kind][0]})" for kind in kinds if passed[kind]
+    )
     over = ", ".join(shown).encode(errors="backslashreplace").decode()  # a name on the disk may not be UTF-8
     return (
-        f"looked in {data_root}/ and {n_folders} folders below it for {', '.join(VIDEO_SUFFIXES)}; "
+        f"looked in {data_root}/ and {counted(n_folders, 'folder{s}')} below it for {', '.join(VIDEO_SUFFIXES)}; "
         f"passed over {over or 'nothing'}"
     )

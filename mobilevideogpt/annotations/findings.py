@@ -8,6 +8,8 @@ import logging
 from collections import defaultdict
 from enum import StrEnum
 
+from mobilevideogpt.wording import agree, counted
+
 log = logging.getLogger(__name__)
 
 LISTED = 1000  # items of each code in the summary; all are counted
@@ -60,6 +62,7 @@ class Code(StrEnum):
     OWN_SPLIT_USED = "own_split_used"
     OWN_SPLIT_ALL_TRAIN = "own_split_all_train"
     OWN_SPLIT_NOT_ASKED_FOR = "own_split_not_asked_for"
+    OWN_SPLIT_ONLY_TRAIN = "own_split_only_train"
     OWN_SPLIT_INCOMPLETE = "own_split_incomplete"
     WITHOUT_OWN_SPLIT = "without_own_split"
     PINNED = "pinned"
@@ -67,46 +70,52 @@ class Code(StrEnum):
     EXERCISE_LACKS_SPLIT = "exercise_lacks_split"
 
 
-# Of findings: the reason, which follows the number of items.
+# Of findings: the reason, which follows the number of items and agrees with it, see `wording.agree`.
 REASONS = {
-    Code.EXERCISE_FROM_FOLDER: "clips whose exercise is the name of their folder",
-    Code.DUPLICATE_ENTRY: "duplicate entries of the manifest",
-    Code.EXCLUDED: "clips left out by dataset.exclude",
-    Code.LINK_OUTSIDE: "symbolic links out of the data set's folder; copy their targets into it",
-    Code.NOT_A_FILE: "names of clips that are not regular files",
-    Code.MISPLACED: "clips whose exercise neither their folder nor their label names; move each to <exercise>/<clip>",
-    Code.UNUSABLE_NAME: 'names with one of { } < > ", a control character or a space at an end; rename the clip',
-    Code.WITHOUT_LABEL: "clips without a label",
-    Code.UNUSABLE_CLIP: "clips left out because they cannot be used",
-    Code.DOUBTFUL_CLIP: "clips with a warning of the clip check; follow the remedies in verify/report.md",
-    Code.INCOMPLETE_QUESTION: "questions left out because the question or the answer is empty",
-    Code.LABEL_WITHOUT_CLIP: "labels without a clip in the manifest",
-    Code.DUPLICATE_LABEL: "duplicate labels",
-    Code.MATCHED_BY_NAME: "clips matched to their label by name, not by path",
-    Code.OTHER_SPELLING: "clips whose label writes the name otherwise (case, spaces, folders, encoding)",
-    Code.OTHER_SUFFIX: "clips whose label, in parentheses, names a file of another suffix: a guess; correct the label",
-    Code.LABEL_OF_RECORDING: "augmented clips that use their recording's label; a mirrored one may name the wrong side",
-    Code.WITHOUT_ANSWER: "clips left out because they have no answer",
-    Code.BARE_LABEL: "clips whose answer is the bare label, without a description",
-    Code.MISSING_DESCRIPTION: "labels without a description beside described ones; their answers have the bare label",
-    Code.MISSING_LABEL: "descriptions without a label beside labels; their answers have the description",
-    Code.OTHER_EXERCISE: "clips whose label does not begin with the manifest's exercise",
-    Code.LONG_ANSWER: "answers longer than evaluate.max_new_tokens, which the model cannot give in full; raise it",
-    Code.EQUAL_FILES: "groups of clips with equal files; each group stays in one split",
-    Code.SAME_FRAMES: "pairs of clips whose frames are those of one recording; they stay in one split; if they are two "
-    "recordings, settle them in splits.csv",
-    Code.LEAK: "recordings or persons in several splits; correct splits.csv or the labels",
+    Code.EXERCISE_FROM_FOLDER: "clip{s} whose exercise is the name of {its|their} folder",
+    Code.DUPLICATE_ENTRY: "duplicate entr{y|ies} of the manifest",
+    Code.EXCLUDED: "clip{s} left out by dataset.exclude",
+    Code.LINK_OUTSIDE: "symbolic link{s} out of the data set's folder; copy {its target|their targets} into it",
+    Code.NOT_A_FILE: "name{s} of {a clip|clips} that {is not a regular file|are not regular files}",
+    Code.MISPLACED: "clip{s} whose exercise neither {its folder nor its|their folder nor their} label names; move "
+    "{it|each} to <exercise>/<clip>",
+    Code.UNUSABLE_NAME: 'name{s} with a brace, one of < > ", a control character or a space at an end; rename the clip',
+    Code.WITHOUT_LABEL: "clip{s} without a label",
+    Code.UNUSABLE_CLIP: "clip{s} left out because {it|they} cannot be used",
+    Code.DOUBTFUL_CLIP: "clip{s} with a warning of the clip check, used as {it is|they are}",
+    Code.INCOMPLETE_QUESTION: "question{s} left out because the question or the answer is empty",
+    Code.LABEL_WITHOUT_CLIP: "label{s} without a clip in the manifest",
+    Code.DUPLICATE_LABEL: "duplicate label{s}",
+    Code.MATCHED_BY_NAME: "clip{s} matched to {its|their} label by name, not by path",
+    Code.OTHER_SPELLING: "clip{s} whose label writes the name otherwise (case, spaces, folders, encoding)",
+    Code.OTHER_SUFFIX: "clip{s} whose label, in parentheses, names a file of another suffix: a guess; correct the "
+    "label",
+    Code.LABEL_OF_RECORDING: "augmented clip{s} that {uses its|use their} recording's label; a mirrored one may name "
+    "the wrong side",
+    Code.WITHOUT_ANSWER: "clip{s} left out because {it has|they have} no answer",
+    Code.BARE_LABEL: "clip{s} whose answer is the bare label, without a description",
+    Code.MISSING_DESCRIPTION: "label{s} without a description beside described ones; "
+    "{its answer has|their answers have} the bare label",
+    Code.MISSING_LABEL: "description{s} without a label beside labels; {its answer has|their answers have} the "
+    "description",
+    Code.OTHER_EXERCISE: "clip{s} whose label does not begin with the manifest's exercise",
+    Code.LONG_ANSWER: "answer{s} longer than evaluate.max_new_tokens, which the model cannot give in full; raise it",
+    Code.EQUAL_FILES: "group{s} of clips with equal files; {it|each group} stays in one split",
+    Code.SAME_FRAMES: "pair{s} of clips whose frames are those of one recording; they stay in one split; if they are "
+    "two recordings, settle them in splits.csv",
+    Code.LEAK: "recording{s} or person{s} in several splits; correct splits.csv or the labels",
 }
 _FREE_TEXT = "the answers are scored as free text: {named} of {count} begin with the exercise of their clip ({example})"
 _NO_CONTROL = "the control that tells whether the model looks at the video is not possible: "
-# Of notices: the sentence.
+# Of notices: the sentence, which agrees with {count}.
 NOTICES = {
-    Code.EXERCISE_FROM_LABEL: "the exercise of {count} clips is what their labels name ({exercises}), not their folder "
-    "({folders}): such a folder contains several exercises; correct the manifest where this is wrong",
+    Code.EXERCISE_FROM_LABEL: "the exercise of {count} clip{s} is what {its label names|their labels name} "
+    "({exercises}), not {its|their} folder ({folders}): such a folder contains several exercises; correct the manifest "
+    "where this is wrong",
     Code.FREE_TEXT: _FREE_TEXT,
     Code.FREE_TEXT_LABELS: _FREE_TEXT + "; for a score of exercise and feedback, write labels as '<exercise> - "
     "<feedback>' with the manifest's exercise",
-    Code.SEVERAL_EXERCISES: "{count} recordings contain clips of several exercises ({example}): "
+    Code.SEVERAL_EXERCISES: "{count} recording{s} {contains|contain} clips of several exercises ({example}): "
     "annotations.recording_pattern '{pattern}' finds their names; if these are not names of recordings or persons, "
     "change the pattern",
     Code.TOO_MANY_ALIKE: "{count} of {clips} clips look alike, each like another one ({examples}): too many for copies "
@@ -122,11 +131,15 @@ NOTICES = {
     Code.OWN_SPLIT_ALL_TRAIN: "the label file's own split ({counts}) is not used: annotations.split.train is 1",
     Code.OWN_SPLIT_NOT_ASKED_FOR: "the label file's own split ({counts}) is not used: annotations.split_source is "
     "fractions",
+    Code.OWN_SPLIT_ONLY_TRAIN: "the label file's own split ({counts}) is not used: it has no test clips; "
+    "annotations.split divides the clips",
     Code.OWN_SPLIT_INCOMPLETE: "the label file's own split ({counts}) is not used: it lacks train or test; "
     "annotations.split divides the clips",
-    Code.WITHOUT_OWN_SPLIT: "{count} clips have no split in the label file; they are used for training or validation",
+    Code.WITHOUT_OWN_SPLIT: "{count} clip{s} {has|have} no split in the label file; {it is|they are} used for "
+    "training or validation",
     Code.PINNED: "splits.csv settles {count} of {clips} clips",
-    Code.PINS_WITHOUT_CLIP: "{count} lines of splits.csv name a clip that is not in the manifest ({examples})",
+    Code.PINS_WITHOUT_CLIP: "{count} line{s} of splits.csv {names|name} a clip that is not in the manifest "
+    "({examples})",
     Code.EXERCISE_LACKS_SPLIT: "{exercise} has {groups} groups, but no clip in {splits}: its clips are settled, or "
     "show a person who is in several exercises",
 }
@@ -173,7 +186,9 @@ class Findings:
 
     def notice(self, code: Code, **values: object) -> None:
         """Add a sentence of `NOTICES`, with its placeholders filled."""
-        self.notices.append((code, NOTICES[code].format(**values)))
+        count = values.get("count")
+        text = agree(count, NOTICES[code]) if isinstance(count, int) else NOTICES[code]
+        self.notices.append((code, text.format(**values)))
 
     def items(self, code: Code) -> list[str]:
         """Return what was added under a code."""
@@ -182,14 +197,19 @@ class Findings:
     def log(self) -> None:
         """Log every finding and notice: warnings at WARNING, the others at INFO."""
         for code, items in self._items.items():
-            log.log(_level(code), "%d %s: %s", len(items), REASONS[code], first_of(items, LOGGED))
+            log.log(_level(code), "%s: %s", counted(len(items), REASONS[code]), first_of(items, LOGGED))
         for code, sentence in self.notices:
             log.log(_level(code), "%s", sentence)
 
     def summary(self) -> list[dict]:
         """Return ``code``, ``reason``, ``count`` and ``items`` (the first `LISTED`) of each code that has items."""
         return [
-            {"code": code.value, "reason": REASONS[code], "count": len(items), "items": items[:LISTED]}
+            {
+                "code": code.value,
+                "reason": agree(len(items), REASONS[code]),
+                "count": len(items),
+                "items": items[:LISTED],
+            }
             for code, items in self._items.items()
         ]
 

@@ -13,11 +13,13 @@ from mobilevideogpt.annotations.labels import Label
 from mobilevideogpt.annotations.spelling import Nearest, Spelling, folded_stem, spelling
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.segments import Segment, split_segment, with_segment
+from mobilevideogpt.wording import counted
 
 log = logging.getLogger(__name__)
 
 Rank = tuple[int, ...]  # how badly a label's path fits a clip's
 LISTED = 10  # clips without a label, in the message
+EXCLUDE = "dataset.exclude"
 
 
 @dataclass
@@ -315,10 +317,14 @@ def join_labels(
         answer, file = "answer", f"file of annotations.source {source}"
         if source == "labels":
             answer, file = "label", "label file"
+        number = f"{len(lacking)} of {counted(len(clips), 'clip{s} {has|have}')} no {answer}"
+        if not matched.missing:  # a template that is not filled in yet
+            raise InputError(
+                f"{number} yet: {first_of(lacking, LISTED)}; write one for each, or list the clip in {EXCLUDE}"
+            )
         raise InputError(
-            f"{len(lacking)} of {len(clips)} clips have no {answer}: {first_of(lacking, LISTED)}"
-            f"{_mistyped(matched.missing, matched.unused)}; "
-            f"add an entry for each to the {file}, or list the clip in dataset.exclude"
+            f"{number}: {first_of(lacking, LISTED)}{_mistyped(matched.missing, matched.unused)}; "
+            f"add an entry for each to the {file}, or list the clip in {EXCLUDE}"
         )
     findings.add(Code.WITHOUT_ANSWER, *lacking)
     for path in empty:

@@ -1,24 +1,30 @@
-"""Read label files: labels, free feedback, or questions with answers. Standard library only."""
+"""Read label files: labels, free feedback, or questions with answers, as JSON; labels as CSV, too.
+
+Standard library only.
+"""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
 from mobilevideogpt.annotations.answers import join_answer
+from mobilevideogpt.annotations.clips import Clip
 from mobilevideogpt.annotations.findings import Code, Findings
+from mobilevideogpt.annotations.label_table import CSV_FORMAT, LABELS_CSV, read_rows
 from mobilevideogpt.annotations.spelling import label_path
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
-from mobilevideogpt.segments import Segment, read_segment
+from mobilevideogpt.segments import Segment, read_segment, split_segment
 
-# The files that may contain the answers of each `annotations.source`; the first that exists is used. The names are
-# QEVD's, and those of selections from it.
+# The files that may contain the answers of each `annotations.source`; the first that exists is used. Those of JSON have
+# QEVD's names, and those of selections from it. The answer of `folders` is the exercise, which the manifest has.
 ANSWER_FILES = {
-    "labels": ("ground_truth.json", "fine_grained_labels.json"),
+    "labels": ("ground_truth.json", "fine_grained_labels.json", LABELS_CSV),
     "feedbacks": ("feedbacks.json", "feedbacks_short_clips.json"),
     "questions": ("questions.json",),
+    "folders": (),
 }
 _EXPECTED = {
     "labels": '{"video_path": "./0001.mp4", "labels": ["squats - good form"], ...}',
@@ -80,7 +86,7 @@ class _Malformed(ValueError):
 def read_labels(
     path: str | Path, data_root: str, source: str = "labels", findings: Findings | None = None
 ) -> list[Label]:
-    """Read a label file of QEVD: a list of entries, or an object keyed by clip.
+    """Read a label file of QEVD, a list of entries or an object keyed by clip; or ``labels.csv``, see `read_rows`.
 
     Args:
         path: The file.
@@ -122,8 +128,43 @@ def read_labels(
     return labels
 
 
+def labels_of_folders(clips: Iterable[Clip], data_root: str) -> list[Label]:
+    """Return a label of each clip whose answer is the exercise: those of ``annotations.source: folders``."""
+    below = len(data_root.rstrip("/")) + 1
+    labels = []
+    for clip in clips:
+        file, segment = split_segment(clip.path)
+        name = (clip.exercise.replace("_", " "),)
+        raw = {"video_path": clip.path, "labels": list(name), "labels_descriptive": list(name)}
+        labels.append(Label(file[below:], name, name, segment=segment, origin=f"the exercise of {clip.path}", raw=raw))
+    return labels
+
+
+def find_label_file(data_root: str, source: str) -> str:
+    """Return the file with the answers: the user's selection if there is one, else the whole one.
+
+    Raises:
+        InputError: If there is none; the message says what it may be, and names CSV files of other names.
+    """
+    names = [f"{data_root}/{name}" for name in ANSWER_FILES[source]]
+    if found := next((name for name in names if Path(name).exists()), None):
+        return found
+    missing = f"no {source}: there is no {' or '.join(names)}"
+    if source != "labels":
+        raise InputError(f"{missing}; add it, with entries such as {_EXPECTED[source]}, or change annotations.source")
+    others = sorted(str(path) for path in Path(data_root).glob("*.csv") if path.name not in ("splits.csv", LABELS_CSV))
+    seen = f" ({', '.join(others)} is there: if it has the labels, rename it to {LABELS_CSV})" if others else ""
+    raise InputError(
+        f"{missing}{seen}; `snakemake manifest` writes {data_root}/{LABELS_CSV} with every clip, for you to fill in: "
+        f"{CSV_FORMAT}; or set annotations.source: folders, and the answer is the exercise"
+    )
+
+
 def _entries(path: str | Path, expected: str) -> Iterator[tuple[str, str | None, object]]:
     """Yield place, key (None in a list) and value of each entry."""
+    if str(path).lower().endswith(".csv"):
+        yield from ((where, None, value) for where, value in read_rows(path))
+        return
     content = read_json(path, "put the file there, or write it again as JSON", object_pairs_hook=_unambiguous)
     if not isinstance(content, dict | list):
         raise InputError(f"{path}: contains a {type(content).__name__}; {expected} in a list")

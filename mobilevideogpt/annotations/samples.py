@@ -9,7 +9,9 @@ from pathlib import Path
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
+from mobilevideogpt.wording import agree, counted
 
+LISTED = 10  # clips in a message
 REMEDY = "run `snakemake annotations`"
 
 
@@ -63,6 +65,23 @@ def read_samples(path: str | Path) -> list[dict]:
 def unusable(report: Mapping) -> dict[str, list[str]]:
     """Return the problems of the clips that cannot be used, by path, from ``verify/report.json``."""
     return _problems(report, "error")
+
+
+def cannot_be_used(problems: Mapping[str, list[str]], n_clips: int, where: str | Path) -> str:
+    """Return the message about clips that cannot be used, where they may not be left out.
+
+    Args:
+        problems: See `unusable`.
+        n_clips: Number of all clips.
+        where: The report.
+    """
+    listed = "\n".join(f"  {clip}: {'; '.join(texts)}" for clip, texts in list(problems.items())[:LISTED])
+    more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+    them = agree(len(problems), "{it|them}")
+    return (
+        f"{where}: {len(problems)} of {counted(n_clips, 'clip{s}')} cannot be used; fix {them}, list {them} in "
+        f"dataset.exclude, or set integrity.on_error to leave_out:\n{listed}{more}"
+    )
 
 
 def doubtful(report: Mapping) -> dict[str, list[str]]:

@@ -153,13 +153,15 @@ def _own_split(
     """Decide whether the label file's own split is used; return it if so, else nothing."""
     counted = Counter(named.values())
     counts = ", ".join(f"{name} {count}" for name, count in sorted(counted.items())) or "none"
-    complete = {"train", "test"} <= {_OWN_NAMES.get(name) for name in counted}
+    meant = {_OWN_NAMES.get(name) for name in counted}
+    complete = {"train", "test"} <= meant
     if source == "fractions" and counted:
         findings.notice(Code.OWN_SPLIT_NOT_ASKED_FOR, counts=counts)
     elif source == "auto" and complete and fractions["train"] == 1:
         findings.notice(Code.OWN_SPLIT_ALL_TRAIN, counts=counts)
     elif source == "auto" and not complete and counted:
-        findings.notice(Code.OWN_SPLIT_INCOMPLETE, counts=counts)
+        code = Code.OWN_SPLIT_ONLY_TRAIN if meant == {"train"} else Code.OWN_SPLIT_INCOMPLETE
+        findings.notice(code, counts=counts)
     if source == "fractions" or (source == "auto" and (not complete or fractions["train"] == 1)):
         return {}
     if not complete:

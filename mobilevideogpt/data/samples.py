@@ -3,10 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from mobilevideogpt.annotations.samples import unusable
+from mobilevideogpt.annotations.samples import cannot_be_used, unusable
 from mobilevideogpt.errors import InputError
-
-LISTED = 10  # clips in a message
 
 
 class ClipFile(NamedTuple):
@@ -30,11 +28,7 @@ def files_in_use(report: Mapping, videos: Iterable[str], where: str) -> dict[str
     videos = set(videos)
     errors = {clip: problems for clip, problems in unusable(report).items() if clip in videos}
     if errors:
-        listed = "\n".join(f"  {clip}: {'; '.join(problems)}" for clip, problems in list(errors.items())[:LISTED])
-        raise InputError(
-            f"{where}: {len(errors)} of {len(videos)} clips cannot be used; fix them, list them in dataset.exclude, or "
-            f"set integrity.on_error to leave_out:\n{listed}"
-        )
+        raise InputError(cannot_be_used(errors, len(videos), where))
     return {
         clip["video"]: ClipFile(clip["file"], clip["digest"]) for clip in report["clips"] if clip["video"] in videos
     }

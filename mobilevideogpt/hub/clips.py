@@ -103,7 +103,7 @@ def _label_files(files: Collection[str], folder: Path, source: str, where: str) 
         InputError: If neither ``files`` nor ``folder`` contains one of the files that ``source`` needs.
     """
     required = ANSWER_FILES[source]
-    if not any(name in files or (folder / name).is_file() for name in required):
+    if required and not any(name in files or (folder / name).is_file() for name in required):
         raise InputError(
             f"{where}: contains no {' or '.join(required)}; put one into {folder}/, or choose another dataset.hub_repo "
             "or annotations.source"

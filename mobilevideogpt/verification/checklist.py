@@ -114,9 +114,12 @@ def _manifest(data_root: str, exclude: Iterable[str]) -> tuple[list[Clip], Check
 
 
 def _labels(label_files: Sequence[str | Path], answers: str, clips: list[Clip], data_root: str) -> Check:
+    if answers == "folders":
+        return Check("labels", True, "none needed: the answer is the exercise (annotations.source: folders)")
     found = next((file for file in label_files if os.path.exists(file)), None)
     if found is None:
-        return Check("labels", not label_files, "no label file", f"add one of {', '.join(map(str, label_files))}")
+        remedy = f"`snakemake manifest` writes a template; or add one of {', '.join(map(str, label_files))}"
+        return Check("labels", not label_files, "no label file", remedy)
     findings = Findings()
     try:
         labels = read_labels(found, data_root, answers)

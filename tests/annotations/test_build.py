@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from mobilevideogpt.annotations.build import build
+from mobilevideogpt.annotations.build import build, splits_sentence
 from mobilevideogpt.errors import InputError
 
 SETTINGS = {
@@ -56,6 +56,26 @@ def test_the_annotations_the_ground_truth_and_the_summary_speak_of_the_same_clip
     ]
 
 
+def test_the_exercise_is_the_answer_where_folders_are_the_labels(write):
+    entries = {f"{name}/{i}.mp4": name for name in ("squats", "push_ups") for i in range(3)}
+    segments = {"start": 0.0, "end": 2.0, "exercise": "push ups"}
+    manifest = write("dataset/manifest.json", {**entries, "session.mp4": [segments]})
+    built = build(manifest, None, source="folders", **SETTINGS | {"prompt": "Which exercise is it?"})
+    samples = [sample for samples in built.annotations.values() for sample in samples]
+    answers = {sample["video"]: sample["conversations"][1]["value"] for sample in samples}
+    assert answers.pop("dataset/session.mp4#t=0,2") == "push ups"
+    assert answers == {f"dataset/{path}": name.replace("_", " ") for path, name in entries.items()}
+    assert [row["code"] for row in built.summary["findings"]] == [], "nothing was guessed or left out"
+    assert len(built.ground_truth) == 7
+
+
+def test_the_splits_are_told_in_a_line():
+    counts = {"splits": {"train": 14, "val": 5, "test": 5}, "split": {"source": "fractions"}}
+    assert splits_sentence(counts) == "Splits: 14 train, 5 validation, 5 test, drawn within each exercise"
+    counts = {"splits": {"train": 24, "val": 0, "test": 0}, "split": {"source": "labels"}}
+    assert splits_sentence(counts) == "Splits: 24 train, as the label file says"
+
+
 def test_questions_are_counted_as_conversations_and_their_clips_once(files, write):
     asked = {"query": ["Arm straight?", "Fast?"], "response": ["Yes.", "No."]}
     questions = write("dataset/questions.json", [{"video_path": f"{i}.mp4", "fine_grain": asked} for i in range(4)])
@@ -72,8 +92,8 @@ def test_clips_that_cannot_be_used_are_left_out_with_a_warning_but_not_all(files
     assert built.summary["clips"] == 4
     assert built.summary["findings"][0]["items"] == ["dataset/tricep_stretch/1.mp4: is damaged"]
     assert built.summary["findings"][1]["items"] == ["dataset/tricep_stretch/2.mp4: is interlaced"]
-    assert "1 clips left out because they cannot be used" in caplog.text
-    assert "1 clips with a warning of the clip check; follow the remedies in verify/report.md" in caplog.text
+    assert "1 clip left out because it cannot be used" in caplog.text
+    assert "1 clip with a warning of the clip check, used as it is" in caplog.text
     write("results/verify/report.json", report(*["error"] * 5))
     with pytest.raises(InputError, match=r"none of the 5 clips can be used; .* see results/verify/report\.md"):
         build(*files, integrity=integrity, **SETTINGS)
@@ -148,7 +168,7 @@ def test_equal_files_and_copies_by_their_frames_are_one_recording_with_a_warning
         "dataset/clips/0.mp4 = dataset/clips/5.mp4 (0.4 bits of 63 apart)",
         "dataset/clips/5.mp4 = dataset/clips/9.mp4 (0.4 bits of 63 apart)",
     ]
-    assert "1 groups of clips with equal files" in caplog.text
+    assert "1 group of clips with equal files; it stays" in caplog.text
     assert "2 pairs of clips whose frames are those of one recording" in caplog.text
 
 

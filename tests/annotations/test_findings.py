@@ -1,9 +1,11 @@
 import logging
 
 from mobilevideogpt.annotations.findings import LISTED, NOTICES, REASONS, Code, Findings
+from mobilevideogpt.wording import agree
 
 
 def test_every_code_has_one_message():
+    assert not [text for text in REASONS.values() for count in (1, 2) if "{" in agree(count, text)]
     assert REASONS.keys() | NOTICES.keys() == set(Code) and not REASONS.keys() & NOTICES.keys()
 
 
@@ -28,7 +30,7 @@ def test_a_finding_is_one_line_of_the_log_and_the_doubtful_ones_are_warnings(cap
     with caplog.at_level(logging.INFO):
         findings.log()
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("INFO", "1 clips left out by dataset.exclude: a.mp4"),
+        ("INFO", "1 clip left out by dataset.exclude: a.mp4"),
         ("WARNING", "4 clips whose label does not begin with the manifest's exercise: a, b, c, ..."),
         ("INFO", "splits.csv settles 3 of 25 clips"),
     ]

@@ -282,7 +282,7 @@ def test_labels_pair_with_descriptions_by_position_and_every_gap_is_counted(writ
     ]
     assert findings.items(Code.MISSING_LABEL) == ["dataset/squats/3.mp4 (squats - Faster)"]
     findings.log()
-    assert "2 labels without a description" in caplog.text and "1 descriptions without a label" in caplog.text
+    assert "2 labels without a description" in caplog.text and "1 description without a label" in caplog.text
 
 
 def test_the_order_of_labels_in_the_file_does_not_matter(write):

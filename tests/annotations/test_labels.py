@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from mobilevideogpt.annotations.findings import Code, Findings
-from mobilevideogpt.annotations.labels import read_labels
+from mobilevideogpt.annotations.labels import find_label_file, read_labels
 from mobilevideogpt.errors import InputError
 
 FILE = "dataset/fine_grained_labels.json"
@@ -123,3 +125,79 @@ def test_malformed_feedbacks_and_questions_are_refused(write, source, entry, par
     with pytest.raises(InputError) as error:
         read_labels(QUESTIONS, "dataset", source)
     assert f"{QUESTIONS}, {part}" in str(error.value)
+
+
+CSV = "dataset/labels.csv"
+
+
+def test_a_table_of_labels_is_read_whatever_a_spreadsheet_made_of_it(write):
+    lines = ["Video ,Label", 'squats/1.mp4,"squats - deep, but slow"', "", " squats/2.mp4 , squats - good "]
+    for text in ("\n".join(lines), "\r\n".join(lines) + "\r\n", "\ufeff" + "\n".join(lines)):
+        write(CSV, text)
+        first, second = read_labels(CSV, "dataset")
+        assert (first.path, first.text) == ("squats/1.mp4", "squats - deep, but slow")
+        assert (second.path, second.text, second.turns) == ("squats/2.mp4", "squats - good", ((None, "squats - good"),))
+        assert second.origin == f"{CSV}, line 4" and second.split is None and second.segment is None
+    write(CSV, "video;label;split;start;end\nsession.mp4;squats - good, slow;Train;0,5;2.5\nb.mp4;squats - bad;;;\n")
+    first, second = read_labels(CSV, "dataset")
+    assert (first.text, first.split, first.segment) == ("squats - good, slow", "train", (0.5, 2.5))
+    assert (second.split, second.segment) == (None, None)
+
+
+def test_with_a_column_of_exercises_the_answer_begins_with_the_exercise_once(write):
+    rows = ["1.mp4,push_ups,hips sag", "2.mp4,push_ups,Push ups - hips sag", "3.mp4,push_ups,", "4.mp4,,Go deeper."]
+    write(CSV, "\n".join(["video,exercise,label", *rows]))
+    labels = read_labels(CSV, "dataset")
+    assert [label.text for label in labels] == ["push ups - hips sag", "Push ups - hips sag", "", "Go deeper."]
+    assert not labels[2].turns
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"the first line is ''; write a header `video,label`"),
+        ("clip,text\na.mp4,b\n", r"the first line is 'clip,text'; write a header `video,label`"),
+        ("squats/1.mp4,squats - good\n", "write a header"),
+        ("video,label\n\n", "no line below the header"),
+        ("video,label,label\na.mp4,b,c\n", "two columns label"),
+        ("video,label\na.mp4,deep, slow\n", "line 2: has more cells than the header; put a text .* in quotes"),
+        ("video,label\n,deep\n", "line 2: has no video_path"),
+        ("video,label,start,end\na.mp4,b,x,2\n", "line 2, start: 'x' is not a number"),
+        ("video,label,start\na.mp4,b,2\n", "line 2: start 2.0 and end None are no segment"),
+        ("video,label\na.mp4,b\na/../../x.mp4,c\n", "line 3: .* leaves the data set's folder"),
+        ('video,label\na.mp4,"b <video> c"\n', "line 2: labels contains <video>"),
+    ],
+)
+def test_a_bad_table_is_refused_with_file_line_and_remedy(write, content, message):
+    write(CSV, content)
+    with pytest.raises(InputError, match=rf"^dataset/labels\.csv.*{message}"):
+        read_labels(CSV, "dataset")
+
+
+def test_a_table_that_is_not_utf_8_is_named_with_its_remedy(project):
+    Path(CSV).write_bytes("video,label\n1.mp4,Sprünge\n".encode("cp1252"))
+    with pytest.raises(InputError, match=r"labels\.csv: is not UTF-8 text .*; save it as CSV in UTF-8"):
+        read_labels(CSV, "dataset")
+
+
+def test_where_there_are_no_labels_the_error_says_the_format_and_that_a_table_was_seen(write):
+    write("dataset/splits.csv", "")
+    write("dataset/my labels.csv", "")
+    with pytest.raises(InputError) as error:
+        find_label_file("dataset", "labels")
+    for part in (
+        "there is no dataset/ground_truth.json or dataset/fine_grained_labels.json or dataset/labels.csv (dataset/my "
+        "labels.csv is there: if it has the labels, rename it to labels.csv)",
+        "`snakemake manifest` writes dataset/labels.csv with every clip",
+        "a header `video,label`, then a line for each clip such as `squats/0001.mp4,squats - knees in`",
+        "annotations.source: folders",
+    ):
+        assert part in str(error.value)
+    with pytest.raises(
+        InputError, match=r"no dataset/questions\.json; add it, with entries such as \{.*annotations.source"
+    ):
+        find_label_file("dataset", "questions")
+    write("dataset/labels.csv", "")
+    assert find_label_file("dataset", "labels") == "dataset/labels.csv"
+    write("dataset/ground_truth.json", "")
+    assert find_label_file("dataset", "labels") == "dataset/ground_truth.json"

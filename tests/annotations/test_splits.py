@@ -162,7 +162,8 @@ def test_a_split_of_one_value_or_none_gives_way_to_the_fractions_with_a_notice(o
     findings = Findings()
     splits = assign(every, labels, DEFAULT, 1, findings=findings)
     assert splits.source == "fractions" and table(splits.by_clip) == {"a": (6, 2, 2)}
-    assert [code for code, _ in findings.notices] == [Code.OWN_SPLIT_INCOMPLETE] * bool(own)
+    expected = {"train": [Code.OWN_SPLIT_ONLY_TRAIN], "test": [Code.OWN_SPLIT_INCOMPLETE], None: []}[own]
+    assert [code for code, _ in findings.notices] == expected
     assert all(f"({own} 10) is not used" in sentence for _, sentence in findings.notices)
     with pytest.raises(InputError, match=r"annotations.split_source is labels.*set annotations.split_source to auto"):
         assign(every, labels, DEFAULT, 1, source="labels")
@@ -179,6 +180,11 @@ def test_a_split_with_other_names_is_used_and_one_that_is_not_used_is_a_warning(
     assign(every, labelled(every, own=dict.fromkeys(own, "fold 3")), DEFAULT, 1, findings=findings)
     findings.log()
     assert "(fold 3 10) is not used" in caplog.text
+    caplog.clear()
+    findings = Findings()
+    assign(every, labelled(every, own=dict.fromkeys(own, "train")), DEFAULT, 1, findings=findings)
+    findings.log()
+    assert not caplog.records and "(train 10) is not used: it has no test clips" in findings.notices[0][1]
 
 
 def test_validation_clips_of_the_data_set_are_kept_and_clips_without_a_split_are_no_test_clips():
@@ -224,7 +230,9 @@ def test_pins_come_first_and_their_group_follows(caplog):
     assert not splits.leaks
     notices = dict(findings.notices)
     assert notices[Code.PINNED] == "splits.csv settles 3 of 25 clips"
-    assert notices[Code.PINS_WITHOUT_CLIP].endswith("name a clip that is not in the manifest (dataset/gone/9.mp4)")
+    assert notices[Code.PINS_WITHOUT_CLIP].endswith(
+        "1 line of splits.csv names a clip that is not in the manifest (dataset/gone/9.mp4)"
+    )
     findings.log()
     assert notices[Code.PINS_WITHOUT_CLIP] in caplog.text, "a mistyped clip is a warning"
 
@@ -237,7 +245,7 @@ def test_pins_that_divide_a_group_are_kept_and_reported_as_a_leak(caplog):
     assert {path: splits.by_clip[path] for path in pins} == pins
     assert splits.leaks == ["dataset/a/0_1.mp4 is test and dataset/a/0.mp4 is train"]
     findings.log()
-    assert "1 recordings or persons in several splits" in caplog.text and "dataset/a/0_1.mp4" in caplog.text
+    assert "1 recording or person in several splits" in caplog.text and "dataset/a/0_1.mp4" in caplog.text
 
 
 def test_copies_follow_the_pin_of_a_recording_that_no_longer_exists():
