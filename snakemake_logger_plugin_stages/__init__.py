@@ -13,6 +13,9 @@ from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultForma
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
+from mobilevideogpt.command_line import CommandLine
+from mobilevideogpt.configuration import check_configuration_file
+from mobilevideogpt.errors import exit_on_input_error
 from snakemake_logger_plugin_stages.screen import Screen
 from snakemake_logger_plugin_stages.stages import Stages
 
@@ -31,6 +34,8 @@ class LogHandler(LogHandlerBase):
     """Prints stages; a dry run and Snakemake's own options for more detail print its usual messages."""
 
     def __post_init__(self) -> None:
+        for file in CommandLine.of_this_process().files:  # Snakemake reads them next, and ends with a traceback
+            exit_on_input_error(check_configuration_file)(file)
         asked = self.common_settings
         stream = sys.stdout if asked.stdout else sys.stderr
         detailed = asked.dryrun or asked.verbose or asked.debug_dag or asked.printshellcmds or asked.show_failed_logs

@@ -230,3 +230,15 @@ def test_after_ctrl_c_the_jobs_that_it_ended_are_no_failures(stages, terminal):
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (102, "1 min 42 s"), (3600 * 2 + 300, "2 h 5 min")])
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(b"\xff\xfe\x00run", "is not UTF-8 text"), (b"a: &x [*x]\n", "no alias (*name) inside")]
+)
+def test_a_file_of_the_command_line_that_snakemake_cannot_read_is_a_message(content, told, tmp_path):
+    (tmp_path / "Snakefile").write_text("rule all:\n")
+    (tmp_path / "other.yaml").write_bytes(content)
+    command = [sys.executable, "-m", "snakemake", "-n", "--logger", "stages", "--configfile", "other.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "ERROR: other.yaml: " in done.stderr and told in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
