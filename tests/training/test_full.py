@@ -1,8 +1,5 @@
 """All of the language model trained, not LoRA."""
 
-import json
-import signal
-import time
 from shutil import copytree
 
 import pytest
@@ -127,20 +124,3 @@ def test_full_training_in_bf16_with_checkpointing_learns_in_float32(project, tmp
     changes = FULL | {"precision": "bf16", "gradient_checkpointing": True, "epochs": 1}
     project.finetune(tmp_path, **changes)
     assert {tensor.dtype for tensor in weights(tmp_path).values()} == {torch.float32}
-
-
-def test_two_processes_with_zero_offload_train_all_weights_stop_go_on_and_learn_what_one_does(full, project, tmp_path):
-    record, folder, _ = full
-    changes = FULL | {"deepspeed": "zero3_offload", "processes": 2}  # ZeRO-2 and ZeRO-3: see test_finetune.py
-    process = project.start(tmp_path / "two", **changes)
-    while not (tmp_path / "two" / "checkpoint-2" / FINGERPRINT).exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    process = project.start(tmp_path / "two", **changes)
-    assert process.wait(timeout=120) == 0
-    together = json.loads((tmp_path / "two" / "train.json").read_text())
-    assert together["resumed_from"] >= 2 and together["deepspeed"] == "zero3_offload"
-    assert together["losses"] == pytest.approx(record["losses"], rel=1e-4)
-    for name, tensor in weights(folder).items():
-        torch.testing.assert_close(weights(tmp_path / "two")[name], tensor, rtol=1e-3, atol=1e-4)
