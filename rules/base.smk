@@ -21,11 +21,17 @@ rule fetch_repository:
         record="checkpoints/{owner}/{repository}/fetched.json",
     log:
         "results/logs/fetch/{owner}/{repository}.log",
-    retries: 2
+    priority: 1
     conda:
         "../environment.yml"
+    resources:
+        hub=1,  # one at a time: if the hub cannot be reached, one message says so
     params:
         wanted=lambda wildcards: REPOSITORIES[f"{wildcards.owner}/{wildcards.repository}"],
+        # For that message, so not compared: a function of `output`.
+        missing=lambda wildcards, output: [
+            name for name in repositories(config["model"]) if not Path(f"checkpoints/{name}/fetched.json").exists()
+        ],
     message:
         "Downloading {wildcards.owner}/{wildcards.repository}"
     script:
@@ -40,6 +46,7 @@ rule describe_base:
         record="<results>/base.json",
     log:
         "<results>/logs/describe_base.log",
+    priority: 1
     conda:
         "../environment.yml"
     params:

@@ -1,14 +1,41 @@
 # Needs: the samples, the base, and the settings that decide how much memory a step uses.
-# Hands on: <results>/preflight.json, what the machine has and a step needs, and preflight.passed.
+# Hands on: <results>/device.passed; <results>/preflight.json, what the machine has and a step needs, and
+# preflight.passed.
 MEMORY_SETTINGS = """
     method quantization batch_size gradient_accumulation_steps effective_batch_size lora_r max_text_tokens precision
     gradient_checkpointing save_total_limit deepspeed processes report_to
 """.split()
 
 
+rule check_device:
+    """End at once where the fine-tuning needs a GPU and there is none, before anything is downloaded or decoded."""
+    output:
+        passed="<results>/device.passed",
+    log:
+        "<results>/logs/check_device.log",
+    priority: 3  # known in seconds
+    conda:
+        "../environment.yml"
+    resources:
+        gpu=1,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        allow_cpu=setting("preflight/allow_cpu"),
+        # For a forecast alone, so not compared: functions of `output`.
+        samples=lambda wildcards, output: None if SOURCE == "hub" else len(clips()),
+        epochs=lambda wildcards, output: config["finetune"]["epochs"],
+        code=source_hash("workflow_scripts/check_device.py"),
+    message:
+        "Looking for a GPU"
+    script:
+        "../workflow_scripts/check_device.py"
+
+
 rule preflight:
     """Check GPU, precision, disk and memory, and rehearse a few steps of the fine-tuning."""
     input:
+        device="<results>/device.passed",
         base="<results>/base.json",
         draft="<results>/annotations/draft.json",  # so that a fault of the machine is reported before hours of decoding
     output:

@@ -10,6 +10,7 @@ rule probe_clip:
         record="<results>/verify/clips/{clip}.json",
     log:
         "<results>/logs/probe_clip/{clip}.log",
+    priority: 2  # few clips are decoded in seconds, before any download; many (`probe_shard`) after the preflight
     conda:
         "../environment.yml"
     params:
@@ -102,6 +103,7 @@ rule check_clips:
         hashes="<results>/verify/hashes.json",
     log:
         "<results>/logs/check_clips.log",
+    priority: 2
     conda:
         "../environment.yml"
     params:
@@ -123,6 +125,7 @@ rule find_duplicates:
         duplicates="<results>/verify/duplicates.json",
     log:
         "<results>/logs/find_duplicates.log",
+    priority: 2
     conda:
         "../environment.yml"
     params:

@@ -14,4 +14,5 @@ log_to(snakemake.log[0])
 logging.getLogger("huggingface_hub").handlers.clear()  # else its warnings appear twice
 folder = Path(snakemake.output.record).parent
 wanted = snakemake.params.wanted
-fetch(f"{folder.parent.name}/{folder.name}", folder, wanted["revision"], wanted["patterns"])
+missing = snakemake.params.missing
+fetch(f"{folder.parent.name}/{folder.name}", folder, wanted["revision"], wanted["patterns"], missing=missing)

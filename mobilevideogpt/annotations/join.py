@@ -319,6 +319,7 @@ def join_labels(
             answer, file = "label", "label file"
         number = f"{len(lacking)} of {counted(len(clips), 'clip{s} {has|have}')} no {answer}"
         if not matched.missing:  # a template that is not filled in yet
+            lacking.sort()
             raise InputError(
                 f"{number} yet: {first_of(lacking, LISTED)}; write one for each, or list the clip in {EXCLUDE}"
             )

@@ -9,11 +9,19 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, read_json, write_json
 from mobilevideogpt.hub.retry import refused, retry
 from mobilevideogpt.paths import FETCHED, FETCHED_SHAPE
+from mobilevideogpt.tiny_base import TRY
+from mobilevideogpt.wording import agree, counted
 
 log = logging.getLogger(__name__)
 
 
-def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Sequence[str] | None = None) -> dict:
+def fetch(
+    repo_id: str,
+    folder: str | Path,
+    revision: str = "main",
+    patterns: Sequence[str] | None = None,
+    missing: Sequence[str] = (),
+) -> dict:
     """Download files of a model repository, unless they are there; an interrupted download resumes.
 
     If the hub cannot be reached, a folder that somebody filled by hand is used unchecked, with a warning.
@@ -23,6 +31,7 @@ def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Se
         folder: Destination of the files.
         revision: Branch, tag or commit.
         patterns: File names, ``*`` allowed; None: all files.
+        missing: All repositories that are still to be downloaded, for the message if the hub cannot be reached.
 
     Returns:
         The content of ``fetched.json``, which is written last: ``repo_id``, ``revision`` (as given), ``commit`` (found
@@ -52,13 +61,29 @@ def fetch(repo_id: str, folder: str | Path, revision: str = "main", patterns: Se
         if not _missing(_list_files(folder, patterns), patterns):
             log.warning("%s: the hub cannot be reached; the files in this folder are used unchecked", folder)
             return describe_folder(folder, repo_id=repo_id, revision=revision, patterns=patterns)
-        raise InputError(
-            f"{where}: cannot reach the hub ({type(error).__name__}); copy {', '.join(patterns or ['its files'])} "
-            f"by hand to {folder}/ and run the same command again"
-        ) from error
+        raise InputError(_unreachable(where, error, folder, patterns, missing)) from error
     if missing := _missing(_list_files(folder, patterns), patterns):
         raise InputError(f"{where}: the repository contains no {', '.join(missing)}; check the name of the file")
     return describe_folder(folder, repo_id=repo_id, revision=revision, commit=commit, patterns=patterns)
+
+
+def _unreachable(
+    where: str, error: Exception, folder: Path, patterns: Sequence[str] | None, missing: Sequence[str]
+) -> str:
+    """Return the message for all downloads at once."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    names = list(missing) or [where]
+    needed = f"{counted(len(names), 'download{s}')} {agree(len(names), '{needs|need}')}: {', '.join(names)}"
+    offline = isinstance(error, OfflineModeIsEnabled)
+    remedy = "To ask it, unset HF_HUB_OFFLINE" if offline else "Check the connection, or set HF_ENDPOINT to a mirror"
+    by_hand = ", ".join(patterns or ["the files of the repository"])
+    return (
+        f"cannot reach the hub at {constants.ENDPOINT} ({type(error).__name__}), which {needed}. {remedy}, and "
+        "run the same command again; or run `snakemake fetch` on another machine "
+        f"and copy its checkpoints/ here (by hand: {by_hand} of {where} to {folder}/); {TRY}"
+    )
 
 
 def _download(repo_id: str, revision: str, folder: Path, patterns: Sequence[str] | None, where: str) -> str | None:
@@ -70,7 +95,10 @@ def _download(repo_id: str, revision: str, folder: Path, patterns: Sequence[str]
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
-    info = retry(lambda: HfApi().model_info(repo_id, revision=revision, files_metadata=True), HfHubHTTPError)
+    info = retry(
+        lambda: HfApi().model_info(repo_id, revision=revision, files_metadata=True),
+        (HfHubHTTPError, HTTPError, ConnectionError, TimeoutError),
+    )
     listed = {file.rfilename: file.lfs.sha256 for file in info.siblings or () if file.lfs}
     damaged: list[str] = []
     for _ in range(2):

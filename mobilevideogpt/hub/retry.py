@@ -11,6 +11,7 @@ from mobilevideogpt.errors import InputError
 
 log = logging.getLogger(__name__)
 BACKOFF = (1, 2, 4, 8, 16)  # seconds before each retry, where the hub does not send Retry-After
+UNREACHABLE = BACKOFF[:3]  # likewise, where there is no answer at all
 RETRY_LATER = (408, 429)  # beside all statuses from 500 on
 REMEDIES = {
     401: "check the name, or log in with `hf auth login`",
@@ -31,7 +32,7 @@ def retry(call: Callable[[], T], errors: type[Exception] | tuple[type[Exception]
             return call()
         except errors as error:
             cause = _cause(error)
-            if not _is_transient(cause):
+            if not _is_transient(cause) or (_has_no_answer(cause) and seconds not in UNREACHABLE):
                 raise
             if (response := getattr(cause, "response", None)) is not None:
                 seconds = _retry_after(response.headers.get("Retry-After"), seconds)
@@ -54,7 +55,16 @@ def _cause(error: Exception) -> BaseException:
     return error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
 
 
+def _has_no_answer(error: BaseException) -> bool:
+    """Whether not even a connection came about."""
+    return type(error).__name__ in ("ConnectError", "ConnectTimeout", "ConnectionError", "ConnectionRefusedError")
+
+
 def _is_transient(error: BaseException) -> bool:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
     if getattr(error, "errno", None):  # of the operating system, a full disk for example
         return False
     response = getattr(error, "response", None)

@@ -55,7 +55,7 @@ def nf4(compute_dtype: torch.dtype, device: torch.device | str) -> dict:
     except ImportError as error:
         raise InputError(
             f"finetune.quantization: nf4 needs bitsandbytes, which cannot be imported ({error}); run "
-            "pip install '.[nf4]', or set it to none"
+            "pip install -e '.[nf4]', or set it to none"
         ) from None
     config = BitsAndBytesConfig(
         load_in_4bit=True,

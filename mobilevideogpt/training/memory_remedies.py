@@ -61,5 +61,5 @@ def _changes(step: Step) -> Iterator[tuple[str, dict[str, Any]]]:
         return
     yield "trains fewer weights", least | {"lora_r": max(1, settings.lora_r // 4)}
     if settings.quantization == "none" and "zero3" not in (stage or ""):
-        cost = "rounds frozen weights to 4 bits; needs bitsandbytes: pip install '.[nf4]'"
+        cost = "rounds frozen weights to 4 bits; needs bitsandbytes: pip install -e '.[nf4]'"
         yield cost, least | {"quantization": "nf4"}

@@ -18,6 +18,7 @@ from mobilevideogpt.machine import (
     smallest_gpu_bytes,
 )
 from mobilevideogpt.model.model_paths import ModelPaths
+from mobilevideogpt.tiny_base import WITHOUT_GPU
 from mobilevideogpt.training.arguments import missing_reporter
 from mobilevideogpt.training.memory import Step, longest_text, predicted_bytes, shortest_text
 from mobilevideogpt.training.memory_remedies import what_would_fit
@@ -26,6 +27,7 @@ from mobilevideogpt.training.plan import Launch, plan_launch, resolve_precision
 from mobilevideogpt.training.rehearsal import Measured, Outcome, Rehearsal, RehearsalCache, rehearse
 from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.sharing import choose_stage
+from mobilevideogpt.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -140,9 +142,7 @@ def preflight(
 
 def _device_checks(machine: Mapping, gpu: Mapping | None, allow_cpu: bool) -> list[Check]:
     if not gpu:
-        remedy = (
-            "install a driver and a torch build that support the GPU, or set preflight.allow_cpu: true, which is slow"
-        )
+        remedy = f"install a driver and a torch build that support the GPU, {WITHOUT_GPU}"
         return [Check("device", allow_cpu, f"no GPU that torch can use: {machine['why_no_gpu']}", remedy)]
     capability, architectures = gpu["compute_capability"], machine["cuda_architectures"]
     others = [process for each in machine["gpus"] for process in each["processes"]]
@@ -191,7 +191,7 @@ def _library_checks(settings: TrainingSettings) -> list[Check]:
     checks = []
     if settings.quantization == "nf4":
         installed = importlib.util.find_spec("bitsandbytes") is not None
-        remedy = "pip install '.[nf4]', or set finetune.quantization: none"
+        remedy = "pip install -e '.[nf4]', or set finetune.quantization: none"
         detail = f"nf4, {'with' if installed else 'without'} bitsandbytes"
         checks.append(Check("quantization", installed, detail, remedy))
     if settings.report_to:
@@ -201,7 +201,7 @@ def _library_checks(settings: TrainingSettings) -> list[Check]:
 
 
 def _data_check(train: list[dict] | None, clips: Mapping[str, int]) -> Check:
-    detail = ", ".join(f"{count} clips in {split}" for split, count in clips.items()) or "not counted"
+    detail = ", ".join(f"{counted(count, 'clip{s}')} in {split}" for split, count in clips.items()) or "not counted"
     remedy = "the training split is empty; correct annotations.split"
     return Check("data", train is None or bool(train), detail, remedy)
 
@@ -281,7 +281,7 @@ def _disk_need_check(
     checkpoints = (save_total_limit + 2) * measured.checkpoint_bytes  # the best, and one that is being written
     run_bytes = checkpoints + ADAPTERS * measured.adapter_bytes
     detail = (
-        f"{feature_bytes / GB:.2f} GB for the features of {missing} clips, "
+        f"{feature_bytes / GB:.2f} GB for the features of {counted(missing, 'clip{s}')}, "
         f"{run_bytes / GB:.2f} GB for checkpoints and adapters"
     )
     name = "disk for features and checkpoints"

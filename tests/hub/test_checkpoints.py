@@ -74,9 +74,17 @@ def test_what_is_there_unchanged_is_not_fetched_again(hub, tmp_path):
 def test_without_the_hub_the_message_says_what_to_copy_and_a_copied_folder_is_used(hub, tmp_path, error, caplog):
     hub.error = error
     with pytest.raises(InputError) as raised:
-        fetch("o/n", tmp_path / "n", "main", ["model.bin"])
-    for part in ("o/n (revision main)", "cannot reach the hub", f"copy model.bin by hand to {tmp_path}/n/"):
+        fetch("o/n", tmp_path / "n", "main", ["model.bin"], missing=["o/n", "p/m"])
+    for part in (
+        f"cannot reach the hub at https://huggingface.co ({type(error).__name__}), which 2 downloads need: o/n, p/m",
+        "unset HF_HUB_OFFLINE" if "Offline" in type(error).__name__ else "set HF_ENDPOINT to a mirror",
+        "`snakemake fetch` on another machine",
+        f"by hand: model.bin of o/n (revision main) to {tmp_path}/n/",
+        "`snakemake finetune --configfile config/tiny.yaml`",
+    ):
         assert part in str(raised.value)
+    pauses = {OfflineModeIsEnabled: [], ConnectionError: [1, 2, 4]}
+    assert hub.waits == pauses.get(type(error), [1, 2, 4, 8, 16]), "asked again, with pauses"
     (tmp_path / "n").mkdir(exist_ok=True)
     (tmp_path / "n/model.bin").write_bytes(b"by hand")
     record = fetch("o/n", tmp_path / "n", "main", ["model.bin"])
@@ -121,7 +129,9 @@ def test_a_folder_filled_by_hand_is_described(tmp_path):
 
 
 def test_the_real_client_without_a_connection_ends_in_plain_words(tmp_path):
-    code = f"from mobilevideogpt.hub.checkpoints import fetch; fetch('o/n', {str(tmp_path)!r}, 'main', ['model.bin'])"
+    call = f"fetch('o/n', {str(tmp_path)!r}, 'main', ['model.bin'])"
+    code = f"import time; time.sleep = print; from mobilevideogpt.hub.checkpoints import fetch; {call}"
     for setting in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
         result = subprocess.run([sys.executable, "-c", code], env=os.environ | setting, capture_output=True, text=True)
-        assert "InputError: o/n (revision main): cannot reach the hub" in result.stderr, result.stderr
+        assert "InputError: cannot reach the hub at http" in result.stderr, result.stderr
+        assert "needs: o/n (revision main)" in result.stderr

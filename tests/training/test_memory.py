@@ -88,7 +88,7 @@ def test_a_base_of_four_bits_is_predicted_to_need_less_and_is_named(step):
     saved = predicted_bytes(least) - predicted_bytes(least.with_settings(quantization="nf4"))
     assert saved == pytest.approx((2 - 0.516) * 358e6, rel=0.01), "the decoder's matrices alone"
     remedy = what_would_fit(least, predicted_bytes(least) - 1)
-    assert "quantization: nf4" in remedy and "pip install '.[nf4]'" in remedy
+    assert "quantization: nf4" in remedy and "pip install -e '.[nf4]'" in remedy
 
 
 def test_the_largest_micro_batch_that_is_predicted_to_fit_is_chosen_at_the_same_effective_batch_size(step):

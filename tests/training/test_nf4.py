@@ -26,7 +26,7 @@ def test_what_does_not_go_with_nf4_is_named(other):
 
 def test_without_bitsandbytes_nf4_is_refused_with_the_remedy(project, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
-    with pytest.raises(InputError, match=r"finetune\.quantization: nf4 needs bitsandbytes.*pip install '\.\[nf4\]'"):
+    with pytest.raises(InputError, match=r"finetune\.quantization: nf4 needs bitsandbytes.*pip install -e '\.\[nf4\]'"):
         load_for_training(project.settings(**NF4), project.paths)
 
 

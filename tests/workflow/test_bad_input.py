@@ -76,7 +76,12 @@ CASES = {
         (MANIFEST, "{a}.mp4", "rename the clip"),
         "",
     ),
-    "labels missing": (remove(LABELS), "annotations", ("there is no", LABELS, "add it"), "results/annotations"),
+    "labels missing": (
+        remove(LABELS),
+        "annotations",
+        ("there is no", LABELS, "`snakemake manifest` writes"),
+        "results/annotations",
+    ),
     "labels malformed": (
         write(LABELS, "[{"),
         "annotations",
@@ -105,7 +110,7 @@ CASES = {
         truncate_clip,
         "finetune",
         ("dataset/squats/0002.mp4", "dataset.exclude", "1 of 8 clips cannot be used"),
-        "results/features",
+        ("results/features", "results/base", "results/preflight"),  # known before any download
     ),
     "empty split": (
         keep_two_clips,
@@ -154,8 +159,8 @@ CASES = {
     "no GPU and none allowed": (
         lambda project: project.configure(preflight={"allow_cpu": False}),
         "finetune",
-        ("would not run on this machine", "preflight.allow_cpu"),
-        ("results/preflight", "results/features"),
+        ("would not run on this machine", "preflight.allow_cpu", "--configfile config/tiny.yaml"),
+        ("results/preflight", "results/features", "results/verify", "results/base"),
     ),
     "run named like a folder": (
         lambda project: project.configure(run="features"),

@@ -269,6 +269,7 @@ TABLE = [
         "test clip replaced by an older file",
         replace_clip("test", days_old=9),
         {*CHECK, "features", *AFTER_TRAINING},
+    Row("exercises as the answers", set_to(annotations={"source": "folders"}), ANSWERS),
         real=True,
     ),
     Row("clip added", add_clip, {*CHECK, *ANSWERS}),
@@ -316,7 +317,7 @@ TABLE = [
         {"report"},
     ),
     Row("version of PEFT", upgrade("peft"), {"preflight", *FEATURES}),
-    Row("version of torch", upgrade("torch"), {"preflight", *FEATURES}),
+    Row("version of torch", upgrade("torch"), {"check_device", "preflight", *FEATURES}),
     # What was made is gone.
     Row("report deleted", delete("results/tiny/report.html"), {"report"}),
     Row("list of the features and a file of them deleted", lose_features, {"features"}, real=True),
@@ -397,7 +398,7 @@ def test_a_copy_that_only_its_frames_show_is_one_recording_and_stays_in_one_spli
     (found,) = [
         row for row in trained.json("results/annotations/summary.json")["findings"] if row["code"] == "same_frames"
     ]
-    assert name in found["items"][0] and clip in found["items"][0] and "1 pairs of clips whose frames" in outcome.text
+    assert name in found["items"][0] and clip in found["items"][0] and "1 pair of clips whose frames" in outcome.text
 
 
 def test_many_clips_are_checked_in_shards_that_decode_only_what_changed(trained):

@@ -14,11 +14,13 @@ SPLITS = ("train", "val", "test")
 def test_one_command_goes_from_clips_to_adapter_metrics_and_report(whole_run):
     project, outcome = whole_run
     assert outcome.finished == {
-        *("check_labels", "describe_base", "preflight", "probe_clip", "check_clips", "find_duplicates"),
+        *("check_device", "check_labels", "describe_base", "preflight", "probe_clip", "check_clips", "find_duplicates"),
         *("build_annotations", "annotations", "features", "finetune", "evaluate", "report"),
     }
     ended = {rule: outcome.err.index(f"(Rule: {rule})") for rule in outcome.finished}
-    assert ended["check_labels"] < ended["probe_clip"] and ended["preflight"] < ended["features"], "errors come late"
+    first = max(ended["check_labels"], ended["check_device"])
+    assert first < ended["probe_clip"] < ended["build_annotations"] < ended["describe_base"], "cheapest first"
+    assert ended["preflight"] < ended["features"], "errors come late"
     assert (project / "results/tiny/adapter/adapter_model.safetensors").stat().st_size > 0
     used = yaml.safe_load((project / "results/tiny/config.yaml").read_text())
     assert used["annotations"]["split"] == {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -141,15 +143,19 @@ def test_verify_on_the_sample_finds_all_well(without_data):
     assert "30 ok" in outcome.text
 
 
-def test_manifest_is_made_from_clips_and_labels_and_never_overwritten(fresh):
+def test_manifest_is_made_from_clips_and_labels_and_grows_with_them(fresh):
     known = fresh.json("dataset/manifest.json")
     (fresh / "dataset/manifest.json").unlink()
     assert fresh.snakemake("manifest", "--cores", "1").status == 0
     assert fresh.json("dataset/manifest.json") == known
-    (fresh / "dataset/manifest.json").write_text('{"dataset/squats/0001.mp4": "squats"}')
-    again = fresh.snakemake("manifest", "--cores", "1")
-    assert again.status != 0 and "exists already and is kept" in again.text
-    assert len(fresh.json("dataset/manifest.json")) == 1
+    (fresh / "dataset/manifest.json").write_text('{\n"squats/0001.mp4": "squats"\n}')
+    unused = fresh.snakemake("-n", "finetune")
+    assert "7 clips in dataset/ are in no manifest: dataset/squats/0002.mp4, " in unused.text
+    assert fresh.snakemake("manifest", "--cores", "1").status == 0
+    assert (fresh / "dataset/manifest.json").read_text().startswith('{\n"squats/0001.mp4": "squats"\n')
+    assert len(fresh.json("dataset/manifest.json")) == 8
+    mistyped = fresh.snakemake("-n", "finetun")
+    assert mistyped.status != 0 and "did you mean `snakemake finetune`?" in mistyped.text
 
 
 def test_the_rules_are_clean_for_snakemakes_linter(clone):
