@@ -12,6 +12,7 @@ uninterrupted one does not are counted as leftovers.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -22,7 +23,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -103,6 +105,10 @@ def _content(path: Path) -> dict:
             return dict(_leaves([json.loads(line) for line in path.read_text().splitlines()]))
     if path.suffix in LINES:
         return dict.fromkeys(path.read_text().splitlines(), True)
+    if path.suffix == ".safetensors":  # its metadata are in no order
+        content = path.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        return {"header": json.loads(content[8:end]), "tensors": hashlib.sha256(content[end:]).hexdigest()}
     return {"sha256": file_digest(path)}
 
 
@@ -154,6 +160,7 @@ def kill(process: subprocess.Popen, victim: str, number: str, after: float) -> b
 
 def killed(stage: str, before: Path, folder: Path, kind: tuple[str, str], after: float) -> str | None:
     """Kill a stage in a copy and run it again; return what went wrong, "" for nothing, None if it was too late."""
+    shutil.rmtree(folder, ignore_errors=True)  # that of a call that was stopped
     copy(before, folder)
     process = start(folder, STAGES[stage])
     group = process.pid
@@ -176,33 +183,44 @@ def killed(stage: str, before: Path, folder: Path, kind: tuple[str, str], after:
     return ""
 
 
+def make_clips(folder: Path) -> Path:
+    """Return the project with clips, labels and settings, before any run."""
+    project = folder / "project"
+    if not project.exists():
+        project.mkdir()
+        make_project(project, {})
+        settings = yaml.safe_load((project / "config.yaml").read_text())
+        for name, value in SETTINGS.items():
+            settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
+        (project / "config.yaml").write_text(yaml.safe_dump(settings))
+        write_sample(project / "dataset", clips_per_exercise=2)
+    return project
+
+
 def count_kills(options: argparse.Namespace, folder: Path) -> bool:
     """Print a line for each kill, and a table; return whether all ended equal."""
     chance = random.Random(options.seed)
     random.seed(options.seed)
     stages = options.stages.split(",") if options.stages else list(STAGES)
-    project = folder / "project"
-    project.mkdir()
-    make_project(project, {})
-    settings = yaml.safe_load((project / "config.yaml").read_text())
-    for name, value in SETTINGS.items():
-        settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
-    (project / "config.yaml").write_text(yaml.safe_dump(settings))
-    write_sample(project / "dataset", clips_per_exercise=2)
+    project = make_clips(folder)
     before, lasts, expected, known = {}, {}, {}, {}
     for stage, target in STAGES.items():
-        before[stage], one, two = project, copy(project, folder / f"{stage}-1"), copy(project, folder / f"{stage}-2")
-        lasts[stage] = run(one, target)
-        if stage in stages:
+        before[stage], done = project, folder / f"{stage}.json"
+        if not done.exists():
+            for name in ("one", "two"):
+                shutil.rmtree(folder / f"{stage}-{name}", ignore_errors=True)
+            one, two = copy(project, folder / f"{stage}-one"), copy(project, folder / f"{stage}-two")
+            seconds = run(one, target)
             run(two, target)
-            found, other = results(one), results(two)
-            expected[stage], known[stage] = common(found, other), found.keys() | other.keys()
-            items = sum(map(len, expected[stage].values()))
-            print(f"{stage}: {lasts[stage]:.1f} s, {len(expected[stage])} files, {items} items compared", flush=True)
-            if options.verbose:
-                print(*(f"  not compared: {line}" for line in differences(found, other)), sep="\n")
-        shutil.rmtree(two)
-        project = one
+            done.write_text(json.dumps({"seconds": seconds, "two": results(two)}))
+            shutil.rmtree(two)
+        project, reference = folder / f"{stage}-one", json.loads(done.read_text())
+        lasts[stage], found, other = reference["seconds"], results(project), reference["two"]
+        expected[stage], known[stage] = common(found, other), found.keys() | other.keys()
+        items = sum(map(len, expected[stage].values()))
+        print(f"{stage}: {lasts[stage]:.1f} s, {len(expected[stage])} files, {items} items compared", flush=True)
+        if options.verbose:
+            print(*(f"  not compared: {line}" for line in differences(found, other)), sep="\n")
     kills, equal, leftovers = Counter(), Counter(), Counter()
     number = 0
     while kills.total() < options.kills:
@@ -251,12 +269,13 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", help="names, with commas between; default: all")
-    parser.add_argument("--folder", type=Path, help="where the copies are made; default: a temporary folder")
+    parser.add_argument("--folder", type=Path, help="keeps the uninterrupted runs here, for a later call")
     parser.add_argument("--clones", action="store_true", help="compare two fresh copies instead")
     parser.add_argument("--verbose", action="store_true", help="list what is not compared")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        same = compare_clones(Path(folder)) if options.clones else count_kills(options, Path(folder))
+    compare = compare_clones if options.clones else partial(count_kills, options)
+    with nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory() as folder:
+        same = compare(Path(folder))
     sys.exit(not same)
 
 
