@@ -7,9 +7,9 @@ rule check_labels:
     input:
         # The digest of its clips stands for the user's manifest, so that a new layout changes nothing.
         manifest=ancient(manifest_file) if SOURCE == "qved" else manifest_file,
-        labels=labels_file,
-        workers=if_there("fine_grained_labels_with_worker_ids.json"),
-        pins=if_there("splits.csv"),
+        labels=users(labels_file),
+        workers=users(if_there("fine_grained_labels_with_worker_ids.json")),
+        pins=users(if_there("splits.csv")),
     output:
         draft="<results>/annotations/draft.json",
     log:
@@ -20,7 +20,7 @@ rule check_labels:
     params:
         data_root=DATA,
         clips=clips_digest,
-        bytes=sizes_of(labels_file, if_there("fine_grained_labels_with_worker_ids.json"), if_there("splits.csv")),
+        contents=contents_of(labels_file, if_there("fine_grained_labels_with_worker_ids.json"), if_there("splits.csv")),
         source=setting("annotations/source"),
         exclude=setting("dataset/exclude"),
         prompt=setting("annotations/prompt"),
@@ -40,9 +40,9 @@ rule build_annotations:
     """Join clips and labels, split them, and write the conversations to train and test on."""
     input:
         manifest=ancient(manifest_file) if SOURCE == "qved" else manifest_file,
-        labels=labels_file,
-        workers=if_there("fine_grained_labels_with_worker_ids.json"),
-        pins=if_there("splits.csv"),
+        labels=users(labels_file),
+        workers=users(if_there("fine_grained_labels_with_worker_ids.json")),
+        pins=users(if_there("splits.csv")),
         checked="<results>/annotations/draft.json",
         duplicates="<results>/verify/duplicates.json",
         integrity="<results>/verify/report.json",
@@ -61,7 +61,7 @@ rule build_annotations:
         data_root=DATA,
         clips=clips_digest,
         equal_sizes=lambda wildcards: clips_of_equal_size(clip_files()) if SOURCE == "qved" else None,
-        bytes=sizes_of(labels_file, if_there("fine_grained_labels_with_worker_ids.json"), if_there("splits.csv")),
+        contents=contents_of(labels_file, if_there("fine_grained_labels_with_worker_ids.json"), if_there("splits.csv")),
         source=setting("annotations/source"),
         exclude=setting("dataset/exclude"),
         prompt=setting("annotations/prompt"),

@@ -177,23 +177,40 @@ def if_there(name):
     return exit_on_input_error(lambda wildcards: readable(path) if Path(path).exists() else [])
 
 
-@cache
-def size_of(path):
-    """Return the bytes of a file; None if it cannot be read.
+def users(function):
+    """Return an input function for files of the user: their dates do not count, which may lie in the future or past.
 
-    As a parameter, the size of a user's file reveals another file of an older date, too.
+    `contents_of` and `content_of_clip`, as parameters, tell whether a file is another. Files that a rule makes count
+    by their dates.
     """
-    return os.stat(path).st_size if os.access(path, os.R_OK) else None
+    return ancient(function) if SOURCE == "qved" else function
 
 
-def size_of_clip(path):
-    """Return the bytes of a clip; None also for a clip that a rule makes."""
-    return None if SOURCE == "sample" else size_of(path)
+@cache
+def clip_contents():
+    """Return what tells whether a clip is another, by its path: its SHA-256; of many clips, size and date."""
+    if SOURCE == "sample":  # a rule makes them
+        return {}
+    files = [file for file in clip_files() if os.access(file, os.R_OK)]
+    if checks_each_clip():
+        with cached_digests() as digest:
+            return {file: digest(file) for file in files}
+    return {file: [(status := os.stat(file)).st_size, status.st_mtime_ns] for file in files}
+
+
+def content_of_clip(path):
+    """Return what tells whether a clip is another; None if it cannot be read, or a rule makes it."""
+    return clip_contents().get(path)
 
 
 def existing(paths):
     """Return those clips that can be read or that a rule makes; a missing clip is a fault that its check reports."""
-    return [path for path in paths if SOURCE == "sample" or size_of(path) is not None]
+    return [path for path in paths if SOURCE == "sample" or os.access(path, os.R_OK)]
+
+
+def checks_each_clip():
+    """Return whether each clip is checked by a job of its own."""
+    return len(clip_files()) <= config["integrity"]["jobs_a_clip_up_to"]
 
 
 @cache
@@ -204,20 +221,38 @@ def shards():
 
 def clip_checks(wildcards):
     """Return the files with the checks of all clips: one for each file where there are few, else one a shard."""
-    if len(clip_files()) <= config["integrity"]["jobs_a_clip_up_to"]:
+    if checks_each_clip():
         return [f"{RESULTS}/verify/clips/{file.removeprefix(f'{DATA}/')}.json" for file in clip_files()]
     return [f"{RESULTS}/verify/shards/{shard}.json" for shard in sorted(shards())]
 
 
+def _picked(functions, wildcards):
+    found = [function(wildcards) for function in functions]
+    return [file for value in found for file in ([value] if isinstance(value, str) else value)]
+
+
 def sizes_of(*functions):
-    """Return a function for params: the size of each user's file that these functions pick as an input."""
+    """Return a function for params: the size of each user's file that these functions pick as an input.
+
+    As a parameter, the size reveals another file of an older date, too.
+    """
 
     def sizes(wildcards):
-        found = [function(wildcards) for function in functions] if SOURCE == "qved" else []
-        files = [file for value in found for file in ([value] if isinstance(value, str) else value)]
-        return {file: size_of(file) for file in files if not file.startswith("checkpoints/")}
+        files = _picked(functions, wildcards) if SOURCE == "qved" else []
+        return {file: os.path.getsize(file) for file in files if not file.startswith("checkpoints/")}
 
     return sizes
+
+
+def contents_of(*functions):
+    """Return a function for params: the SHA-256 of each user's file that these functions pick as an input."""
+
+    def contents(wildcards):
+        files = _picked(functions, wildcards) if SOURCE == "qved" else []
+        with cached_digests() as digest:
+            return {file: digest(file) for file in files}
+
+    return contents
 
 
 def made_by(output, is_intact):
@@ -235,16 +270,11 @@ def is_intact(folder):
         return sums_are_right(Path(folder), digest)
 
 
-def is_intact(folder):
-    """Return whether the files of a folder are those that its SHA256SUMS lists."""
-    with cached_digests() as digest:
-        return sums_are_right(Path(folder), digest)
-
-
 def run_is_intact():
     """Return whether adapter, log, plots and samples of the run are those that its training wrote."""
     with cached_digests() as digest:
-        return adapter_is_intact(RUN, digest) and is_intact(f"{RUN}/plots") and is_intact(f"{RUN}/samples")
+        folders_are_intact = all(sums_are_right(Path(RUN, name), digest) for name in ("plots", "samples"))
+        return folders_are_intact and adapter_is_intact(RUN, digest)
 
 
 def dataset_of(name):

@@ -5,7 +5,7 @@
 rule probe_clip:
     """Decode one clip in full and record its length, its frame rate and any damage."""
     input:
-        clip=lambda wildcards: existing([f"{DATA}/{wildcards.clip}"]),
+        clip=users(lambda wildcards: existing([f"{DATA}/{wildcards.clip}"])),
     output:
         record="<results>/verify/clips/{clip}.json",
     log:
@@ -15,7 +15,7 @@ rule probe_clip:
         "../environment.yml"
     params:
         clip=lambda wildcards: f"{DATA}/{wildcards.clip}",
-        bytes=lambda wildcards: size_of_clip(f"{DATA}/{wildcards.clip}"),
+        content=lambda wildcards: content_of_clip(f"{DATA}/{wildcards.clip}"),
         segments=lambda wildcards: segments().get(f"{DATA}/{wildcards.clip}", []),
         data_root=DATA,
         timeout_seconds=setting("integrity/timeout_seconds"),
@@ -30,7 +30,7 @@ rule probe_clip:
 rule probe_shard:
     """Decode those clips of a shard that are new or changed: `probe_clip` where there are many clips."""
     input:
-        clips=lambda wildcards: existing(shards()[wildcards.shard]),
+        clips=users(lambda wildcards: existing(shards()[wildcards.shard])),
     output:
         records="<results>/verify/shards/{shard}.json",
     log:
@@ -43,7 +43,7 @@ rule probe_shard:
         mem_mb=5000,
         runtime=240,
     params:
-        clips=lambda wildcards: {clip: size_of_clip(clip) for clip in shards()[wildcards.shard]},
+        clips=lambda wildcards: {clip: content_of_clip(clip) for clip in shards()[wildcards.shard]},
         segments=lambda wildcards: {file: segments()[file] for file in shards()[wildcards.shard] if file in segments()},
         cache=f"{RESULTS}/verify/cache",
         data_root=DATA,

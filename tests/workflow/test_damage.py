@@ -54,28 +54,26 @@ def project(exported, tmp_path):
     return type(exported)(shutil.copytree(exported.folder, tmp_path / "project", symlinks=True))
 
 
-def test_a_flipped_adapter_is_refused_by_who_loads_it_and_made_again_on_demand(project):
-    weights = project / "results/tiny/adapter/adapter_model.safetensors"
-    before = weights.read_bytes()
-    flip(weights)
-    assert project.snakemake("-n", "finetune").is_settled, "content is not read by each call"
-    for command in (INFER, ("--forcerun", "export", "--", "export")):
-        assert "`snakemake --forcerun finetune`" in refused(project, *command)
-    assert project.run("--forcerun", "finetune", "--", "finetune").finished == {"finetune"}
-    assert weights.read_bytes() == before
-    project.run(*INFER)
-
-
-@pytest.mark.parametrize("name", ["log.jsonl", "trainer_state.json", "config.yaml"])
-def test_what_is_gone_beside_the_adapter_comes_back_without_a_retraining(name, project):
-    weights = (project / "results/tiny/adapter/adapter_model.safetensors").read_bytes()
-    delete(project / f"results/tiny/{name}")
-    assert "finetune" in project.snakemake("-n", "report").planned
-    if name == "log.jsonl":  # the others are made by the same code
-        assert project.run("finetune").finished == {"finetune"}
-        assert (project / f"results/tiny/{name}").is_file()
-        assert (project / "results/tiny/adapter/adapter_model.safetensors").read_bytes() == weights
-        assert project.snakemake("-n", "finetune").is_settled
+def test_damage_to_a_run_is_noticed_by_each_command_and_made_again(project):
+    """The other files and kinds of damage: tests/test_damage_table.py and tests/training/test_restoring.py."""
+    run, damages = project / "results/tiny", {"adapter/adapter_model.safetensors": flip, "log.jsonl": flip}
+    damages |= {"samples/val.json": exchange_with("train.json"), "plots/loss.svg": delete}
+    before = {name: (run / name).read_bytes() for name in damages}
+    for name, damage in damages.items():
+        damage(run / name)
+        assert "finetune" in project.snakemake("-n", "report").planned, name
+        (run / name).write_bytes(before[name])
+    for name, damage in damages.items():
+        damage(run / name)
+    for command in (("finetune",), ("export",), INFER):
+        assert "finetune" in project.snakemake("-n", *command).planned, command
+    outcome = project.run(*INFER)
+    assert {"finetune", "infer"} <= outcome.finished
+    after = {name: (run / name).read_bytes() for name in damages}
+    for name in ("adapter/adapter_model.safetensors", "samples/val.json"):
+        assert after[name] == before[name], name
+    assert after["log.jsonl"].splitlines()[:-1] == before["log.jsonl"].splitlines()[:-1], "the last line has seconds"
+    assert project.snakemake("-n", "finetune").is_settled
 
 
 def test_a_damaged_export_is_made_again(exported, project):

@@ -112,6 +112,26 @@ def relabel(split: str, *, days_old: int = 0):
     return change
 
 
+def flip_in_place(path: str):
+    """Change one bit of a file, whose date is then an older one."""
+
+    def change(project):
+        content = bytearray((project / path).read_bytes())
+        content[len(content) // 2] ^= 1
+        (project / path).write_bytes(content)
+        make_older(path, 9)(project)
+
+    return change
+
+
+def relabel_at_equal_size(project):
+    labels = project / "dataset/fine_grained_labels.json"
+    text = labels.read_text()
+    labels.write_text(text.replace("Go deeper.", "Go slower."))
+    assert labels.read_text() != text
+    make_older("dataset/fine_grained_labels.json", 9)(project)
+
+
 def edit_json(path: str, function: Callable):
     def change(project):
         value = project.json(path)
@@ -172,11 +192,12 @@ FEATURES = {"features", *TRAINING}
 TABLE = [
     # Nothing that counts has changed.
     Row(
-        "touched: manifest, labels, clip, base, script, module, rules, settings",
+        "touched, or of a date to come: manifest, labels, clips, base, script, module, rules, settings",
         all_of(
             touch("dataset/manifest.json"),
             touch("dataset/fine_grained_labels.json"),
             touch("dataset/squats/0001.mp4"),
+            make_older("dataset/squats/0002.mp4", -3650),
             touch("mobilevideogpt/sample/base/model.safetensors"),
             touch("workflow_scripts/features.py"),
             touch("mobilevideogpt/training/finetune.py"),
@@ -248,6 +269,7 @@ TABLE = [
         set_to(annotations={"recording_pattern": r".*/(\d{4})_.*"}),
         {"find_duplicates", *ANSWERS},
     ),
+    Row("exercises as the answers", set_to(annotations={"source": "folders"}), ANSWERS),
     Row("prompt", set_to(annotations={"prompt": "What is wrong with this {exercise}?"}), ANSWERS),
     # Data.
     Row("manifest reformatted and learning rate", reformat_and_learn_otherwise, TRAINING),
@@ -269,8 +291,12 @@ TABLE = [
         "test clip replaced by an older file",
         replace_clip("test", days_old=9),
         {*CHECK, "features", *AFTER_TRAINING},
-    Row("exercises as the answers", set_to(annotations={"source": "folders"}), ANSWERS),
         real=True,
+    ),
+    Row(
+        "clip and label replaced by files of equal size and an older date, as by a clock that was set back",
+        all_of(flip_in_place("dataset/squats/0001.mp4"), relabel_at_equal_size),
+        {*CHECK, *ANSWERS},
     ),
     Row("clip added", add_clip, {*CHECK, *ANSWERS}),
     Row("clip removed", remove_clip("train"), {*GATHER, *ANSWERS}),
@@ -415,4 +441,6 @@ def test_many_clips_are_checked_in_shards_that_decode_only_what_changed(trained)
     found = {one["video"]: one["digest"] for one in trained.json("results/verify/report.json")["clips"]}
     assert [video for video in found if found[video] != digests[video]] == [clip]
     touch("dataset/squats/0001.mp4")(trained)
-    assert trained.snakemake("-n", "results/verify/report.json").is_settled
+    assert trained.run("results/verify/report.json").finished <= {"probe_shard", "check_clips"}
+    log = trained / f"results/logs/probe_shard/{shard_of('dataset/squats/0001.mp4', 1)}.log"
+    assert "0 of" in log.read_text(), "a clip that was touched is read, not decoded"
