@@ -7,6 +7,7 @@ from mobilevideogpt.files import write_json, write_text
 from mobilevideogpt.log import log_to
 from mobilevideogpt.verification.clip_report import read_clip_checks
 from mobilevideogpt.video.reencode import reencode_clips
+from mobilevideogpt.wording import counted
 
 log_to(snakemake.log[0])
 params = snakemake.params
@@ -20,7 +21,8 @@ index = reencode_clips(
     code=params.code,
 )
 failed = {video: entry["problem"] for video, entry in index.items() if "problem" in entry}
-print(f"re-encoded {len(index) - len(failed)} clips to {params.folder}/, {len(failed)} failed")
+done = counted(len(index) - len(failed), "clip{s}")
+print(f"re-encoded {done} to {params.folder}/{f', {len(failed)} failed' if failed else ''}" if index else "none needed")
 for video, problem in failed.items():
     print(f"  {video}: {problem}")
 if index:

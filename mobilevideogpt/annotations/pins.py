@@ -11,6 +11,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import write_text
 from mobilevideogpt.paths import join_key, relative_path
 from mobilevideogpt.segments import split_segment, with_segment
+from mobilevideogpt.wording import counted
 
 HEADER = ["clip", "split"]
 EXPECTED = f"expected {','.join(HEADER)}, as in squats/0001.mp4,train"
@@ -79,7 +80,7 @@ def add_pins(path: str | Path, splits: Mapping[str, str], data_root: str) -> str
     known = read_pins(path, data_root) if exists else {}
     missing = {clip: split for clip, split in sorted(splits.items()) if join_key(clip) not in known}
     if exists and not missing:
-        return f"{path}: lists all {len(splits)} clips already; nothing was written"
+        return f"{path}: lists all {counted(len(splits), 'clip{s}')} already; nothing was written"
     with open(path, encoding="utf-8", newline="") if exists else io.StringIO(",".join(HEADER) + "\n") as file:
         text = file.read()
     end = "\r\n" if "\r\n" in text else "\n"
@@ -88,5 +89,5 @@ def add_pins(path: str | Path, splits: Mapping[str, str], data_root: str) -> str
     rows.writerows([clip.removeprefix(f"{data_root}/"), split] for clip, split in missing.items())
     write_text(text + (end if text and not text.endswith("\n") else "") + lines.getvalue(), path)
     if exists:
-        return f"{path}: {len(missing)} clips added, the {len(known)} that were there are unchanged"
-    return f"{path}: {len(missing)} clips written; their splits stay the same when clips are added"
+        return f"{path}: {counted(len(missing), 'clip{s}')} added, the {len(known)} that were there are unchanged"
+    return f"{path}: {counted(len(missing), 'clip{s}')} written; their splits stay the same when clips are added"

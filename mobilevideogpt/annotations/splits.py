@@ -20,6 +20,7 @@ from mobilevideogpt.annotations.groups import RECORDING, groups_of, recordings_o
 from mobilevideogpt.annotations.labels import Label
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.paths import join_key
+from mobilevideogpt.wording import counted
 
 # Names of the splits in label files.
 _OWN_NAMES = {name: "val" for name in ("val", "valid", "validation", "dev")}
@@ -111,8 +112,8 @@ def assign_splits(
     for split in shares.asked:
         if split not in filled:
             raise InputError(
-                f"annotations.split.{split} is {fractions[split]:g}, but {len(exercises)} clips in "
-                f"{len(set(exercises.values()))} exercises leave none for it; "
+                f"annotations.split.{split} is {fractions[split]:g}, but {counted(len(exercises), 'clip{s}')} in "
+                f"{counted(len(set(exercises.values())), 'exercise{s}')} leave none for it; "
                 + (f"{len(largest)} of the clips are one group: {why}; else " if why else "")
                 + f"add clips (three recordings an exercise suffice), {'change splits.csv, ' * bool(pins)}"
                 f"or set annotations.split.{split} to 0"

@@ -12,6 +12,7 @@ from mobilevideogpt.annotations.samples import prompt_and_response
 from mobilevideogpt.data.features import FeatureStore, missing_error
 from mobilevideogpt.data.prompts import IGNORED
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.wording import counted
 
 log = logging.getLogger(__name__)
 LISTED = 10  # clips in a message
@@ -42,7 +43,7 @@ class AnnotatedVideos(Dataset):
         if missing:
             listed = ", ".join(missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
             store.invalidate()
-            raise missing_error(f"{store.folder}: {len(missing)} clips have no features: {listed}")
+            raise missing_error(f"{store.folder}: {counted(len(missing), 'clip{s} {has|have}')} no features: {listed}")
         self.store = store
         self.keys = [sample["features"] for sample in samples]
         prompt_length = cache(lambda prompt: len(processor.encode_text(prompt)["input_ids"]))  # many samples share one

@@ -55,7 +55,7 @@ def test_missing_pins_are_added_and_existing_lines_stay(project):
     before = Path(CSV).stat()
     assert "nothing was written" in add_pins(CSV, dict.fromkeys(splits, "train"), "dataset")
     assert Path(CSV).stat() == before
-    assert "1 clips added, the 3" in add_pins(CSV, splits | {"dataset/a/3.mp4": "val"}, "dataset")
+    assert "1 clip added, the 3" in add_pins(CSV, splits | {"dataset/a/3.mp4": "val"}, "dataset")
     assert Path(CSV).read_text() == 'clip,split\na/1.mp4,train\na/2.mp4,val\n"a/x, y.mp4",test\na/3.mp4,val\n'
 
 
