@@ -12,9 +12,9 @@ from mobilevideogpt.training.settings import TrainingSettings
 FILE = "settings.json"  # in the run's folder; config.yaml beside it has the values that `auto` became
 # The groups that a run is made of. `evaluate` is none: other settings there cost no training.
 GROUPS = ("dataset", "annotations", "integrity", "model", "features", "preflight", "finetune")
-EVALUATING = {"report", "evaluate"}
+EVALUATING = {"report", "evaluate", "export", "infer", "push"}  # of a run that is there
 EVALUATION_FILES = {"report.html", "metrics.json", "predictions.jsonl", "predictions.csv"}
-NEVER_TRAINING = {"compare", "export", "infer", "push"}
+NEVER_TRAINING = {"compare"}
 # Settings of the other groups that leave the adapter as it is.
 _NO_REASON_TO_TRAIN = {
     *("dataset.source", "features.batch_size", "features.cache"),

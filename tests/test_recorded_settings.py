@@ -32,7 +32,7 @@ def run(tmp_path):
         (("report",), True),
         (("evaluate", "report", "compare"), True),
         (("report", "export", "infer"), True),
-        (("infer",), False),
+        (("infer",), True),
         (("report", "finetune"), False),
         (("results/try2/metrics.json",), True),
         (("results/other/metrics.json",), False),

@@ -34,12 +34,12 @@ def check_device(allow_cpu: bool, samples: int | None = None, epochs: float = 1)
         reason = "the driver lists none"
     except DriverError as error:
         reason = str(error)
+    if allow_cpu:
+        return "cpu, unless PyTorch finds a GPU"
     import torch
 
     if torch.cuda.is_available():  # one whose driver is not NVIDIA's
         return torch.cuda.get_device_name(0)
-    if allow_cpu:
-        return "cpu"
     forecast = f", {_words(forecast_hours(samples, epochs))}" if samples else ""
     raise InputError(
         f"no GPU ({reason}): the fine-tuning would not run on this machine; use a machine with a GPU, or set "

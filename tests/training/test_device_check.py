@@ -20,7 +20,7 @@ def without_gpu(monkeypatch):
 
 
 def test_without_a_gpu_the_error_forecasts_hours_and_names_the_tiny_base(without_gpu):
-    assert check_device(allow_cpu=True) == "cpu"
+    assert check_device(allow_cpu=True).startswith("cpu")
     with pytest.raises(InputError) as error:
         check_device(False, samples=24, epochs=10)
     for part in (
