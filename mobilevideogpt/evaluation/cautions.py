@@ -24,6 +24,17 @@ def dependence(summary: Mapping) -> str | None:
     return f"Found: {' and '.join(found)}, see Data. The scores may be too high, and all intervals too narrow."
 
 
+def dependent_clips(summary: Mapping, limit: int = 3) -> list[str]:
+    """Name what `dependence` counts: the first leaks and pairs, and how many more there are."""
+    pairs = [
+        f"{a} ({x}) and {b} ({y}) look alike"
+        for pair in summary.get("near_duplicates") or []
+        for (a, b), (x, y) in [(pair["clips"], pair["splits"])]
+    ]
+    found = [*summary["split"]["leaks"], *pairs]
+    return found[:limit] + ([f"and {len(found) - limit} more"] if len(found) > limit else [])
+
+
 def independence(summary: Mapping, n_test: int) -> str:
     """Say what is known of the independence of the test clips."""
     if dependence(summary):

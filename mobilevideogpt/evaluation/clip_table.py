@@ -16,6 +16,7 @@ from mobilevideogpt.evaluation.scoring import Task, fold, named_exercise, questi
 from mobilevideogpt.segments import split_segment
 from mobilevideogpt.video.decoding import read_frames
 
+POSTER_WIDTH = 384  # pixels
 PLAYED_BY_BROWSERS = (".mp4", ".m4v", ".webm", ".mov")
 
 
@@ -61,7 +62,8 @@ class Answer:
 class ClipRow:
     """One row; ``frames`` is empty if the clip cannot be read, and ``problem`` says why.
 
-    ``link`` leads from the page to the file that the model saw; ``playable`` says whether browsers play it.
+    ``poster`` is a still of the clip's middle, for the player. ``link`` leads from the page to the file that the
+    model saw; ``playable`` says whether browsers play it.
     """
 
     video: str
@@ -72,6 +74,7 @@ class ClipRow:
     shown_reference: str | None
     answers: dict[str, Answer]
     frames: list[Thumbnail] = field(default_factory=list)
+    poster: Thumbnail | None = None
     problem: str = ""
     link: str | None = None
     playable: bool = False
@@ -100,7 +103,7 @@ def clip_rows(
         files: Clip to the file that the model saw, where that is not the clip itself.
         project: Folder that the paths of clips and files are relative to.
         page: The page, for links to the files.
-        limit: Most rows. Of more predictions, those with wrong answers come first.
+        limit: Most rows. Those with wrong answers come first.
         bounds: How many frames the model saw.
     """
     references = {(row["video"], question_of(row["prompt"], row["exercise"])): row["reference"] for row in predictions}
@@ -108,13 +111,13 @@ def clip_rows(
         _row(row, references.get((row["shown_video"], question_of(row["prompt"], row["exercise"]))), task)
         for row in predictions
     ]
-    if len(rows) > limit:
-        rows = sorted(rows, key=lambda row: -row.wrong)[:limit]
+    rows = sorted(rows, key=lambda row: -row.wrong)[:limit]
     marks = {row["video"]: row.get("frames") for row in predictions}
     for row in rows:
         file = project / files.get(row.video, row.video)
         try:
             row.frames = thumbnails(file, bounds, marks[row.video])
+            row.poster = thumbnails(file, bounds, count=1, width=POSTER_WIDTH)[0]
         except InputError as error:  # a clip that is gone does not prevent the page
             row.problem = str(error)
             continue

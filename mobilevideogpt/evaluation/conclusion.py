@@ -213,7 +213,9 @@ def _learned(task: Task, rows: Sequence[Mapping], train_samples: Sequence[Mappin
     rivals = [
         Rival("base", "the base", hits("base")),
         *_commonest(task, judged, right, train_samples),
-        Rival("own_commonest", f"its own commonest answer ({_shown(often)})", [often == wanted for wanted in right]),
+        Rival(
+            "own_commonest", f"its own commonest answer ({_shown(often, task)})", [often == wanted for wanted in right]
+        ),
     ]
     if task.subject == "exercises":
         exercises = {fold(sample["exercise"]) for sample in train_samples or rows}
@@ -257,7 +259,7 @@ def _commonest(
     noun = {"exercises": "exercise", "feedback": "feedback", "answers": "answer"}[task.subject]
     overall = _mode([content for _, content in trained])
     kinds: dict[str, tuple[str, Callable[[tuple], Hashable]]] = {
-        "commonest": (f"the commonest {noun} of the training split ({_shown(overall)})", lambda keys: keys[0])
+        "commonest": (f"the commonest {noun} of the training split ({_shown(overall, task)})", lambda keys: keys[0])
     }
     if task.prompt_names_exercise and task.subject != "exercises":
         kinds["commonest_of_exercise"] = (
@@ -282,8 +284,8 @@ def _commonest(
     return rivals
 
 
-def _shown(content: Content, limit: int = 80) -> str:
-    text = "; ".join(sorted(content)) or "empty"
+def _shown(content: Content, task: Task, limit: int = 80) -> str:
+    text = "; ".join(sorted(map(task.spelled, content))) or "empty"
     return text if len(text) <= limit else f"{text[:limit].rstrip()}…"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mobilevideogpt.evaluation.statistics import Comparison
 
-_SPELLINGS = {"cpu": "CPU", "gpus": "GPUs", "cuda": "CUDA", "deepspeed": "DeepSpeed"}
+_SPELLINGS = {"cpu": "CPU", "gpu": "GPU", "gpus": "GPUs", "cuda": "CUDA", "deepspeed": "DeepSpeed"}
 
 
 def percent(share: float | None) -> str:
@@ -97,5 +97,10 @@ def value_text(value: object, unit: str = "") -> str:
         case list():
             return "; ".join(map(value_text, value)) or "none"
         case dict():
-            return ", ".join(f"{name[:1].lower()}{name[1:]} {text}" for name, text in facts(value))
+            return ", ".join(f"{_within(name)} {text}" for name, text in facts(value))
     return str(value)
+
+
+def _within(name: str) -> str:
+    """The name of a fact within a sentence: ``Driver`` as ``driver``, but ``CUDA`` as it is."""
+    return name if name.split()[0] in _SPELLINGS.values() else f"{name[:1].lower()}{name[1:]}"

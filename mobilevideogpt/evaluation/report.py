@@ -9,7 +9,7 @@ import yaml
 
 from mobilevideogpt.data.frame_bounds import FrameBounds
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.evaluation.cautions import cautions, dependence, independence
+from mobilevideogpt.evaluation.cautions import cautions, dependence, dependent_clips, independence
 from mobilevideogpt.evaluation.charts import learning_rate_curve, loss_curve
 from mobilevideogpt.evaluation.clip_table import clip_rows, short_name
 from mobilevideogpt.evaluation.conclusion import Conclusion, conclude
@@ -121,8 +121,8 @@ def _score_context(conclusion: Conclusion, metrics: Mapping) -> dict:
     task = conclusion.task
     sources = {name: label for name, label in SOURCES.items() if metrics[name]}
     confusion = metrics["finetuned"]["confusion"]
-    matrices = [("Exercise", confusion["exercise"])] if task.subject == "exercises" else []
-    matrices += [(f"Feedback, {name}", matrix) for name, matrix in confusion["feedback"].items()]
+    matrices = [("Exercise", _spelled(confusion["exercise"], task))] if task.subject == "exercises" else []
+    matrices += [(f"Feedback, {task.spelled(name)}", matrix) for name, matrix in confusion["feedback"].items()]
     return {
         "conclusion": conclusion,
         "task": task,
@@ -141,10 +141,15 @@ def _score_context(conclusion: Conclusion, metrics: Mapping) -> dict:
     }
 
 
+def _spelled(matrix: Mapping, task: Task) -> dict:
+    return {**matrix, "rows": [*map(task.spelled, matrix["rows"])], "columns": [*map(task.spelled, matrix["columns"])]}
+
+
 def _clip_context(predictions: Sequence[Mapping], task: Task, **options: Any) -> dict:
     rows = clip_rows(predictions, task, **options)
     marked = any(frame.chosen for row in rows for frame in row.frames)
-    return {"clips": rows, "total": len(predictions), "short_name": short_name, "marked": marked}
+    wrong = sum(bool(row.wrong) for row in rows)
+    return {"clips": rows, "total": len(predictions), "wrong": wrong, "short_name": short_name, "marked": marked}
 
 
 def _training_context(train: Mapping, log: Sequence[Mapping], summary: Mapping, config: Mapping) -> dict:
@@ -162,6 +167,7 @@ def _data_context(integrity: Mapping, summary: Mapping, notes: Sequence[str], n_
     split = summary["split"]
     return {
         "dependence": dependence(summary),
+        "dependent_clips": dependent_clips(summary),
         "independence": independence(summary, n_test),
         "integrity": integrity,
         "statuses": Counter(clip["verdict"] for clip in integrity["clips"]),
@@ -173,4 +179,8 @@ def _data_context(integrity: Mapping, summary: Mapping, notes: Sequence[str], n_
 
 def _machine_context(preflight: Mapping, train: Mapping) -> dict:
     memory = {f"{kind}_peak_memory_bytes": preflight[f"{kind}_bytes"] for kind in ("predicted", "rehearsed")}
-    return {"preflight": preflight, "machine": facts(memory | preflight["machine"] | train["this_run"])}
+    return {
+        "preflight": preflight,
+        "machine": facts(memory | preflight["machine"] | train["this_run"]),
+        "neither": () if preflight["machine"].get("gpus") else ("device",),  # no GPU: allowed, and no success
+    }

@@ -33,6 +33,11 @@ class Task:
             return "answers"
         return "feedback" if self.prompt_names_exercise or len(self.exercises) < 2 else "exercises"
 
+    def spelled(self, folded: str) -> str:
+        """An exercise as the data spells it, with spaces for underscores; any other text as it is."""
+        spellings = (_composed(name).replace("_", " ") for name in self.exercises)
+        return next((name for name in spellings if fold(name) == folded), folded)
+
     def content(self, answer: str) -> Content:
         """What an answer says about the subject; empty if it says nothing about it.
 

@@ -173,7 +173,7 @@ def test_a_player_shows_the_file_that_the_model_saw_relative_to_the_page(results
     (tmp_path / "results/my_run").mkdir()
     write_report(tmp_path / "results/my_run/report.html", **results)
     page = (tmp_path / "results/my_run/report.html").read_text(encoding="utf-8")
-    assert re.findall(r'<video src="([^"]*)"', page) == [
+    assert re.findall(r'<video class="player" src="([^"]*)"', page) == [
         "../reencoded/a%20%231%20%C3%A9.mp4",
         "../../dataset/clips/2.mp4",
     ]
@@ -238,7 +238,7 @@ def test_a_clip_that_is_gone_has_no_frames_on_the_page(page):
 def test_of_many_clips_those_with_wrong_answers_are_shown(results, tmp_path):
     write_report(tmp_path / "report.html", **results, max_clips=1)
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "1 of 3 samples, wrong answers first" in text
+    assert "The table shows 1 of 3 samples." in text and "1 sample with something wrong" in text
     assert "clips/3.mp4" in text
 
 
@@ -340,3 +340,53 @@ def test_values_read_well():
     assert [text for _, text in facts(values)] == ["1.25 GB", "–", "yes", "none"]
     assert facts(values)[0][0] == "Peak memory"
     assert [duration(seconds) for seconds in (84.2, 600, 4000)] == ["84 s", "10 min", "1 h 7 min"]
+
+
+def test_warnings_and_clips_come_before_scores_and_scores_before_settings(results, tmp_path):
+    results["train"]["truncated_texts"]["train"] = 1
+    text = text_of(results, tmp_path / "report.html")
+    titles = ["Caution.", "Warnings", "Test clips", "Scores on", "Training The training", "Data 2 clips", "Machine"]
+    places = [text.index(title) for title in titles]
+    assert places == sorted(places)
+
+
+def test_leaks_are_named_beside_the_conclusion(results, tmp_path):
+    results["summary"]["near_duplicates"] = [{"clips": ["a.mp4", "b.mp4"], "splits": ["train", "test"]}] * 3
+    box = text_of(results, tmp_path / "report.html").partition("Test clips")[0]
+    assert "a is train and b is test" in box and "a.mp4 (train) and b.mp4 (test) look alike" in box
+    assert "and 1 more" in box
+
+
+def test_a_wrong_answer_comes_first_and_its_clip_plays_behind_a_still(results, tmp_path):
+    results["predictions"][1]["finetuned"] = "squats - good form"
+    rows = results["predictions"]
+    write_report(tmp_path / "report.html", **with_rows(results, rows))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.index("clips/<wbr>2.mp4") < page.index("clips/<wbr>1.mp4")
+    assert (
+        len(re.findall(r'<video class="player" [^>]*poster="data:image/jpeg;base64,[^"]{100,}" width="\d+"', page)) == 2
+    )
+
+
+def test_exercises_keep_the_spelling_of_the_data(results, tmp_path):
+    def renamed(text):
+        return re.sub("squat.jump", "Squat_Jump", text.replace("squats", "Spru\u0308nge"))
+
+    names = ("exercise", "reference", "finetuned", "mismatched_video", "shown_exercise")
+    rows = [row | {name: renamed(row[name]) for name in names} for row in results["predictions"]]
+    text = text_of(with_rows(results, rows), tmp_path / "report.html")
+    assert "spr\u00fcnge" not in text and "squat jump" not in text
+    scores = text.partition("by exercise")[2]
+    assert "Spr\u00fcnge1 sample" in scores and "Squat Jump1 sample" in scores
+
+
+def test_no_gpu_is_no_success_and_abbreviations_stay_upper_case(results, tmp_path):
+    check = {"name": "device", "ok": True, "detail": "no GPU that torch can use", "remedy": ""}
+    results["preflight"]["checks"].append(check)
+    text = text_of(results, tmp_path / "report.html")
+    assert "\u2713 device right" in text  # there is one
+    results["preflight"]["machine"] = {"driver": None, "gpus": [], "why_no_gpu": "none"}
+    results["train"]["versions"]["cuda"] = "none"
+    text = text_of(results, tmp_path / "report.html")
+    assert "\u2013 device no GPU" in text and "Why no GPU" in text and "CUDA none" in text
+    assert "cUDA" not in text and "no gpu" not in text
