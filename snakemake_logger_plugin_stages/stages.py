@@ -38,6 +38,7 @@ class Job:
     rule: str
     message: str
     logs: list[str]
+    inputs: int
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Stage:
 
     jobs: int
     done: int = 0
+    clips: int = 0  # of the jobs that are done, where a job has several
     started: float | None = None
     told: float = 0.0
     logs: list[str] = field(default_factory=list)
@@ -98,7 +100,7 @@ class Stages:
         rule = _get(record, "rule_name")
         if rule in ONLY_TARGETS:
             return
-        job = Job(rule, _get(record, "rule_msg") or rule, list(_get(record, "log")))
+        job = Job(rule, _get(record, "rule_msg") or rule, list(_get(record, "log")), len(_get(record, "input") or ()))
         self.running[_get(record, "jobid")] = job
         stage = self.stages.setdefault(rule, Stage(0))
         if stage.started is None:
@@ -113,20 +115,20 @@ class Stages:
             return
         stage = self.stages[job.rule]
         stage.done += 1
+        stage.clips += job.inputs
         stage.logs = job.logs
         if stage.done == stage.jobs:
             self.finished += 1
             self._show_result(job.rule, stage)
         elif not self.screen.is_live and self.clock() - stage.told > SECONDS_A_LINE:
             stage.told = self.clock()
-            self._show(f"{'':{self._indent}}{_name(job.rule):{NAME_WIDTH}} {stage.done} of {stage.jobs}")
+            self._show(f"{'':{self._indent}}{_name(job.rule):{NAME_WIDTH}} {_progress(job.rule, stage)}")
         self._show_status()
 
     def _show_result(self, rule: str, stage: Stage) -> None:
         if rule in PRINT_THEMSELVES and len(self.stages) == 1:
             return
-        counted = f"{stage.done} of {stage.jobs}" if stage.jobs > 1 else ""
-        result = last_result(stage.logs) if stage.jobs == 1 else counted
+        result = last_result(stage.logs) if stage.jobs == 1 else _progress(rule, stage)
         seconds = duration(self.clock() - (stage.started or 0))
         number = f"[{self.finished:>{len(str(len(self.stages)))}}/{len(self.stages)}] "
         self._show(f"{number}{_name(rule):{NAME_WIDTH}} {result:{RESULT_WIDTH}} {seconds:>10}".rstrip())
@@ -148,7 +150,7 @@ class Stages:
             return
         job = jobs[-1]
         stage = self.stages[job.rule]
-        text = f"{_name(job.rule)} {stage.done} of {stage.jobs}" if stage.jobs > 1 else f"{job.message} ..."
+        text = f"{_name(job.rule)} {_progress(job.rule, stage)}" if stage.jobs > 1 else f"{job.message} ..."
         self.screen.status(f"{'':{self._indent}}{text}")
 
     # Failures
@@ -203,6 +205,11 @@ class Stages:
             self.screen.line(f"{record.levelname}: {text}")
         elif "all" not in self.quiet:
             self.screen.line(text)
+
+
+def _progress(rule: str, stage: Stage) -> str:
+    shards = f"{stage.done} of {stage.jobs}"
+    return f"{stage.clips:,} clips in {shards} shards" if rule == "probe_shard" else shards
 
 
 def _get(record: LogRecord, name: str) -> Any:

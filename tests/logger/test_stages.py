@@ -188,6 +188,17 @@ def test_on_a_terminal_one_line_counts_the_clips_and_gives_way_to_what_stays(sta
     assert terminal.getvalue().endswith(ERASE)
 
 
+def test_of_shards_the_clips_are_counted_too(terminal):
+    stages = Stages(Screen(terminal, {}))
+    stages.take(record(LogEvent.RUN_INFO, stats={"probe_shard": 2}))
+    for number, clips in enumerate([["a.mp4"] * 700, ["b.mp4"] * 500]):
+        shard = {"rule_name": "probe_shard", "rule_msg": "Checking", "log": [], "input": clips}
+        stages.take(record(LogEvent.JOB_INFO, jobid=number, **shard))
+        stages.take(record(LogEvent.JOB_FINISHED, job_id=number))
+    assert "probe shard 700 clips in 1 of 2 shards\r" in terminal.getvalue()
+    assert "[1/1] probe shard       1,200 clips in 2 of 2 shards" in terminal.getvalue()
+
+
 def test_a_single_job_is_shown_by_its_message_until_it_ends(stages, terminal):
     stages.take(job(1, "preflight", "Rehearsing a few steps"))
     assert terminal.getvalue().endswith("Rehearsing a few steps ...\r")
