@@ -11,6 +11,7 @@ from mobilevideogpt import digest_cache
 from mobilevideogpt.checksums import sums_are_right, write_sums
 from mobilevideogpt.data.feature_files import read_clip_list, write_clip_list
 from mobilevideogpt.data.features import FeatureStore
+from mobilevideogpt.data.samples import ClipFile
 from mobilevideogpt.digest_cache import cached_digests
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, write_json
@@ -147,7 +148,7 @@ def test_features_of_another_clip_are_named_and_invalidated(tmp_path):
 
 @damaged
 def test_a_damaged_list_of_clips_is_named(damage, tmp_path):
-    write_clip_list(tmp_path, {"aa": "dataset/squats/1.mp4"})
+    write_clip_list(tmp_path, {"aa": ClipFile("dataset/squats/1.mp4", "digest")})
     damage(tmp_path / "clips.json")
     with pytest.raises(InputError, match=r"clips\.json: .*; run the same command again to compute what is missing"):
         read_clip_list(tmp_path)

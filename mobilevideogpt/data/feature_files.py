@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from mobilevideogpt.annotations.clips import SPLITS
 from mobilevideogpt.annotations.samples import read_samples
+from mobilevideogpt.data.samples import ClipFile
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, read_json, write_json
 
@@ -32,22 +33,23 @@ def feature_path(folder: str | Path, key: str) -> Path:
     return Path(folder) / key[:2] / f"{key}.safetensors"
 
 
-def write_clip_list(folder: str | Path, files: Mapping[str, str]) -> None:
-    """Write ``<folder>/clips.json``: the file of each key, and the digest of this list."""
-    write_json({"files": dict(files), "sha256": json_digest(dict(files))}, Path(folder, CLIPS_FILE))
+def write_clip_list(folder: str | Path, clips: Mapping[str, ClipFile]) -> None:
+    """Write ``<folder>/clips.json``: the file of each key with its SHA-256, and the digest of this list."""
+    files = {key: clip._asdict() for key, clip in clips.items()}
+    write_json({"files": files, "sha256": json_digest(files)}, Path(folder, CLIPS_FILE))
 
 
-def read_clip_list(folder: str | Path) -> dict[str, str]:
+def read_clip_list(folder: str | Path) -> dict[str, ClipFile]:
     """Return the file of each key.
 
     Raises:
         InputError: If the list is missing or damaged.
     """
     path = Path(folder, CLIPS_FILE)
-    listed = read_json(path, REMEDY, shape={"files": {str: str}, "sha256": str})
+    listed = read_json(path, REMEDY, shape={"files": {str: {"path": str, "digest": str}}, "sha256": str})
     if json_digest(listed["files"]) != listed["sha256"]:
         raise InputError(f"{path}: damaged (its digest differs from the one that was written); {REMEDY}")
-    return listed["files"]
+    return {key: ClipFile(**clip) for key, clip in listed["files"].items()}
 
 
 def missing_features(folder: str | Path, keys: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mobilevideogpt.data.feature_files import feature_key, missing_features, write_clip_list
 from mobilevideogpt.data.frame_bounds import FrameBounds, read_frame_bounds
+from mobilevideogpt.data.samples import ClipFile
 from mobilevideogpt.files import read_json
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.segments import segment_of
@@ -51,7 +52,7 @@ def compute_features(
     keys = feature_keys(paths, encoders_digest, clips, dtype=dtype, code=code)
     if cache and (missing := missing_features(folder, keys)):
         _extract(paths, bounds, clips, missing, folder, dtype=dtype, batch_size=batch_size, threads=threads)
-    write_clip_list(folder, {key: path for path, key in keys.items()})
+    write_clip_list(folder, {key: ClipFile(path, clips[path]) for path, key in keys.items()})
     return keys
 
 

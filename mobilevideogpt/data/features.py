@@ -12,7 +12,8 @@ from torch import Tensor
 from mobilevideogpt.data.encoding import DTYPES, SCORES, encode
 from mobilevideogpt.data.feature_files import CLIPS_FILE, REMEDY, feature_path, read_clip_list
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import replacing
+from mobilevideogpt.files import file_digest, replacing
+from mobilevideogpt.segments import file_of
 
 
 class FeatureStore:
@@ -109,11 +110,18 @@ class UncachedFeatures(FeatureStore):
         return key in self.files
 
     def read(self, key: str) -> dict[str, Tensor]:
-        """Return features as `FeatureStore.read` does, or the pixels if there are no encoders."""
+        """Return features as `FeatureStore.read` does, or the pixels if there are no encoders.
+
+        Raises:
+            InputError: If the store does not list the key, or the clip is not the one that was checked.
+        """
         if key not in self.files:
             self.invalidate()
             raise missing_error(f"{self.folder / CLIPS_FILE}: does not list {key}")
-        pixels = self.processor.encode_video(self.files[key])
+        path, digest = self.files[key]
+        pixels = self.processor.encode_video(path)
+        if file_digest(file_of(path)) != digest:
+            raise InputError(f"{path}: the file changed after it was checked; run the same command again")
         if self.encoders is None:
             return pixels
         encoded = encode(self.encoders, [pixels], self.encoders.device, self.dtype)

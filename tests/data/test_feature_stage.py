@@ -39,7 +39,7 @@ def test_missing_features_are_computed_and_every_file_is_listed(compute, tmp_pat
     keys, missing = compute()
     assert missing == ["1.mp4", "2.mp4"] and keys["1.mp4"] == keys["copy.mp4"] != keys["2.mp4"]
     listed = read_clip_list(tmp_path / "features")
-    assert listed.keys() == set(keys.values()) and listed[keys["2.mp4"]] == "2.mp4"
+    assert listed.keys() == set(keys.values()) and listed[keys["2.mp4"]].path == "2.mp4"
 
 
 def test_without_a_cache_keys_are_the_same_and_nothing_is_computed(compute):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from functools import partial
 
 import pytest
@@ -8,6 +9,8 @@ from mobilevideogpt.data.extraction import extract_features
 from mobilevideogpt.data.feature_files import write_clip_list
 from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
+from mobilevideogpt.data.samples import ClipFile
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.model.modeling import load_encoders
 from mobilevideogpt.sample.render import ClipSpec, write_clip
@@ -30,7 +33,7 @@ def clips(project, tmp_path_factory):
     files = {sample["features"]: sample["video"] for sample in samples}
     store = FeatureStore(folder / "features")
     extract_features(load_encoders(project.paths), reader, digests, files, store, dtype="float16", batch_size=4)
-    write_clip_list(store.folder, files)
+    write_clip_list(store.folder, {key: ClipFile(path, digests[path]) for key, path in files.items()})
     return samples, store
 
 
@@ -74,3 +77,15 @@ def test_without_cached_features_the_rehearsal_encodes(project, tmp_path):
     options = {"model": project.paths, "run_folder": tmp_path, "allow_cpu": True, "min_free_disk_gb": 0}
     report = preflight(project.settings(), **options, features=FeatureFiles(encode=True))
     assert report["ok"] and report["rehearsed_bytes"], report["checks"]
+
+
+def test_without_cached_features_a_clip_that_changes_during_the_training_is_named(clips, project, tmp_path):
+    samples, _ = clips
+    clip, key = tmp_path / "0.mp4", samples[0]["features"]
+    shutil.copy(samples[0]["video"], clip)
+    write_clip_list(tmp_path, {key: ClipFile(str(clip), file_digest(clip))})
+    uncached = UncachedFeatures(tmp_path, MobileVideoGPTProcessor.from_pretrained(project.base))
+    uncached.read(key)
+    shutil.copy(samples[1]["video"], clip)
+    with pytest.raises(InputError, match=r"0\.mp4: the file changed after it was checked; run the same command again"):
+        uncached.read(key)
