@@ -9,6 +9,7 @@ import os
 import re
 import selectors
 import shlex
+import signal
 import stat
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.paths import leaves
 from mobilevideogpt.segments import segment_of
 from mobilevideogpt.video.clip_check_messages import Decoded, FileFacts, Kind, Message
@@ -32,6 +34,8 @@ if TYPE_CHECKING:  # adds the worker's code to this module's digest; a real impo
 CHILD = [sys.executable, "-m", "mobilevideogpt.video.clip_check_worker"]
 START_SECONDS = 120  # for a worker to import what it needs
 WATCH_SECONDS = 0.25  # between two looks at the memory of a worker
+# Signals by which the system or a person ends a process, and not the clip: no verdict on it may stay.
+FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 REPLACE_SHARE = 0.5  # of the memory limit; a worker that uses more is replaced after its clip
 
 
@@ -78,6 +82,7 @@ def check_clips(
         fields of `clip_check_messages.Seen` for each segment with a frame, by its start and end.
 
     Raises:
+        InputError: If a worker is ended from outside.
         RuntimeError: If a worker does not start.
     """
     pool = _Pool(timeout_seconds, memory_gb)
@@ -172,6 +177,7 @@ class _Worker:
         """Return the outcome of the current clip once it is known. A worker that must be replaced is then `closed`.
 
         Raises:
+            InputError: If the process was ended from outside.
             RuntimeError: If the process did not start.
         """
         ended = self._read_output()
@@ -212,6 +218,11 @@ class _Worker:
     def _failure(self, ended: bool) -> str | None:
         if ended:
             status = self._process.wait()
+            if -status in FROM_OUTSIDE:
+                raise InputError(
+                    f"{self.path}: the process that checked it was ended by signal {-status}, most likely because memory "
+                    "ran out; free some, or lower integrity.memory_gb, and run the same command again"
+                )
             how = f"signal {-status}" if status < 0 else f"exit status {status}"
             last = self._ffmpeg_messages()[-1:]
             return f"crashed the decoder ({': '.join([how, *last])})"

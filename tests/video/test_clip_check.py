@@ -209,6 +209,8 @@ def faulty(path, segments):
         time.sleep(600)
     if name.startswith("crashes"):
         os.kill(os.getpid(), signal.SIGSEGV)
+    if name.startswith("ended"):
+        os.kill(os.getpid(), int(name.split(".")[1]))
     if name.startswith("gives_up"):
         raise SystemExit("no decoder")
     if name.startswith("unread"):
@@ -240,6 +242,14 @@ def test_a_clip_that_hangs_crashes_or_eats_memory_fails_alone(good, tmp_path, mo
     assert "takes more than 0.3 GB" in checks["eats"]["problems"][0]
     assert all(check["digest"] == checks["a"]["digest"] for check in checks.values())
     assert psutil.Process().children() == before, "a worker is left"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_is_ended_from_outside_leaves_no_verdict_on_its_clip(number, good, tmp_path, monkeypatch):
+    monkeypatch.setattr(clip_check, "CHILD", [sys.executable, "-c", FAULTY])
+    clip = Path(shutil.copy(good, tmp_path / f"ended.{number.value}.mp4"))
+    with pytest.raises(InputError, match=rf"{clip}: .* ended by signal {number.value}, .* run the same command again"):
+        check_clip(clip)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the parent's watch alone limits memory")
