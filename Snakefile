@@ -45,6 +45,7 @@ include: "rules/preflight.smk"
 include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/serve.smk"
 include: "rules/compare.smk"
 
 

@@ -1,10 +1,12 @@
 """Fine-tuning and inference for Mobile-VideoGPT-0.5B.
 
-The three public classes load on first use, so that importing a light part of the package, for example the manifest
-parser, does not wait for torch. The first use also registers them with the Auto classes of transformers.
+The public names load on first use, so that importing a light part of the package, for example the manifest parser, does
+not wait for torch. The Auto classes of transformers know the model as soon as both packages are imported.
 """
 
 from importlib import import_module
+
+from mobilevideogpt.auto_classes import register_on_import
 
 __version__ = "0.2.0.dev0"
 
@@ -12,17 +14,15 @@ _PUBLIC = {
     "MobileVideoGPTConfig": "mobilevideogpt.model.configuration",
     "MobileVideoGPTForConditionalGeneration": "mobilevideogpt.model.modeling",
     "MobileVideoGPTProcessor": "mobilevideogpt.data.processor",
+    "load": "mobilevideogpt.serving.pipeline",
 }
 __all__ = list(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]  # they load on first use
+
+register_on_import()
 
 
 def __getattr__(name: str):
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from transformers import AutoProcessor
-
-    classes = {public: getattr(import_module(module), public) for public, module in _PUBLIC.items()}
-    # Released folders name no processor, so AutoProcessor finds the class by the configuration.
-    AutoProcessor.register(classes["MobileVideoGPTConfig"], classes["MobileVideoGPTProcessor"], exist_ok=True)
-    globals().update(classes)
-    return classes[name]
+    globals()[name] = getattr(import_module(_PUBLIC[name]), name)
+    return globals()[name]

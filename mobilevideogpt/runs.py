@@ -1,4 +1,4 @@
-"""The runs that `snakemake compare` reads, their files, and the name of the page. Standard library only."""
+"""The runs that exist, and those that `snakemake compare` reads: their files. Standard library only."""
 
 import hashlib
 from collections.abc import Sequence
@@ -37,8 +37,7 @@ def files_to_compare(results: str | Path, runs: Sequence[str]) -> dict[str, str 
             and evaluated. The message lists the runs that exist, and says what is missing and which command makes it.
     """
     results = Path(results)
-    there = sorted(path.parent.name for path in results.glob("*/config.yaml") if path.with_name("train.json").is_file())
-    known = f"the runs below {results}/ are: {', '.join(there) or 'none'}"
+    known = f"the runs below {results}/ are: {', '.join(known_runs(results)) or 'none'}"
     if len(runs) < 2:
         raise InputError(f"runs: name at least two, as in {EXAMPLE}; {known}")
     if twice := sorted({run for run in runs if list(runs).count(run) > 1}):
@@ -49,6 +48,33 @@ def files_to_compare(results: str | Path, runs: Sequence[str]) -> dict[str, str 
         raise InputError("\n".join([*(f"runs: {problem}" for problem in problems), known]))
     paths = [results / run / name for run in runs for names in (*NEEDED.values(), SAMPLES) for name in names]
     return {str(path): file_digest(path) if path.is_file() else None for path in paths}
+
+
+def known_runs(results: str | Path) -> list[str]:
+    """Return the names of the trained runs below a folder, in order."""
+    there = Path(results).glob("*/config.yaml")
+    return sorted(path.parent.name for path in there if path.with_name("train.json").is_file())
+
+
+def run_to_use(results: str | Path, run: str) -> list[str]:
+    """Return no file, as Snakemake would bring a run's files up to date first, and train.
+
+    Args:
+        results: Folder of the runs.
+        run: Name of the run.
+
+    Raises:
+        InputError: If the run has not been trained. The message lists those that exist, and says how to train it.
+    """
+    record = Path(results, run, "train.json")
+    if record.is_file():
+        return []
+    known = known_runs(results)
+    named = f"{', '.join(known)}; use one with `--config run={known[0]}`" if known else "none"
+    raise InputError(
+        f"{record.parent}: has not been trained (no {record}); run `snakemake finetune`, "
+        f"with the same options, to train it. Trained runs there: {named}"
+    )
 
 
 def _problem(folder: Path) -> str:

@@ -286,17 +286,6 @@ def dataset_of(name):
 
 
 @exit_on_input_error
-def clip_to_answer(wildcards):
-    """Return no file, as Snakemake takes braces in a name for wildcards; end before the training if there is no clip."""
-    video = config.get("video")
-    if not video:
-        raise InputError("no clip is given; name one: snakemake infer --config video=clip.mp4")
-    if not os.path.isfile(file_of(video)):
-        raise InputError(f"{video}: there is no such clip; check the path given with `--config video=...`")
-    return []
-
-
-@exit_on_input_error
 def files_of_runs(wildcards):
     """Return the files that a comparison reads, with their digests."""
     return files_to_compare(RESULTS, config.get("runs", []))

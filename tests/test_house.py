@@ -21,11 +21,15 @@ ARROWS = {
     "verification": {"annotations", "data", "video"},
     "training": {"annotations", "data", "model"},
     "evaluation": {"annotations", "data", "model", "video"},
-    "serving": {"annotations", "data", "model", "evaluation"},
+    "serving": {"annotations", "video", "data", "model", "hub", "training", "evaluation"},
     "sample": {"annotations", "video", "data", "model"},
 }
 # The modules at the top of the package are below all rooms, but for these, which the rules call.
-TOP_ARROWS = {"configuration": {"annotations", "training"}, "__init__": {"model", "data"}}
+TOP_ARROWS = {
+    "configuration": {"annotations", "training"},
+    "__init__": {"model", "data", "serving"},
+    "__main__": {"serving"},
+}
 SLOW = (
     "torch transformers peft accelerate deepspeed huggingface_hub av decord cv2 numpy pandas scipy sklearn matplotlib"
 )

@@ -1,14 +1,13 @@
-"""Rule export: merge the adapter into a checkpoint in the official layout."""
-
-from pathlib import Path
+"""Rule export: the adapter merged into a checkpoint, or in the layout of the original's adapters."""
 
 from mobilevideogpt.files import write_text
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.model_paths import ModelPaths, read_base
-from mobilevideogpt.serving.export import export
-from mobilevideogpt.training.checkpoints import verified_adapter
+from mobilevideogpt.serving.export import export, export_original_adapter
+from mobilevideogpt.serving.finetuned import find_finetuned
 
 log_to(snakemake.log[0])
-paths = ModelPaths.from_mapping(read_base(snakemake.input.base))
-export(paths, verified_adapter(Path(snakemake.input.train).parent), snakemake.params.folder)
-write_text(f"{snakemake.params.made_by}\n", snakemake.output.made_by)
+params = snakemake.params
+finetuned = find_finetuned(params.run, download=False)
+write = export_original_adapter if params.layout == "original-adapter" else export
+write(finetuned, params.folder)
+write_text(f"{params.made_by}\n", snakemake.output.made_by)

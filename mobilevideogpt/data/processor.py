@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import BatchFeature, Qwen2Tokenizer
+from transformers import AutoProcessor, BatchFeature, Qwen2Tokenizer
 
 from mobilevideogpt.data.frame_bounds import SETTINGS_FILE, FrameBounds, read_frame_bounds
 from mobilevideogpt.data.prompts import IGNORED, encode_turns, with_video
@@ -133,3 +133,7 @@ class MobileVideoGPTProcessor:
                 del text["labels"]
             rows.append(text | self.encode_video(video))
         return self.pad(rows, "left" if responses is None else "right")
+
+
+# Released folders name no processor, so AutoProcessor finds the class by the configuration.
+AutoProcessor.register(MobileVideoGPTConfig, MobileVideoGPTProcessor, exist_ok=True)

@@ -234,4 +234,4 @@ def require_file(path: str | Path) -> None:
 def unreadable(path: str | Path, error: Exception) -> InputError:
     """Return the error to raise for a clip that does not decode."""
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return InputError(f"{path}: does not decode ({first}); export it again or take it out of the manifest")
+    return InputError(f"{path}: does not decode ({first}); export it again, or leave it out")
