@@ -76,6 +76,9 @@ config = OF_RUN.settings
 # A run that trains on all clips has nothing to evaluate on, and ends with the adapter.
 HOLDS_OUT = config["annotations"]["split"]["train"] < 1 or config["annotations"]["split_source"] == "labels"
 ANSWERS = [f"{DATA}/{name}" for name in ANSWER_FILES[config["annotations"]["source"]]]  # the first that exists is used
+# Few clips are decoded in minutes, before any download; of many, in hours, the preflight comes first. The size of the
+# manifest tells: it is read only where clips are needed.
+FEW_CLIPS = not os.path.exists(f"{DATA}/manifest.json") or os.path.getsize(f"{DATA}/manifest.json") < 50_000
 COMPARISON = comparison_name(config.get("runs", []))
 # The code that shapes features.
 EXTRACTOR = source_hash(

@@ -10,7 +10,7 @@ rule probe_clip:
         record="<results>/verify/clips/{clip}.json",
     log:
         "<results>/logs/probe_clip/{clip}.log",
-    priority: 2  # few clips are decoded in seconds, before any download; many (`probe_shard`) after the preflight
+    priority: 2
     conda:
         "../environment.yml"
     params:
@@ -35,6 +35,7 @@ rule probe_shard:
         records="<results>/verify/shards/{shard}.json",
     log:
         "<results>/logs/probe_shard/{shard}.log",
+    priority: 2 if FEW_CLIPS else 0
     benchmark:
         "<results>/benchmarks/probe_shard/{shard}.tsv"
     conda:
