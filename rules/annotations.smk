@@ -5,11 +5,10 @@
 rule check_labels:
     """Join clips and labels before any clip is decoded, and write the samples as they are if no two clips are alike."""
     input:
-        # The digest of its clips stands for the user's manifest, so that a new layout changes nothing.
-        manifest=ancient(manifest_file) if SOURCE == "qved" else manifest_file,
-        labels=users(labels_file),
-        workers=users(if_there("fine_grained_labels_with_worker_ids.json")),
-        pins=users(if_there("splits.csv")),
+        manifest=made(manifest_file),
+        labels=made(labels_file),
+        workers=made(if_there("fine_grained_labels_with_worker_ids.json")),
+        pins=made(if_there("splits.csv")),
     output:
         draft="<results>/annotations/draft.json",
     log:
@@ -19,6 +18,11 @@ rule check_labels:
         "../environment.yml"
     params:
         data_root=DATA,
+        manifest=users(manifest_file),
+        labels=users(labels_file),
+        workers=users(if_there("fine_grained_labels_with_worker_ids.json")),
+        pins=users(if_there("splits.csv")),
+        # The digest of its clips stands for the user's manifest, so that a new layout changes nothing.
         clips=clips_digest,
         contents=contents_of(labels_file, if_there("fine_grained_labels_with_worker_ids.json"), if_there("splits.csv")),
         source=setting("annotations/source"),
@@ -39,10 +43,10 @@ rule check_labels:
 rule build_annotations:
     """Join clips and labels, split them, and write the conversations to train and test on."""
     input:
-        manifest=ancient(manifest_file) if SOURCE == "qved" else manifest_file,
-        labels=users(labels_file),
-        workers=users(if_there("fine_grained_labels_with_worker_ids.json")),
-        pins=users(if_there("splits.csv")),
+        manifest=made(manifest_file),
+        labels=made(labels_file),
+        workers=made(if_there("fine_grained_labels_with_worker_ids.json")),
+        pins=made(if_there("splits.csv")),
         checked="<results>/annotations/draft.json",
         duplicates="<results>/verify/duplicates.json",
         integrity="<results>/verify/report.json",
@@ -59,6 +63,11 @@ rule build_annotations:
         "../environment.yml"
     params:
         data_root=DATA,
+        manifest=users(manifest_file),
+        labels=users(labels_file),
+        workers=users(if_there("fine_grained_labels_with_worker_ids.json")),
+        pins=users(if_there("splits.csv")),
+        # The digest of its clips stands for the user's manifest, so that a new layout changes nothing.
         clips=clips_digest,
         equal_sizes=lambda wildcards: clips_of_equal_size(clip_files()) if SOURCE == "qved" else None,
         contents=contents_of(labels_file, if_there("fine_grained_labels_with_worker_ids.json"), if_there("splits.csv")),

@@ -180,13 +180,23 @@ def if_there(name):
     return exit_on_input_error(lambda wildcards: readable(path) if Path(path).exists() else [])
 
 
-def users(function):
-    """Return an input function for files of the user: their dates do not count, which may lie in the future or past.
+def made(function):
+    """Return an input function for files of the data set, if rules make them; the user's files are no inputs.
 
-    `contents_of` and `content_of_clip`, as parameters, tell whether a file is another. Files that a rule makes count
-    by their dates.
+    Their dates may lie in the past or in the future, where Snakemake misses a change or refuses to go on. Parameters
+    name these files, see `users`, and tell whether they changed, see `contents_of` and `content_of_clip`.
     """
-    return ancient(function) if SOURCE == "qved" else function
+
+    def files(wildcards):
+        found = function(wildcards)  # here, as an error is to come before the first job
+        return [] if SOURCE == "qved" else found
+
+    return files
+
+
+def users(function):
+    """Return a function for params: the user's files, None where rules make them; see `made`."""
+    return function if SOURCE == "qved" else lambda wildcards: None
 
 
 @cache

@@ -5,7 +5,7 @@
 rule probe_clip:
     """Decode one clip in full and record its length, its frame rate and any damage."""
     input:
-        clip=users(lambda wildcards: existing([f"{DATA}/{wildcards.clip}"])),
+        clip=made(lambda wildcards: existing([f"{DATA}/{wildcards.clip}"])),
     output:
         record="<results>/verify/clips/{clip}.json",
     log:
@@ -30,7 +30,7 @@ rule probe_clip:
 rule probe_shard:
     """Decode those clips of a shard that are new or changed: `probe_clip` where there are many clips."""
     input:
-        clips=users(lambda wildcards: existing(shards()[wildcards.shard])),
+        clips=made(lambda wildcards: existing(shards()[wildcards.shard])),
     output:
         records="<results>/verify/shards/{shard}.json",
     log:

@@ -11,13 +11,13 @@ log_to(snakemake.log[0])
 gc.disable()  # it would walk over 300,000 labels again and again, and free none
 params, given, output = snakemake.params, snakemake.input, snakemake.output
 built = build(
-    given.manifest,
-    given.labels or None,
+    given.manifest or params.manifest,
+    given.labels or params.labels or None,
     data_root=params.data_root,
     exclude=params.exclude,
     source=params.source,
-    workers=given.workers or None,
-    pins=given.pins or None,
+    workers=given.workers or params.workers or None,
+    pins=given.pins or params.pins or None,
     integrity=given.integrity,
     leave_out=params.on_error == "leave_out",
     duplicates=given.duplicates,

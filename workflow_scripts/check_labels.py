@@ -12,13 +12,13 @@ log_to(snakemake.log[0])
 gc.disable()  # as in build_annotations
 params, given = snakemake.params, snakemake.input
 built = build(
-    given.manifest,
-    given.labels or None,
+    given.manifest or params.manifest,
+    given.labels or params.labels or None,
     data_root=params.data_root,
     exclude=params.exclude,
     source=params.source,
-    workers=given.workers or None,
-    pins=given.pins or None,
+    workers=given.workers or params.workers or None,
+    pins=given.pins or params.pins or None,
     prompt=params.prompt,
     split=params.split,
     split_source=params.split_source,
