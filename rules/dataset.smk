@@ -14,6 +14,7 @@ rule manifest:
     params:
         data_root="dataset",
         labels=[f"dataset/{name}" for name in ANSWER_FILES["labels"]],
+        template=lambda wildcards: config["annotations"]["source"] == "labels",
     message:
         "Writing dataset/manifest.json"
     script:

@@ -4,4 +4,4 @@ from mobilevideogpt.annotations.new_manifest import write_manifest
 from mobilevideogpt.log import log_to
 
 log_to(snakemake.log[0])
-print(write_manifest(snakemake.params.data_root, snakemake.params.labels))
+print(write_manifest(snakemake.params.data_root, snakemake.params.labels, snakemake.params.template))

@@ -189,10 +189,15 @@ def _clips_on_disk(data_root: str, findings: Findings) -> list[str]:
     return clips
 
 
-def write_manifest(data_root: str, label_files: Iterable[str | Path] = ()) -> str:
+def write_manifest(data_root: str, label_files: Iterable[str | Path] = (), template: bool = True) -> str:
     """Write ``<data_root>/manifest.json``, or add the clips that it does not name; no line that is there changes.
 
     Without a label file, a template to fill in is written as ``labels.csv``; a template gets lines for the new clips.
+
+    Args:
+        data_root: The data set's folder.
+        label_files: Possible files of labels.
+        template: Whether a template is written where there are no labels.
 
     Returns:
         A few lines for the user: the clips of each exercise, the clips that were left out, and what to do next.
@@ -209,7 +214,7 @@ def write_manifest(data_root: str, label_files: Iterable[str | Path] = ()) -> st
     elif new.entries:
         text = path.read_bytes().decode("utf-8")
         write_text(with_entries(text, new.entries), path.resolve())
-    labels = _write_template(data_root, new, known)
+    labels = _write_template(data_root, new, known) if template or new.label_file else []
     return "\n".join([*_lines(path, new, known if there else None), *labels])
 
 

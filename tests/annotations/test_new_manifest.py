@@ -139,6 +139,12 @@ def test_without_labels_a_template_has_every_clip_and_gets_lines_for_new_ones(wr
         join_labels(read_manifest(MANIFEST, "dataset"), read_labels(template, "dataset"))
 
 
+def test_where_the_answers_are_not_labels_no_template_is_written(write):
+    write("dataset/squats/1.mp4", "x")
+    assert write_manifest("dataset", ["dataset/labels.csv"], template=False).endswith("1  squats")
+    assert not Path("dataset/labels.csv").exists()
+
+
 def test_a_table_of_the_user_s_own_columns_is_not_written_to(write):
     for path in ("squats/1.mp4", "squats/2.mp4"):
         write(f"dataset/{path}", "x")
