@@ -11,8 +11,7 @@ from mobilevideogpt.errors import InputError, shown
 from mobilevideogpt.files import write_text
 
 LABELS_CSV = "labels.csv"
-EXAMPLE_LABEL = "squats - knees in"
-CSV_FORMAT = f"a header `video,label`, then a line for each clip such as `squats/0001.mp4,{EXAMPLE_LABEL}`"
+CSV_FORMAT = "a header `video,label`, then a line for each clip such as `squats/0001.mp4,squats - knees in`"
 TEMPLATE = ["video", "exercise", "label"]  # the columns of a template, to which rows of new clips are added
 _COLUMNS = {*TEMPLATE, "split", "start", "end"}
 _DELIMITERS = ",;\t"  # spreadsheets write each of them

@@ -12,7 +12,6 @@ from mobilevideogpt.annotations.clips import Clip, exercise_name, videos_in, whe
 from mobilevideogpt.annotations.findings import REASONS, Code, Findings, first_of
 from mobilevideogpt.annotations.join import match_labels
 from mobilevideogpt.annotations.label_table import (
-    EXAMPLE_LABEL,
     LABELS_CSV,
     add_to_template,
     is_template,
@@ -254,7 +253,9 @@ def with_entries(text: str, entries: Mapping[str, str]) -> str:
 
 def _write_template(data_root: str, new: NewManifest, known: Sequence[Clip]) -> list[str]:
     """Write a template of labels, or add to one; say what to do with it."""
-    remedy = f"write an answer for each clip into the column label, such as `{EXAMPLE_LABEL}`"
+    remedy = (
+        "write an answer for each clip into the column label, such as `knees in`; the exercise is put in front"
+    )
     if new.label_file is None:
         path = f"{data_root}/{LABELS_CSV}"
         clips = sorted([*known, *(Clip(path, exercise) for path, exercise in new.entries.items())], key=_path)
