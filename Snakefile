@@ -21,6 +21,9 @@ configfile: "config.yaml"
 include: "rules/common.smk"
 
 
+report: "captions/workflow.rst"
+
+
 pathvars:
     data=DATA,
     results=RESULTS,

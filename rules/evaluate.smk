@@ -11,9 +11,9 @@ rule evaluate:
         val_samples=dataset_of("val"),
         base="<results>/base.json",
     output:
-        metrics="<run>/metrics.json",
+        metrics=report("<run>/metrics.json", caption="../captions/metrics.rst", category="Evaluation"),
         predictions="<run>/predictions.jsonl",
-        table="<run>/predictions.csv",
+        table=report("<run>/predictions.csv", caption="../captions/predictions.rst", category="Evaluation"),
     log:
         "<run>/logs/evaluate.log",
     benchmark:

@@ -15,6 +15,11 @@ rule finetune:
         settings="<run>/settings.json",  # `snakemake report` uses them
         train="<run>/samples/train.json",
         val="<run>/samples/val.json",
+        loss=report("<run>/plots/loss.svg", caption="../captions/loss.rst", category="Training"),
+        learning_rate=report(
+            "<run>/plots/learning_rate.svg", caption="../captions/learning_rate.rst", category="Training"
+        ),
+        grad_norm=report("<run>/plots/grad_norm.svg", caption="../captions/grad_norm.rst", category="Training"),
     log:
         "<run>/logs/finetune.log",
     benchmark:

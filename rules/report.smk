@@ -13,7 +13,7 @@ rule report:
         train_samples=dataset_of("train"),
         preflight="<results>/preflight.json",
     output:
-        page="<run>/report.html",
+        page=report("<run>/report.html", caption="../captions/page.rst", category="Report"),
     log:
         "<run>/logs/report.log",
     conda:
