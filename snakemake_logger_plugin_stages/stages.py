@@ -18,6 +18,7 @@ SNAKEMAKE = str(Path(snakemake.__file__).parent)
 ONLY_TARGETS = {"all", "fetch", "normalise"}  # rules without a script
 # Rules whose job prints what the person asked for, or what is wrong. A single such job has no line of its own.
 PRINT_THEMSELVES = {"verify", "infer", "compare", "manifest", "pin_splits", "clean_features", "push"}
+PROBES = {"probe_clip", "probe_shard"}
 SECONDS_A_LINE = 30  # between lines about many jobs, where there is no terminal
 NAME_WIDTH, RESULT_WIDTH = 17, 58
 # Messages of Snakemake that a person has no use for.
@@ -128,7 +129,7 @@ class Stages:
     def _show_result(self, rule: str, stage: Stage) -> None:
         if rule in PRINT_THEMSELVES and len(self.stages) == 1:
             return
-        result = last_result(stage.logs) if stage.jobs == 1 else _progress(rule, stage)
+        result = _progress(rule, stage) if rule in PROBES or stage.jobs > 1 else last_result(stage.logs)
         seconds = duration(self.clock() - (stage.started or 0))
         number = f"[{self.finished:>{len(str(len(self.stages)))}}/{len(self.stages)}] "
         self._show(f"{number}{_name(rule):{NAME_WIDTH}} {result:{RESULT_WIDTH}} {seconds:>10}".rstrip())
