@@ -41,4 +41,4 @@ for split in SPLITS:
     write_records(with_features(samples[split], files, keys), output[split])
 write_json(read_summary(given.summary, "build_annotations") | {"near_duplicates": pairs}, output.summary)
 write_text(f"{params.made_by}\n", output.made_by)
-log_result(f"of {counted(len(keys), 'clip{s}')}{'' if params.cache else ', computed in training'}")
+log_result(f"{counted(len(keys), 'clip{s}')}{'' if params.cache else ', computed in training'}")
