@@ -1,5 +1,6 @@
 # Needs: what a run and its evaluation wrote, the clips' checks, the summary of the data, the preflight.
-# Hands on: <run>/report.html.
+# Hands on: <run>/report.html; beside it <run>/adapter/README.md, the model card.
+CARD = "mobilevideogpt/serving/model_card.md.j2"
 
 
 rule report:
@@ -19,7 +20,7 @@ rule report:
     conda:
         "../environment.yml"
     params:
-        code=source_hash("workflow_scripts/report.py", *PAGE, "mobilevideogpt/evaluation/report.html.j2"),
+        code=source_hash("workflow_scripts/report.py", *PAGE, "mobilevideogpt/evaluation/report.html.j2", CARD),
     message:
         "Writing {output.page}"
     script:

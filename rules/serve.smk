@@ -61,8 +61,8 @@ rule export:
         folder=lambda wildcards, output: str(Path(output.config).parent),
         # Functions, so that the files are read if an export is asked for, and not by each command.
         trained=lambda wildcards: file_digest(f"{RUN}/train.json"),
-        made_by=lambda wildcards: made_by(f"{RUN}/{EXPORTED}/made_by.txt", sums_are_right(Path(RUN, EXPORTED))),
-        code=source_hash("workflow_scripts/export.py"),
+        made_by=lambda wildcards: made_by(f"{RUN}/{EXPORTED}/made_by.txt", is_intact(f"{RUN}/{EXPORTED}")),
+        code=source_hash("workflow_scripts/export.py", CARD),
     message:
         "Exporting to {params.folder}"
     script:

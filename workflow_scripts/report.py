@@ -1,4 +1,4 @@
-"""Rule report: show on one page what was trained, on which data, and what the model learned."""
+"""Rule report: show on one page what was trained, on which data, and what the model learned; write the model card."""
 
 from pathlib import Path
 
@@ -9,8 +9,10 @@ from mobilevideogpt.evaluation.evaluated_run import read_config, read_metrics, r
 from mobilevideogpt.evaluation.report import write_report
 from mobilevideogpt.files import read_json_lines, remade_by
 from mobilevideogpt.log import log_to
+from mobilevideogpt.serving.finetuned import Finetuned
+from mobilevideogpt.serving.model_card import write_card
 from mobilevideogpt.stage_result import log_result
-from mobilevideogpt.training.checkpoints import read_preflight, read_run_record
+from mobilevideogpt.training.checkpoints import CARD, read_preflight, read_run_record
 from mobilevideogpt.verification.duplicates import describe
 
 log_to(snakemake.log[0])
@@ -32,4 +34,6 @@ write_report(
     # As the training wrote it: the call's own configuration may have changed since.
     config=read_config(run / "config.yaml", remade_by("finetune")),
 )
+finetuned = Finetuned.of_run(run)
+write_card(finetuned, finetuned.adapter / CARD, "adapter")
 log_result(snakemake.output.page)

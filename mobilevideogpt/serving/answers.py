@@ -6,24 +6,11 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
-
 from mobilevideogpt.files import write_text
 from mobilevideogpt.serving.pipeline import Prediction
+from mobilevideogpt.serving.templates import template
 
 WIDEST_NAME = 40  # characters of a clip's name in the table
-
-
-def template(name: str) -> Template:
-    """Return a template of this folder, which may extend one of the evaluation. Texts are escaped."""
-    rooms = ("mobilevideogpt.serving", "mobilevideogpt.evaluation")
-    return Environment(
-        loader=ChoiceLoader([PackageLoader(room, ".") for room in rooms]),
-        autoescape=not name.endswith(".md.j2"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template(name)
 
 
 def json_line(prediction: Prediction) -> str:

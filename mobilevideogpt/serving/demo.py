@@ -6,6 +6,7 @@ unless asked.
 
 import json
 import logging
+import math
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,10 +25,10 @@ from mobilevideogpt.annotations.samples import prompt_and_response
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
 from mobilevideogpt.segments import file_of
-from mobilevideogpt.serving.answers import template
 from mobilevideogpt.serving.pipeline import Pipeline, load
 from mobilevideogpt.serving.questions import Prompts
 from mobilevideogpt.serving.reading import Frames, read_sent_file
+from mobilevideogpt.serving.templates import template
 from mobilevideogpt.video.decoding_pool import DecodingPool
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,8 @@ class Demo:
         if "{exercise}" in known.template and not exercise and reference is None:
             raise InputError("the question names the exercise: fill it in")
         question = known.of(clip, exercise)
-        frames = self._read(clip)
+        # A clip of the test split is the user's own, however long.
+        frames = self._read(clip, math.inf if reference is not None else self.max_seconds)
         with self._answering:
             [seen] = self.pipeline.see([frames], with_pictures=True)
             yield {"pictures": [[picture.src, picture.chosen] for picture in seen.pictures]}
@@ -112,11 +114,11 @@ class Demo:
         if reference:
             yield {"reference": reference}
 
-    def _read(self, clip: str) -> Frames:
+    def _read(self, clip: str, max_seconds: float) -> Frames:
         """Read frames in a process that is replaced if it hangs or dies: the file may be anything."""
         with self._reading:
             try:
-                future = self._reader.submit(read_sent_file, clip, self.pipeline.bounds, self.max_seconds)
+                future = self._reader.submit(read_sent_file, clip, self.pipeline.bounds, max_seconds)
                 return future.result(READ_SECONDS)
             except (FutureTimeout, TerminatedWorkerError) as error:
                 log.info("%s: %r", clip, error)

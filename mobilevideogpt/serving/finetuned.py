@@ -59,6 +59,17 @@ class Finetuned:
     record: Mapping[str, Any] = field(default_factory=dict)
     run: Path | None = None
 
+    @classmethod
+    def of_run(cls, folder: str | Path) -> "Finetuned":
+        """Describe a trained run, without a look at its weights and its base.
+
+        Raises:
+            InputError: If the run has no record.
+        """
+        folder, record = Path(folder), read_run_record(folder)
+        paths = ModelPaths.from_mapping(record.get("model") or record)
+        return cls(folder.resolve().name, paths, folder / record["adapter"], record, folder)
+
     @property
     def precision(self) -> str:
         """Precision of the training: ``bf16``, ``fp16`` or ``fp32``."""

@@ -12,8 +12,8 @@ from mobilevideogpt.evaluation.formatting import percent
 from mobilevideogpt.files import write_text
 from mobilevideogpt.model.adapter import ADAPTER_FILES
 from mobilevideogpt.model.model_paths import DOWNLOADS
-from mobilevideogpt.serving.answers import template
 from mobilevideogpt.serving.finetuned import Finetuned, settings_of
+from mobilevideogpt.serving.templates import template
 
 SOURCES = {"base": "Base", "finetuned": "Fine-tuned", "mismatched_video": "Control: another clip shown"}
 MEASURES = {

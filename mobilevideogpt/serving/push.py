@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError
+from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
 
 from mobilevideogpt.checksums import SUMS, write_sums
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json, write_text
-from mobilevideogpt.hub.retry import refused
+from mobilevideogpt.hub.retry import REMEDIES, refused
 from mobilevideogpt.model.adapter import ADAPTER_FILES
 from mobilevideogpt.serving.finetuned import Finetuned
 from mobilevideogpt.serving.model_card import card, hub_name, public_record
@@ -90,11 +90,13 @@ def _upload(folder: Path, repo_id: str, public: bool) -> str:
         api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a fine-tuned model")
     except LocalTokenNotFoundError:
         raise InputError(f"{where}: no token is stored; log in with `hf auth login`, or set HF_TOKEN") from None
-    except HfHubHTTPError as error:
-        raise refused(where, error) from error
-    except (HTTPError, OSError) as error:
+    except (HTTPError, OSError, RuntimeError) as error:  # RuntimeError: the client's own, about a large file
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        if getattr(getattr(cause, "response", None), "status_code", None) in REMEDIES:
+            raise refused(where, cause) from error
+        what = f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
         raise InputError(
-            f"{where}: the upload was interrupted ({type(error).__name__}: {error}); run the same command again, which "
-            "sends only what has not arrived"
+            f"{where}: the upload was interrupted ({what}); run the same command again, which sends only what has not "
+            "arrived"
         ) from error
     return str(url)

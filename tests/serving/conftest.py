@@ -36,7 +36,7 @@ def made(tiny, draw_clip, tmp_path_factory):
     write_json(record, run / "adapter/train.json")
     (run / "config.yaml").write_text("finetune: {lora_r: 4}\n")
     for number in (1, 2):
-        draw_clip(project / f"dataset/squats/{number}.mp4", frames=10 + 4 * number)
+        draw_clip(project / f"dataset/squats/{number}.mp4", frames=16 + 4 * number)
     write_json({f"squats/{number}.mp4": "squats" for number in (1, 2)}, project / "dataset/manifest.json")
     return project
 
