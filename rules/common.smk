@@ -26,6 +26,7 @@ from mobilevideogpt.next_steps import next_steps
 from mobilevideogpt.paths import shards_of
 from mobilevideogpt.processes import LAUNCHED_BY, forward_signals
 from mobilevideogpt.recorded_settings import settings_of_run
+from mobilevideogpt.result_dates import bring_to_now
 from mobilevideogpt.runs import comparison_name, files_to_compare
 from mobilevideogpt.sample.names import clip_names
 from mobilevideogpt.segments import file_of
@@ -69,6 +70,9 @@ DATA = "dataset" if SOURCE == "qved" else f"dataset/{SOURCE}"
 RESULTS = "results" if SOURCE == "qved" else f"results/{SOURCE}"
 RUN = f"{RESULTS}/{CONFIGURATION.settings['run']}"
 FEATURES = f"{RESULTS}/features"
+MADE = [RESULTS, "checkpoints", *([] if SOURCE == "qved" else [DATA])]  # what rules make
+if workflow.is_main_process and (found := bring_to_now(MADE)):
+    logger.info(f"{len(found)} results were of a date to come, such as {found[0]}; they are dated now.")
 TARGETS = targets_of_call()
 # `snakemake report` of a trained run uses the settings that trained it.
 OF_RUN = exit_on_input_error(settings_of_run)(CONFIGURATION.settings, RUN, TARGETS)
