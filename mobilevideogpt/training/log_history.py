@@ -1,5 +1,8 @@
 """Numbers from the Trainer's log, a list of one dictionary for each step and each validation."""
 
+from math import nan
+from statistics import fmean
+
 
 def best_step(log_history: list[dict]) -> int | None:
     """Return the step of the lowest validation loss, the first of equal ones; None without one after step 0."""
@@ -18,6 +21,12 @@ def losses(log_history: list[dict]) -> dict[str, float | None]:
         "val_last": val[-1] if val else None,
         "val_best": min(val) if val else None,
     }
+
+
+def mean_training_loss(log_history: list[dict]) -> float:
+    """Return the mean training loss of all steps, those before a resumption among them; NaN without a step."""
+    train = [entry["loss"] for entry in log_history if "loss" in entry]
+    return fmean(train) if train else nan
 
 
 def learning_rates(log_history: list[dict], peaks: dict[str, float]) -> dict[str, dict[str, float | None]]:

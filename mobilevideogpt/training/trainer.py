@@ -29,7 +29,7 @@ from mobilevideogpt.training.callbacks import (
 )
 from mobilevideogpt.training.checkpoints import Fingerprint, newest_checkpoint, prune_checkpoints, write_fingerprint
 from mobilevideogpt.training.guards import FP16_OVERFLOWS, exploding_since, overflowing
-from mobilevideogpt.training.log_history import best_step
+from mobilevideogpt.training.log_history import best_step, mean_training_loss
 from mobilevideogpt.training.optimizer import parameter_groups, peak_learning_rates, scheduled_learning_rates
 from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.stopwatch import Stopwatch
@@ -173,6 +173,8 @@ class FinetuneTrainer(Trainer):
             self._check_losses()
             groups = self.optimizer.param_groups
             logs |= scheduled_learning_rates(groups, self.learning_rates, logs["learning_rate"])
+        if "train_loss" in logs:  # the Trainer's own leaves out the steps before a resumption
+            logs["train_loss"] = mean_training_loss(self.state.log_history)
         super().log(logs, start_time)
         if "loss" in logs:
             self._check_divergence(logs)

@@ -95,6 +95,7 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does
     assert record["resumed_from"] >= 2
     assert all(torch.equal(tensor, adapter(run)[name]) for name, tensor in adapter(finished[1]).items())
     assert log(run)[:-1] == log(finished[1])[:-1]  # the last entry tells the seconds
+    assert log(run)[-1]["train_loss"] == log(finished[1])[-1]["train_loss"]
     assert record["losses"] == finished[0]["losses"]
 
 
