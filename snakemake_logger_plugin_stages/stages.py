@@ -186,8 +186,7 @@ class Stages:
     # Messages
 
     def _message(self, record: LogRecord) -> None:
-        if callable(found := getattr(record, "up_to_date", None)):
-            self.up_to_date = found
+        self.up_to_date = _get(record, "up_to_date") or self.up_to_date
         text = str(record.msg)
         if record.pathname.startswith(SNAKEMAKE):
             self._message_of_snakemake(record, text)
