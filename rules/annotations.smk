@@ -5,10 +5,10 @@
 rule check_labels:
     """Join clips and labels before any clip is decoded, and write the samples as they are if no two clips are alike."""
     input:
-        manifest=made(manifest_file),
-        labels=made(labels_file),
-        workers=made(if_there("fine_grained_labels_with_worker_ids.json")),
-        pins=made(if_there("splits.csv")),
+        manifest=ancient(until_now(manifest_file)) if SOURCE == "qved" else manifest_file,
+        labels=until_now(labels_file),
+        workers=until_now(if_there("fine_grained_labels_with_worker_ids.json")),
+        pins=until_now(if_there("splits.csv")),
     output:
         draft="<results>/annotations/draft.json",
     log:
@@ -43,10 +43,10 @@ rule check_labels:
 rule build_annotations:
     """Join clips and labels, split them, and write the conversations to train and test on."""
     input:
-        manifest=made(manifest_file),
-        labels=made(labels_file),
-        workers=made(if_there("fine_grained_labels_with_worker_ids.json")),
-        pins=made(if_there("splits.csv")),
+        manifest=ancient(until_now(manifest_file)) if SOURCE == "qved" else manifest_file,
+        labels=until_now(labels_file),
+        workers=until_now(if_there("fine_grained_labels_with_worker_ids.json")),
+        pins=until_now(if_there("splits.csv")),
         checked="<results>/annotations/draft.json",
         duplicates="<results>/verify/duplicates.json",
         integrity="<results>/verify/report.json",

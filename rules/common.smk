@@ -184,22 +184,33 @@ def if_there(name):
     return exit_on_input_error(lambda wildcards: readable(path) if Path(path).exists() else [])
 
 
-def made(function):
-    """Return an input function for files of the data set, if rules make them; the user's files are no inputs.
+def until_now(function):
+    """Return an input function without the user's files of a date to come: Snakemake would refuse to go on after a job.
 
-    Their dates may lie in the past or in the future, where Snakemake misses a change or refuses to go on. Parameters
-    name these files, see `users`, and tell whether they changed, see `contents_of` and `content_of_clip`.
+    Parameters name these files, too, see `users`. They tell whether a file changed whatever its date, see `contents_of`
+    and `content_of_clip`; dates count where Snakemake's memory is lost.
     """
 
     def files(wildcards):
-        found = function(wildcards)  # here, as an error is to come before the first job
-        return [] if SOURCE == "qved" else found
+        found = function(wildcards)
+        kept = [path for path in listed(found) if not is_to_come(path)]
+        return found if len(kept) == len(listed(found)) else kept
 
     return files
 
 
+def listed(found):
+    """Return what an input function found as a list."""
+    return [found] if isinstance(found, str) else found
+
+
+def is_to_come(path):
+    """Return whether the date of a user's file lies in the future."""
+    return SOURCE == "qved" and os.path.exists(path) and os.path.getmtime(path) > STARTED
+
+
 def users(function):
-    """Return a function for params: the user's files, None where rules make them; see `made`."""
+    """Return a function for params: the user's files, None where rules make them; see `until_now`."""
     return function if SOURCE == "qved" else lambda wildcards: None
 
 
@@ -244,8 +255,7 @@ def clip_checks(wildcards):
 
 
 def _picked(functions, wildcards):
-    found = [function(wildcards) for function in functions]
-    return [file for value in found for file in ([value] if isinstance(value, str) else value)]
+    return [file for function in functions for file in listed(function(wildcards))]
 
 
 def sizes_of(*functions):

@@ -5,7 +5,7 @@
 rule probe_clip:
     """Decode one clip in full and record its length, its frame rate and any damage."""
     input:
-        clip=made(lambda wildcards: existing([f"{DATA}/{wildcards.clip}"])),
+        clip=until_now(lambda wildcards: existing([f"{DATA}/{wildcards.clip}"])),
     output:
         record="<results>/verify/clips/{clip}.json",
     log:
@@ -30,14 +30,14 @@ rule probe_clip:
 rule probe_shard:
     """Decode those clips of a shard that are new or changed: `probe_clip` where there are many clips."""
     input:
-        clips=made(lambda wildcards: existing(shards()[wildcards.shard])),
+        clips=until_now(lambda wildcards: existing(shards()[wildcards.shard])),
     output:
         records="<results>/verify/shards/{shard}.json",
     log:
         "<results>/logs/probe_shard/{shard}.log",
-    priority: 2 if FEW_CLIPS else 0
     benchmark:
         "<results>/benchmarks/probe_shard/{shard}.tsv"
+    priority: 2 if FEW_CLIPS else 0
     conda:
         "../environment.yml"
     resources:
