@@ -220,8 +220,8 @@ class _Worker:
             status = self._process.wait()
             if -status in FROM_OUTSIDE:
                 raise InputError(
-                    f"{self.path}: the process that checked it was ended by signal {-status}, most likely because memory "
-                    "ran out; free some, or lower integrity.memory_gb, and run the same command again"
+                    f"{self.path}: the process that checked it was ended by signal {-status}, most likely because "
+                    "memory ran out; free some, or lower integrity.memory_gb, and run the same command again"
                 )
             how = f"signal {-status}" if status < 0 else f"exit status {status}"
             last = self._ffmpeg_messages()[-1:]
