@@ -237,9 +237,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         length, most = self.headers.get("Content-Length", ""), self.demo.max_megabytes * 1_000_000
         if not length.isdecimal() or not 0 < int(length) <= most:
-            status = HTTPStatus.CONTENT_TOO_LARGE if hasattr(HTTPStatus, "CONTENT_TOO_LARGE") else HTTPStatus(413)
             self.close_connection = True
-            self._refuse(status, f"the clip is empty or has more than {self.demo.max_megabytes} MB")
+            self._refuse(HTTPStatus(413), f"the clip is empty or has more than {self.demo.max_megabytes} MB")
             yield None, None
             return
         with tempfile.TemporaryDirectory(prefix="demo-") as folder:
@@ -254,7 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
         exercise = query.get("exercise") or (test["exercise"] if test else "")
         self._start(HTTPStatus.OK, "application/x-ndjson")
         try:
-            for event in self.demo.answer(clip, query.get("prompt", ""), exercise, test and test["reference"]):
+            for event in self.demo.answer(clip, query.get("prompt", ""), exercise, test["reference"] if test else None):
                 self._line(event)
         except InputError as error:
             self._line({"error": str(error).removeprefix(f"{clip}: ")})

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError  # pyright: ignore[reportPrivateImportUsage]
 from safetensors import SafetensorError, safe_open
 
 from mobilevideogpt.checksums import SUMS, sums_are_right

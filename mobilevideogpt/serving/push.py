@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
+from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError  # pyright: ignore[reportPrivateImportUsage]
 
 from mobilevideogpt.checksums import SUMS, write_sums
 from mobilevideogpt.errors import InputError

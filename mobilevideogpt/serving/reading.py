@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.error import FFmpegError
 
 from mobilevideogpt.data.frame_bounds import FrameBounds
 from mobilevideogpt.errors import InputError
@@ -57,7 +58,7 @@ def read_sent_file(path: str, bounds: FrameBounds, max_seconds: float) -> Frames
             stream = file.streams.video[0]
             seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
             seconds = seconds or (file.duration or 0) / av.time_base
-    except (av.FFmpegError, OSError, ValueError):
+    except (FFmpegError, OSError, ValueError):
         raise InputError("this file is not a video; choose an MP4, MOV or WebM file") from None
     if seconds > max_seconds:
         raise InputError(f"the clip is {seconds:.0f} seconds long; cut it to at most {max_seconds:g} seconds")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mobilevideogpt.files import json_digest, write_json
+from mobilevideogpt.files import json_digest, read_json, write_json
 from mobilevideogpt.model.model_paths import describe
 from mobilevideogpt.serving.finetuned import find_finetuned
 from mobilevideogpt.serving.pipeline import Pipeline
@@ -21,6 +21,8 @@ def made(tiny, draw_clip, tmp_path_factory):
     project = tmp_path_factory.mktemp("project")
     run, base = project / "results/tiny", tiny.paths
     shutil.copytree(tiny.adapter, run / "adapter")
+    config = read_json(run / "adapter/adapter_config.json")
+    write_json(config | {"base_model_name_or_path": "checkpoints/owner/base"}, run / "adapter/adapter_config.json")
     described = describe(base, [str(file) for file in sorted((tmp_path_factory.getbasetemp() / base.base).glob("*"))])
     write_json(described, project / "results/base.json")
     record = {

@@ -116,6 +116,7 @@ def test_the_page_answers_in_a_browser(server, made, tmp_path):
         page.value("document.getElementById('go').click()")
         page.wait_for(f"{text('reference')}.includes('go deeper') && !document.getElementById('go').disabled")
         assert page.value("document.querySelector('#player video').readyState !== undefined")
+        assert "display:" not in page.value("document.body.innerText"), "the style is shown as text"
         for width in (1280, 390):
             page.open(f"http://127.0.0.1:{server.server_port}/", width)
             assert page.value("document.documentElement.scrollWidth <= innerWidth"), f"wider than {width} pixels"

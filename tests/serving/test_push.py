@@ -66,8 +66,7 @@ def test_an_adapter_is_uploaded_privately_resumes_and_answers_from_there(hub, py
     assert {"README.md", "SHA256SUMS", "adapter_config.json", "adapter_model.safetensors", "train.json"} <= files.keys()
     assert b"secret-machine" not in b"".join(files.values())
     assert b'mobilevideogpt.load("me/try")' in files["README.md"]
-    config = json.loads((project / "results/tiny/adapter/adapter_config.json").read_text())
-    assert config["base_model_name_or_path"]
+    assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "owner/base"
     find_finetuned("tiny")  # the run's own files are as they were
 
 
@@ -77,6 +76,8 @@ def test_an_export_is_uploaded_and_answers_from_there(hub, python, project):
     printed = python(
         "upload(exported='results/tiny/export', public=True)\n"
         "upload(exported='results/tiny/original-lora', dry_run=True)\n"
-        "assert answer('me/try') == answer('results/tiny') != ''"
+        "from mobilevideogpt.hub.checkpoints import fetch\n"
+        "fetch('me/try', 'checkpoints/me/try')\n"  # as model.base: me/try does
+        "assert answer('me/try') == answer('checkpoints/me/try') == answer('results/tiny') != ''"
     )
     assert not hub.repositories["me/try"]["private"] and "non_lora_trainables.bin" in printed

@@ -174,6 +174,12 @@ CASES = {
         ("gone.mp4: there is no such clip", "video=..."),
         "",
     ),
+    "run not trained": (
+        lambda project: project.configure(video="dataset/squats/0001.mp4"),
+        "infer",
+        ("results/tiny: has not been trained", "run `snakemake finetune`", "Trained runs there: none"),
+        "",
+    ),
     "run named with a slash": (
         lambda project: project.configure(run="a/b"),
         "all",

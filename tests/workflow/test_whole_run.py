@@ -58,12 +58,16 @@ def test_no_temporary_file_stays_after_a_run(whole_run):
     assert {Path(name).name for name in left} <= {".lock", ".lock-holder.json"}
 
 
-def test_infer_prints_the_answer_and_nothing_else_on_standard_output(trained):
-    trained.edit("config.yaml", "max_new_tokens: 8", "max_new_tokens: 12")  # longer answers need no new training
+def test_infer_prints_the_answer_and_nothing_else_on_standard_output_whatever_the_settings_say_now(trained):
+    trained.edit("config.yaml", "max_new_tokens: 8", "max_new_tokens: 12")
+    trained.configure(finetune={"epochs": 3})
+    (trained / "dataset/fine_grained_labels.json").unlink()
+    shutil.rmtree(trained / "results/features")
     outcome = trained.snakemake("--cores", "1", "infer", "--config", "video=dataset/squats/0001.mp4")
     assert outcome.status == 0, outcome.text
     assert outcome.finished == {"infer"}
     assert len(outcome.out.splitlines()) == 1 and outcome.out.strip(), outcome.out
+    assert "finetune.epochs 1" in outcome.err and "knows rendered figures only" in outcome.err
 
 
 def test_export_writes_a_checkpoint_of_the_official_layout(trained):
