@@ -10,6 +10,7 @@ import re
 import subprocess
 import tempfile
 from contextlib import nullcontext
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import torch
@@ -18,8 +19,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
-from mobilevideogpt.model.kernels import conv_triton, lora_triton, scan_triton
-from mobilevideogpt.model.kernels.lora import MAX_RANK
+from mobilevideogpt.model.kernels import conv_triton, decoder_triton, scan_triton
+from mobilevideogpt.model.kernels.backends import MAX_LORA_RANK
 
 # Compute capability, an example, KiB of shared memory that a program may use (CUDA C++ programming guide, table
 # "technical specifications per compute capability").
@@ -81,12 +82,23 @@ def convolution(dtype: torch.dtype, reverse: bool) -> None:
     )
 
 
-def lora(dtype: torch.dtype, rank: int, width: int) -> None:
-    """Call LoRA's products as a training step does."""
-    x, dx = torch.empty(2, LENGTH, width, dtype=dtype)
-    a, seed = torch.empty(rank, width, dtype=dtype), torch.ones(1, dtype=torch.int64)
-    middle = lora_triton.down(x, a, seed, 0.05, 2.0)
-    lora_triton.add_gradients(x, a, seed, 0.05, 2.0, middle, dx)
+def lora(dtype: torch.dtype, rank: int) -> None:
+    """Call the kernels of a decoder layer as a training step does, for the groups of 3, 2, 1 and 1 layers."""
+    rank, hidden, inner = max(16, rank), CONFIG.hidden_size, CONFIG.intermediate_size
+    x, weight, rstd = torch.empty(LENGTH, hidden, dtype=dtype), torch.empty(hidden, dtype=dtype), torch.empty(LENGTH)
+    both, dcat = torch.empty(LENGTH, 2 * inner, dtype=dtype), torch.empty(LENGTH, inner + rank, dtype=dtype)
+    for n, width in ((3, hidden), (2, hidden), (1, hidden), (1, inner)):
+        a, seeds = torch.empty(n * rank, width, dtype=dtype), torch.ones(n, dtype=torch.int64)
+        group = SimpleNamespace(rows=[0] * n, rank=rank, p=0.05, scaling=2.0, a=a, seeds=seeds)
+        if width == inner:
+            decoder_triton.swiglu_inputs(both, group)
+            decoder_triton.swiglu_gradients(both, group, dcat, None)
+        elif n == 1:
+            decoder_triton.plain_inputs(x, group)
+            decoder_triton.plain_gradients(x, group, dcat, None)
+        else:
+            decoder_triton.norm_inputs(x, x, weight, 1e-6, group)
+            decoder_triton.norm_gradients(x, rstd, weight, group, dcat, x, None)
 
 
 def calls(capability: int):
@@ -100,15 +112,14 @@ def calls(capability: int):
             yield f"convolution {dtype}, reverse {reverse}", lambda a=(dtype, reverse): convolution(*a)
     if capability >= 80:  # see `mobilevideogpt.model.kernels.backends.lora_kernels_support`
         for dtype in halves:
-            for rank in (8, 64, MAX_RANK):
-                for width in (CONFIG.hidden_size, CONFIG.intermediate_size):
-                    yield f"LoRA {dtype}, r {rank}, {width} wide", lambda a=(dtype, rank, width): lora(*a)
+            for rank in (8, 64, MAX_LORA_RANK):
+                yield f"LoRA {dtype}, r {rank}", lambda a=(dtype, rank): lora(*a)
 
 
 def main() -> None:
     """Compile, print."""
     print(f"Triton {triton.__version__}, torch {torch.__version__}")
-    for module in (scan_triton, lora_triton):
+    for module in (scan_triton, decoder_triton):
         module.multiprocessors = lambda device: 132
     for capability, (example, limit) in GENERATIONS.items():
         gpu = NoGpu(capability)

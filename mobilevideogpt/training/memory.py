@@ -4,7 +4,6 @@ In the formulas, T is the number of tokens in a device's batch, b the bytes of a
 and k are the widths of the decoder, of its MLP and of its keys and values, and r is LoRA's rank.
 """
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from mobilevideogpt.training.settings import TrainingSettings
 
 # Measured on an H100 by `benchmarks/memory.py`: CUDA's context with the libraries' workspaces, as the driver counts
 # them, and what CUDA graphs need beside the memory of their tensors.
-FIXED_GPU, CUDA_GRAPHS = 0.8e9, 0.45e9
+FIXED_GPU, CUDA_GRAPHS = 0.8e9, 1.0e9
 NCCL = 0.93e9  # kernels and buffers, under DeepSpeed also in a single process
 FIXED_CPU = 0.6e9  # Python with torch and transformers
 ZERO_BUCKETS = 2 * 50_000_000 * 4  # reduce and gather buckets of config/zero*.json, float32
@@ -226,9 +225,9 @@ def _peak_lora(step: Step, parameters: _Parameters, gradients: float) -> float:
 def _lora_layer_bytes(step: Step) -> tuple[int, int]:
     """Return the activations that a decoder layer keeps for the backward pass, and what one layer adds in that pass.
 
-    With fused kernels b T (7 h + 3 i + 2 k + 7 r): inputs and outputs of both norms, queries, attention and its copy,
-    keys and values, gate, up and their product, and the r-wide products of LoRA; b T (i + h) more without liger-kernel,
-    and dropout's masks, T (6 h + i), unless the kernels draw them. The backward pass adds gradients, b T (3 i + 3 h).
+    With fused kernels b T (4 h + 2 i + 2 k + 7 r): the inputs of both norms, queries, attention, keys and values, gate
+    and up, and the r-wide products of LoRA, whose rank is padded to a power of two; and dropout's masks, T (6 h + i),
+    unless the kernels draw them. The backward pass adds gradients and the inputs of products, b T (3 i + 3 h).
 
     With PEFT's modules b T (5 h + 4 i + 4 k + 7 r), 8 T h for both norms in float32, and 5 T (6 h + i) for the inputs
     after LoRA's dropout in float32, with its masks.
@@ -237,9 +236,9 @@ def _lora_layer_bytes(step: Step) -> tuple[int, int]:
     h, i = step.config.hidden_size, step.config.intermediate_size
     if not step.optimisations.fused or settings.quantization == "nf4":
         return b * tokens * (5 * h + 4 * i + 4 * k + 7 * r) + 8 * tokens * h + 5 * tokens * (6 * h + i), 0
-    without_liger = 0 if importlib.util.find_spec("liger_kernel") else i + h
     masks = 0 if lora_kernels_support(DTYPES[settings.precision], r) else tokens * (6 * h + i)
-    layer = b * tokens * (7 * h + 3 * i + 2 * k + 7 * r + without_liger) + masks
+    rank = max(16, 1 << (r - 1).bit_length())
+    layer = b * tokens * (4 * h + 2 * i + 2 * k + 7 * rank) + masks
     return layer, b * tokens * (3 * i + 3 * h)
 
 

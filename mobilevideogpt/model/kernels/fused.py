@@ -1,4 +1,4 @@
-"""The language model's training step in fewer kernels: fused LoRA, RMSNorm, SwiGLU and RoPE.
+"""The language model's training step in fewer kernels: with LoRA the whole decoder, otherwise RMSNorm, SwiGLU and RoPE.
 
 No formula changes. Results differ by rounding and by the elements that dropout zeroes.
 """
@@ -9,45 +9,57 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm
 
-from mobilevideogpt.model.kernels.lora import FusedLora
+from mobilevideogpt.model.kernels.decoder import FusedDecoder, fits
 
 logger = logging.getLogger(__name__)
 
 
 def fuse(model: Any) -> None:
-    """Replace forward functions of ``model`` in place: LoRA (if any), norms and, with liger-kernel, SwiGLU and RoPE."""
-    _fuse_lora(model)
+    """Replace forward functions of ``model`` in place: that of its decoder in training with LoRA, and those of norms.
+
+    Where the decoder does not fit (all weights are trained, or quantized), liger-kernel computes SwiGLU and RoPE, if it
+    is installed.
+    """
     for module in model.modules():
         if isinstance(module, Qwen2RMSNorm):
             module.forward = _RMSNorm(module)  # pyright: ignore[reportAttributeAccessIssue]
+    if fits(model):
+        _fuse_decoder(model)
+    else:
+        _fuse_with_liger(model)
+
+
+def _fuse_decoder(model: Any) -> None:
+    fused, decoder = FusedDecoder(model), model.get_base_model().model
+    forward = decoder.forward
+
+    def fused_or_plain(inputs_embeds: Tensor | None = None, attention_mask: Any = None, **kwargs):
+        kwargs.pop("return_dict", None)
+        no_mask = attention_mask is None or (isinstance(attention_mask, dict) and not any(attention_mask.values()))
+        plain = no_mask and all(value is None or value is False for value in kwargs.values())
+        if plain and inputs_embeds is not None and decoder.training and torch.is_grad_enabled() and fused.active:
+            fused.refresh()
+            return BaseModelOutputWithPast(last_hidden_state=fused(inputs_embeds))
+        return forward(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs)
+
+    decoder.forward = fused_or_plain
+
+
+def _fuse_with_liger(model: Any) -> None:
     try:
         from liger_kernel.ops import LigerSiLUMulFunction  # pyright: ignore[reportMissingImports]
         from liger_kernel.transformers.rope import liger_rotary_pos_emb  # pyright: ignore[reportMissingImports]
     except ImportError:
-        logger.info("liger-kernel is not installed; training is a little faster with it")
+        logger.info("liger-kernel is not installed; training all weights, or in 4 bits, is a little faster with it")
         return
     for module in model.modules():
         if isinstance(module, Qwen2MLP):
             module.forward = _SwiGLU(module, LigerSiLUMulFunction)
     modeling_qwen2.apply_rotary_pos_emb = liger_rotary_pos_emb
-
-
-def _fuse_lora(model: Any) -> None:
-    lora = FusedLora(model)
-    if not lora.layers:  # the whole language model is trained, or it is quantized
-        return
-    decoder = model.get_base_model().model
-    forward = decoder.forward
-
-    def forward_with_fresh_factors(*args, **kwargs):
-        if decoder.training and torch.is_grad_enabled():
-            lora.refresh()
-        return forward(*args, **kwargs)
-
-    decoder.forward = forward_with_fresh_factors
 
 
 class _RMSNorm:

@@ -21,6 +21,7 @@ class LoraGroup:
     """
 
     def __init__(self, *modules: Linear):
+        self.modules = modules
         self.bases = [cast(nn.Linear, module.base_layer) for module in modules]
         self.rows = [base.out_features for base in self.bases]
         names = [next(iter(module.active_adapters)) for module in modules]
@@ -38,6 +39,11 @@ class LoraGroup:
         self.a: Tensor
         self.rounded: list[Tensor] = []
         self.seeds: Tensor | None = None  # of dropout, ``(n,)``
+
+    @property
+    def active(self) -> bool:
+        """Whether the adapter counts: it is neither disabled nor merged into the frozen weights."""
+        return not any(module.disable_adapters or module.merged for module in self.modules)
 
     @property
     def factors(self) -> list[Tensor]:
