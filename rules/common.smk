@@ -127,8 +127,10 @@ def notices():
 
     A job on another machine reads the workflow again and says nothing.
     """
-    if not workflow.is_main_process or not {"all", "finetune", "evaluate", "report"} & set(TARGETS or ["all"]):
+    if not workflow.is_main_process:
         return []
+    if not {"all", "finetune", "evaluate", "report"} & set(TARGETS or ["all"]):
+        return list(filter(None, [OF_RUN.notice]))  # of infer, say: which settings differ
     found = [CONFIGURATION.notice, OF_RUN.notice]
     if SOURCE == "qved":
         named = read_manifest(manifest_file(), DATA) if config["dataset"]["exclude"] else manifest()
