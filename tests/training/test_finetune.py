@@ -80,7 +80,9 @@ def test_validation_is_logged_before_training_and_after_each_epoch(finished):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does(number, project, finished, tmp_path):
+def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does(
+    number, project, finished, tmp_path, capfd
+):
     run = tmp_path / "run"
     process = project.start(run, batch_size="auto", effective_batch_size=2)  # fits at once
     wait_for(run / "checkpoint-2" / FINGERPRINT, process)
@@ -91,8 +93,12 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does
         assert status == 128 + number
         last = max(e["step"] for e in log(run))
         assert (run / f"checkpoint-{last}" / FINGERPRINT).exists()
+        told = run.with_suffix(".log").read_text()
+        assert f"Stopped at step {last} of {STEPS}; checkpoint-{last} is saved." in told
     record = project.finetune(run)
     assert record["resumed_from"] >= 2
+    step = record["resumed_from"]
+    assert f"Resuming from checkpoint-{step}, step {step} of {STEPS}" in capfd.readouterr().err
     assert all(torch.equal(tensor, adapter(run)[name]) for name, tensor in adapter(finished[1]).items())
     assert log(run)[:-1] == log(finished[1])[:-1]  # the last entry tells the seconds
     assert log(run)[-1]["train_loss"] == log(finished[1])[-1]["train_loss"]
