@@ -126,6 +126,7 @@ def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--clips", type=int, default=256)
+    parser.add_argument("--precision", default="auto", help="of the encoders: auto, tf32, fp32 or bf16")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--no-scaling", action="store_true", help="measure the stage alone, not its workers by number")
@@ -156,6 +157,7 @@ def main() -> None:
         digest = file_digest(options.clip)
         model = model_of(options.encoders, device)
         pixels = extraction.standardise(READ(clips[0], digest=digest), model.config.num_frames, device)
+        model.set_encoder_precision(options.precision)
         extraction.encode(model, [pixels] * 2, device, torch.float16)  # kernels are compiled
         for size in options.batch_size:
             SECONDS.clear()

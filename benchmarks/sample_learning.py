@@ -84,7 +84,8 @@ def main() -> None:
     paths = ModelPaths(str(base))
     features = compute_features(
         paths, describe(paths, paths.files())["encoders_digest"], clips, store.folder,
-        dtype=config["features"]["dtype"], batch_size=4, code="", cache=True, threads=os.cpu_count() or 1,
+        dtype=config["features"]["dtype"], precision="auto", batch_size=4, code="", cache=True,
+        threads=os.cpu_count() or 1,
     )  # fmt: skip
 
     def with_keys(samples):

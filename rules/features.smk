@@ -36,6 +36,7 @@ checkpoint features:
         store=lambda wildcards, output: str(Path(output.train).parent),
         cache=setting("features/cache"),
         dtype=setting("features/dtype"),
+        precision=setting("features/precision"),
         batch_size=setting("features/batch_size"),
         made_by=made_by(
             f"{FEATURES}/made_by.txt",

@@ -60,6 +60,7 @@ rule preflight:
         features_dtype=setting("features/dtype"),
         # For a forecast alone, so not compared: functions of `output`.
         extractor=lambda wildcards, output: EXTRACTOR,
+        features_precision=lambda wildcards, output: config["features"]["precision"],
         report=lambda wildcards, output: f"{RESULTS}/verify/report.json",
         encode=not config["features"]["cache"],
         allow_cpu=setting("preflight/allow_cpu"),

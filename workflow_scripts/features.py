@@ -32,6 +32,7 @@ keys = compute_features(
     {file.path: file.digest for file in files.values()},
     params.store,
     dtype=params.dtype,
+    precision=params.precision,
     batch_size=params.batch_size,
     code=params.extractor,
     cache=params.cache,

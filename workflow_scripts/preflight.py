@@ -28,7 +28,8 @@ clips = {sample["video"] for sample in samples}
 checked = read_clip_report(params.report)["clips"] if Path(params.report).exists() else []
 files = {clip["file"]: clip["digest"] for clip in checked if clip["video"] in clips and clip["digest"]}
 model = ModelPaths.from_mapping(base)
-keys = feature_keys(model, base["encoders_digest"], files, dtype=params.features_dtype, code=params.extractor)
+how = {"dtype": params.features_dtype, "precision": params.features_precision, "code": params.extractor}
+keys = feature_keys(model, base["encoders_digest"], files, **how)
 present = [key for key in keys.values() if feature_path(params.store, key).exists()]
 record = preflight(
     TrainingSettings.from_dict(params.finetune),

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
@@ -33,23 +34,31 @@ def feature_path(folder: str | Path, key: str) -> Path:
     return Path(folder) / key[:2] / f"{key}.safetensors"
 
 
-def write_clip_list(folder: str | Path, clips: Mapping[str, ClipFile]) -> None:
-    """Write ``<folder>/clips.json``: the file of each key with its SHA-256, and the digest of this list."""
-    files = {key: clip._asdict() for key, clip in clips.items()}
-    write_json({"files": files, "sha256": json_digest(files)}, Path(folder, CLIPS_FILE))
+class ClipList(NamedTuple):
+    """The file of each key, and the precision of the encoders; see `set_encoder_precision`."""
+
+    files: dict[str, ClipFile]
+    precision: str
 
 
-def read_clip_list(folder: str | Path) -> dict[str, ClipFile]:
-    """Return the file of each key.
+def write_clip_list(folder: str | Path, clips: Mapping[str, ClipFile], precision: str) -> None:
+    """Write ``<folder>/clips.json``: the file of each key with its SHA-256, the precision, and the digest of both."""
+    content = {"files": {key: clip._asdict() for key, clip in clips.items()}, "precision": precision}
+    write_json({**content, "sha256": json_digest(content)}, Path(folder, CLIPS_FILE))
+
+
+def read_clip_list(folder: str | Path) -> ClipList:
+    """Return the file of each key, and the precision of the encoders.
 
     Raises:
         InputError: If the list is missing or damaged.
     """
     path = Path(folder, CLIPS_FILE)
-    listed = read_json(path, REMEDY, shape={"files": {str: {"path": str, "digest": str}}, "sha256": str})
-    if json_digest(listed["files"]) != listed["sha256"]:
+    shape = {"files": {str: {"path": str, "digest": str}}, "precision": str, "sha256": str}
+    listed = read_json(path, REMEDY, shape=shape)
+    if json_digest({name: listed[name] for name in ("files", "precision")}) != listed["sha256"]:
         raise InputError(f"{path}: damaged (its digest differs from the one that was written); {REMEDY}")
-    return {key: ClipFile(**clip) for key, clip in listed["files"].items()}
+    return ClipList({key: ClipFile(**clip) for key, clip in listed["files"].items()}, listed["precision"])
 
 
 def missing_features(folder: str | Path, keys: Mapping[str, str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ def compute_features(
     folder: str | Path,
     *,
     dtype: str,
+    precision: str,
     batch_size: int,
     code: str,
     cache: bool,
@@ -36,6 +37,7 @@ def compute_features(
         clips: Path to SHA-256 of each clip's file; the path of a segment says which part of it.
         folder: The folder of the `FeatureStore`.
         dtype: Number format of the features: float16, bfloat16 or float32.
+        precision: Of the encoders, see `set_encoder_precision`.
         batch_size: Clips in a batch.
         code: Digest of the code that shapes features.
         cache: Whether features are kept. If not, only the keys are made, so that steps that depend on features run
@@ -49,19 +51,21 @@ def compute_features(
         InputError: See `extraction.extract_features`.
     """
     bounds = read_frame_bounds(paths.base)
-    keys = feature_keys(paths, encoders_digest, clips, dtype=dtype, code=code)
+    keys = feature_keys(paths, encoders_digest, clips, dtype=dtype, precision=precision, code=code)
     if cache and (missing := missing_features(folder, keys)):
-        _extract(paths, bounds, clips, missing, folder, dtype=dtype, batch_size=batch_size, threads=threads)
-    write_clip_list(folder, {key: ClipFile(path, clips[path]) for path, key in keys.items()})
+        options = {"dtype": dtype, "precision": precision, "batch_size": batch_size, "threads": threads}
+        _extract(paths, bounds, clips, missing, folder, **options)
+    write_clip_list(folder, {key: ClipFile(path, clips[path]) for path, key in keys.items()}, precision)
     return keys
 
 
 def feature_keys(
-    paths: ModelPaths, encoders_digest: str, clips: Mapping[str, str], *, dtype: str, code: str
+    paths: ModelPaths, encoders_digest: str, clips: Mapping[str, str], *, dtype: str, precision: str, code: str
 ) -> dict[str, str]:
     """Return the path of each clip with the key of its features; see `compute_features`."""
     frames = list(read_frame_bounds(paths.base))
-    settings = {"dtype": dtype, "code": code, "frames": frames, "encoders": _stated_geometry(paths)}
+    settings = {"dtype": dtype, "precision": precision, "code": code, "frames": frames}
+    settings |= {"encoders": _stated_geometry(paths)}
     return {path: feature_key(digest, encoders_digest, settings | _part(path)) for path, digest in clips.items()}
 
 
@@ -93,6 +97,7 @@ def _extract(
     folder: str | Path,
     *,
     dtype: str,
+    precision: str,
     batch_size: int,
     threads: int,
 ) -> None:
@@ -105,7 +110,7 @@ def _extract(
 
     torch.set_num_threads(threads)
     extract_features(
-        load_encoders(paths),
+        load_encoders(paths, precision),
         partial(clip_frames, **bounds._asdict()),
         clips,
         missing,

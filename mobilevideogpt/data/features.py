@@ -100,10 +100,12 @@ class UncachedFeatures(FeatureStore):
         super().__init__(folder)
         self.processor, self.encoders, self.dtype = processor, encoders, DTYPES[dtype]
         try:
-            self.files = read_clip_list(folder)
+            self.files, self.precision = read_clip_list(folder)
         except InputError:
             self.invalidate()
             raise
+        if encoders is not None:
+            encoders.set_encoder_precision(self.precision)
         self._scores: dict[str, Tensor] = {}  # of the clips that were read
 
     def __contains__(self, key: str | None) -> bool:

@@ -50,6 +50,7 @@ def load_for_inference(paths: ModelPaths, *, precision: str = "fp32") -> MobileV
     """
     device, dtype = ("cuda", DTYPES[precision]) if torch.cuda.is_available() else ("cpu", torch.float32)
     model = MobileVideoGPTForConditionalGeneration.from_pretrained(paths.base, **paths.encoders, dtype=dtype)
+    model.set_encoder_precision("auto")  # the default of features.precision; `UncachedFeatures` sets the chosen one
     return model.to(device).eval()  # type: ignore  (transformers wraps `to` without its signature)
 
 

@@ -23,6 +23,7 @@ from mobilevideogpt.model.clip import ImageTower
 from mobilevideogpt.model.configuration import CONTEXT_SIDE, FRAMES_PER_CHUNK, VIDEO_SIDE, MobileVideoGPTConfig
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.official_layout import official_config
+from mobilevideogpt.model.precision import ENCODER_PRECISIONS, float32_products
 from mobilevideogpt.model.projector import Projector
 from mobilevideogpt.model.selection import frame_scores, select_frames
 from mobilevideogpt.model.videomamba import Mixer, VideoMamba, VideoTower, init_mixer
@@ -52,6 +53,8 @@ class MobileVideoGPTPreTrainedModel(Qwen2PreTrainedModel):
 class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
     """The decoder, the two frozen encoders and the two projectors."""
 
+    encoder_precision = "fp32"  # see `MobileVideoGPTForConditionalGeneration.set_encoder_precision`
+
     def __init__(self, config: MobileVideoGPTConfig):
         super().__init__(config)
         self.mm_projector = Projector(config.video_hidden_size, config.hidden_size, VIDEO_SIDE)
@@ -68,7 +71,8 @@ class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
         context = self._checked("pixel_values_context", pixel_values_context)
         # Without autocast, frozen encoders give the features that were computed beforehand, to the bit.
         frozen = not any(p.requires_grad for p in self.vision_tower.parameters())
-        with torch.autocast(video.device.type, enabled=False) if frozen else nullcontext():
+        plain = torch.autocast(video.device.type, enabled=False) if frozen else nullcontext()
+        with plain, float32_products(video.device.type, tf32=self.encoder_precision in ("auto", "tf32")):
             return self._encode_video(video, context)
 
     def _checked(self, name: str, pixels: Tensor | None) -> Tensor:
@@ -87,7 +91,8 @@ class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
         count = self.config.video_num_frames // frames.shape[1]
         context = self.image_vision_tower(pixel_values_context.flatten(0, 1))  # (B * F, N, Wi)
         context = context.unflatten(0, pixel_values_context.shape[:2])
-        scores = frame_scores(context.detach().unflatten(1, (-1, FRAMES_PER_CHUNK)))  # (B, P, 8)
+        with float32_products(context.device.type, tf32=False):  # near-ties decide which frames are chosen
+            scores = frame_scores(context.detach().unflatten(1, (-1, FRAMES_PER_CHUNK)))  # (B, P, 8)
         chosen = select_frames(scores, count, self.config.select_highest)  # (B, P, count)
         frames = frames.gather(2, chosen[..., None, None, None].expand(-1, -1, -1, *frames.shape[3:]))
         video = self.vision_tower(frames.flatten(1, 2))  # (B, P * count, N, Wv)
@@ -132,6 +137,23 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         """
         encoded = self.model.encode_video(pixel_values_videos, pixel_values_context)
         return encoded if output_scores else encoded[:2]
+
+    def set_encoder_precision(self, precision: str) -> None:
+        """Choose the precision in which the encoders compute from now on.
+
+        Args:
+            precision: ``fp32``, the default; ``tf32``, float32 with products in TF32 on GPUs that have it; ``auto``,
+                the same; or ``bf16``, which rounds the weights of the encoders for good.
+
+        Raises:
+            ValueError: If it is none of these.
+        """
+        if precision not in ENCODER_PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; set it to one of {', '.join(ENCODER_PRECISIONS)}")
+        self.model.encoder_precision = precision
+        if precision == "bf16":
+            self.model.vision_tower.to(torch.bfloat16)
+            self.model.image_vision_tower.to(torch.bfloat16)
 
     def embed(
         self,
@@ -356,9 +378,10 @@ def supervised_positions(predicted: Tensor) -> Tensor:
     return (predicted != -100).any(0).nonzero()[:, 0]
 
 
-def load_encoders(paths: ModelPaths) -> MobileVideoGPTForConditionalGeneration:
+def load_encoders(paths: ModelPaths, precision: str = "fp32") -> MobileVideoGPTForConditionalGeneration:
     """Load a model for `encode_video` alone; the language model and the projectors are freed."""
     model = MobileVideoGPTForConditionalGeneration.from_pretrained(paths.base, **paths.encoders)
+    model.set_encoder_precision(precision)
     model.register_module("lm_head", None)
     for name in ("embed_tokens", "mm_projector", "image_mm_projector"):
         model.model.register_module(name, None)

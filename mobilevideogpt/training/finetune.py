@@ -124,7 +124,7 @@ def _train(
     started = time.monotonic()
     settings = run.settings
     checkpoint = newest_checkpoint(run.folder, run.fingerprint, verified=True)
-    encoders = load_encoders(run.model) if isinstance(store, UncachedFeatures) else None
+    encoders = load_encoders(run.model, store.precision) if isinstance(store, UncachedFeatures) else None
     set_seed(settings.seed)
     model = load_for_training(settings, run.model)
     before = _copies(trained_tensors(model)) if is_first_process() else {}

@@ -28,7 +28,14 @@ def compute(base, tmp_path, monkeypatch):
 
     def run(encoders_digest="e", **changes):
         extracted.clear()
-        options = {"dtype": "float16", "batch_size": 2, "code": "c", "cache": True, "threads": 1} | changes
+        options = {
+            "dtype": "float16",
+            "precision": "auto",
+            "batch_size": 2,
+            "code": "c",
+            "cache": True,
+            "threads": 1,
+        } | changes
         keys = compute_features(ModelPaths(str(base)), encoders_digest, CLIPS, tmp_path / "features", **options)
         return keys, [path for missing in extracted for path in missing.values()]
 
@@ -38,7 +45,8 @@ def compute(base, tmp_path, monkeypatch):
 def test_missing_features_are_computed_and_every_file_is_listed(compute, tmp_path):
     keys, missing = compute()
     assert missing == ["1.mp4", "2.mp4"] and keys["1.mp4"] == keys["copy.mp4"] != keys["2.mp4"]
-    listed = read_clip_list(tmp_path / "features")
+    listed, precision = read_clip_list(tmp_path / "features")
+    assert precision == "auto"
     assert listed.keys() == set(keys.values()) and listed[keys["2.mp4"]].path == "2.mp4"
 
 
@@ -53,13 +61,13 @@ def test_keys_depend_on_encoders_their_geometry_number_format_frames_and_code_al
     config = read_json(base / "config.json")
     write_json(config | {"hidden_size": 99}, base / "config.json")
     assert compute()[0] == keys
-    others = [compute(encoders_digest="f"), compute(dtype="float32"), compute(code="d")]
+    others = [compute(encoders_digest="f"), compute(dtype="float32"), compute(code="d"), compute(precision="fp32")]
     write_json(config | {"image_num_heads": 4}, base / "config.json")
     others.append(compute())
     write_json(config, base / "config.json")
     write_json({"min_frames": 8}, base / "processor_config.json")
     others.append(compute())
-    assert len({keys["1.mp4"], *(other["1.mp4"] for other, _ in others)}) == 6
+    assert len({keys["1.mp4"], *(other["1.mp4"] for other, _ in others)}) == 7
 
 
 def test_a_run_that_misses_nothing_imports_no_pytorch(compute, base, tmp_path):
@@ -69,7 +77,7 @@ def test_a_run_that_misses_nothing_imports_no_pytorch(compute, base, tmp_path):
     program = (
         "import sys; from mobilevideogpt.data.feature_stage import compute_features\n"
         "from mobilevideogpt.model.model_paths import ModelPaths\n"
-        "options = {'dtype': 'float16', 'batch_size': 2, 'code': 'c', 'cache': True, 'threads': 1}\n"
+        "options = {'dtype': 'float16', 'precision': 'auto', 'batch_size': 2, 'code': 'c', 'cache': True, 'threads': 1}\n"
         f"compute_features(ModelPaths(sys.argv[1]), 'e', {CLIPS}, sys.argv[2], **options)\n"
         "assert 'torch' not in sys.modules"
     )
