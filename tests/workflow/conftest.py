@@ -2,17 +2,20 @@
 
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from mobilevideogpt.files import write_json
 from mobilevideogpt.sample.exercises import EXERCISES
@@ -20,6 +23,7 @@ from mobilevideogpt.sample.names import NO_ISSUE
 from mobilevideogpt.sample.render import ClipSpec, write_clip
 
 ROOT = Path(__file__).parents[2]
+REHEARSAL = "results/preflight.rehearsal.json"
 SETTINGS = {
     "run": "tiny",
     "model": {"base": "mobilevideogpt/sample/base", "video_encoder": None, "image_encoder": None},
@@ -164,9 +168,24 @@ def clone(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def prepared(clone, tmp_path_factory):
-    """The project with clips, manifest, labels and settings for the tiny base."""
-    project = copy_of(clone, tmp_path_factory.mktemp("prepared") / "project")
+def whole_run(clone, tmp_path_factory):
+    """The project after `snakemake --cores 1`, and what that printed; to be read only. Made once for all workers."""
+    top = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        top = top.parent
+    done = top / "whole_run.pickle"
+    with FileLock(top / "whole_run.lock"):
+        if not done.exists():
+            project = copy_of(clone, Path(tempfile.mkdtemp(dir=top)) / "project")
+            add_data(project)
+            done.write_bytes(pickle.dumps((project, project.snakemake("--cores", "1"))))
+    project, outcome = pickle.loads(done.read_bytes())
+    assert outcome.status == 0, outcome.text
+    return project, outcome
+
+
+def add_data(project: Project) -> None:
+    """Add clips, manifest, labels and settings for the tiny base."""
     project.configure(**SETTINGS)
     labels = []
     for exercise in ("squats", "tricep_stretch"):
@@ -178,14 +197,20 @@ def prepared(clone, tmp_path_factory):
     write_json(labels, project / "dataset/fine_grained_labels.json")
     manifest = {f"dataset/{label['video_path']}": label["video_path"].split("/")[0] for label in labels}
     write_json(manifest, project / "dataset/manifest.json")
-    return project
 
 
 @pytest.fixture(scope="session")
-def whole_run(prepared, tmp_path_factory):
-    """The project after `snakemake --cores 1`, and what that printed; to be read only."""
-    project = copy_of(prepared, tmp_path_factory.mktemp("trained") / "project")
-    return project, project.run()
+def prepared(clone, whole_run, tmp_path_factory):
+    """The project with its data, before any run, and what a machine keeps: compiled code, the last rehearsal."""
+    project, ran = copy_of(clone, tmp_path_factory.mktemp("prepared") / "project"), whole_run[0]
+    for path in ("config.yaml", "dataset/manifest.json", "dataset/fine_grained_labels.json"):
+        shutil.copy2(ran / path, project / path)
+    for folder in ("dataset/squats", "dataset/tricep_stretch"):
+        shutil.copytree(ran / folder, project / folder)
+    for folder in (ran / "mobilevideogpt").rglob("__pycache__"):
+        shutil.copytree(folder, project / str(folder.relative_to(ran.folder)))
+    shutil.copy2(ran / REHEARSAL, project / REHEARSAL)
+    return project
 
 
 @pytest.fixture

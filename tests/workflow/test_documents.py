@@ -1,0 +1,48 @@
+"""Each command that README, guide and RELIABILITY.md name is one that Snakemake plans in a trained project."""
+
+import re
+import shlex
+import shutil
+
+import pytest
+
+from tests.workflow.conftest import ROOT
+
+DOCUMENTS = ("README.md", "QVED_FINETUNING.md", "CONTRIBUTING.md", "RELIABILITY.md")
+CODE = re.compile(r"^```(?:sh|console)?\n(.*?)^```|`([^`\n]+)`", re.M | re.S)
+NO_COMMANDS = {"snakemake", "snakemake --unlock"}  # the name; and what a dry run refuses
+
+
+def commands(text: str) -> set[str]:
+    """The commands of fenced blocks and of inline code, without remarks and pipes; not those with a placeholder."""
+    lines = (line for found in CODE.findall(text) for line in "\n".join(found).splitlines())
+    plain = (re.sub(r"\s+(#|\\?\||2>).*", "", line).strip() for line in lines)
+    return {line for line in plain if line.startswith("snakemake ") and not re.search(r"<|\.\.\.|\bN\b", line)}
+
+
+ALL = sorted(set().union(*(commands((ROOT / name).read_text(encoding="utf-8")) for name in DOCUMENTS)) - NO_COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def reader(whole_run, tmp_path_factory):
+    """A trained project with the files that the documents' commands name."""
+    project = type(whole_run[0])(shutil.copytree(whole_run[0].folder, tmp_path_factory.mktemp("reader") / "project"))
+    clip = project / "dataset/squats/0001.mp4"
+    for name in ("clip.mp4", "dataset/session.mp4"):
+        shutil.copy2(clip, project / name)
+    shutil.copy2(project / "config.yaml", project / "mine.yaml")
+    for run in ("a", "b", "c"):
+        shutil.copytree(project / "results/tiny", project / f"results/{run}")
+    return project
+
+
+def test_there_are_commands_in_the_documents():
+    assert len(ALL) > 20, ALL
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_a_command_of_the_documents_is_planned(command, reader):
+    _, *arguments = shlex.split(command)
+    # Targets first: --config and --configfile consume all that follows.
+    outcome = reader.snakemake("-n", *arguments)
+    assert outcome.status == 0, outcome.text
