@@ -48,7 +48,7 @@ def test_a_damaged_clip_is_left_out_and_an_oblong_one_is_used_re_encoded(fresh):
     assert len(list((fresh / "results/features").rglob("*.safetensors"))) == 7
     verified = fresh.snakemake("verify")
     assert verified.status == 0, verified.text
-    assert "1 with an error, which are left out" in (fresh / "results/verify/report.md").read_text()
+    assert "1 with an error, which is left out" in (fresh / "results/verify/report.md").read_text()
 
 
 def test_a_clip_that_may_not_be_read_costs_one_record(fresh):
