@@ -148,7 +148,7 @@ def test_features_of_another_clip_are_named_and_invalidated(tmp_path):
 
 @damaged
 def test_a_damaged_list_of_clips_is_named(damage, tmp_path):
-    write_clip_list(tmp_path, {"aa": ClipFile("dataset/squats/1.mp4", "digest")})
+    write_clip_list(tmp_path, {"aa": ClipFile("dataset/squats/1.mp4", "digest")}, "auto")
     damage(tmp_path / "clips.json")
     with pytest.raises(InputError, match=r"clips\.json: .*; run the same command again to compute what is missing"):
         read_clip_list(tmp_path)

@@ -32,8 +32,9 @@ def clips(project, tmp_path_factory):
     digests = {sample["video"]: file_digest(sample["video"]) for sample in samples}
     files = {sample["features"]: sample["video"] for sample in samples}
     store = FeatureStore(folder / "features")
-    extract_features(load_encoders(project.paths), reader, digests, files, store, dtype="float16", batch_size=4)
-    write_clip_list(store.folder, {key: ClipFile(path, digests[path]) for key, path in files.items()})
+    encoders = load_encoders(project.paths, "bf16")  # which the list names, for runs without a cache
+    extract_features(encoders, reader, digests, files, store, dtype="float16", batch_size=4)
+    write_clip_list(store.folder, {key: ClipFile(path, digests[path]) for key, path in files.items()}, "bf16")
     return samples, store
 
 
@@ -83,7 +84,7 @@ def test_without_cached_features_a_clip_that_changes_during_the_training_is_name
     samples, _ = clips
     clip, key = tmp_path / "0.mp4", samples[0]["features"]
     shutil.copy(samples[0]["video"], clip)
-    write_clip_list(tmp_path, {key: ClipFile(str(clip), file_digest(clip))})
+    write_clip_list(tmp_path, {key: ClipFile(str(clip), file_digest(clip))}, "fp32")
     uncached = UncachedFeatures(tmp_path, MobileVideoGPTProcessor.from_pretrained(project.base))
     uncached.read(key)
     shutil.copy(samples[1]["video"], clip)
