@@ -9,17 +9,20 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
+MODEL = "mobilevideogpt.model.modeling"
 # A module of transformers > ours, which registers its class at its end.
 REGISTERED_BY = {
     "transformers.models.auto.configuration_auto": "mobilevideogpt.model.configuration",
     "transformers.models.auto.auto_factory": "mobilevideogpt.model.configuration",
-    "transformers.models.auto.modeling_auto": "mobilevideogpt.model.modeling",
+    "transformers.models.auto.modeling_auto": MODEL,
     "transformers.models.auto.processing_auto": "mobilevideogpt.data.processor",
 }
 
 
-def _is_being_imported(name: str) -> bool:
-    return getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False)
+def _transformers_is_being_imported(but: str) -> bool:
+    """Whether a module of transformers other than this one is incomplete, as its import has not ended."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("transformers.") and name != but]
+    return any(getattr(getattr(module, "__spec__", None), "_initializing", False) for module in modules)
 
 
 class _Registering(Loader):
@@ -33,14 +36,14 @@ class _Registering(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        # Within the import of another one of theirs, it waits for the end of that one, which is incomplete.
-        if not any(map(_is_being_imported, REGISTERED_BY.keys() - {module.__name__})):
+        # Within the import of another one of theirs, which is incomplete, it waits for that one, or for MODEL.
+        if not _transformers_is_being_imported(but=module.__name__):
             _register()
 
 
 class _Finder(MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
-        if fullname not in REGISTERED_BY:
+        if fullname not in REGISTERED_BY and fullname != MODEL:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:

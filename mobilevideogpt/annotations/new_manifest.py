@@ -253,9 +253,7 @@ def with_entries(text: str, entries: Mapping[str, str]) -> str:
 
 def _write_template(data_root: str, new: NewManifest, known: Sequence[Clip]) -> list[str]:
     """Write a template of labels, or add to one; say what to do with it."""
-    remedy = (
-        "write an answer for each clip into the column label, such as `knees in`; the exercise is put in front"
-    )
+    remedy = "write an answer for each clip into the column label, such as `knees in`; the exercise is put in front"
     if new.label_file is None:
         path = f"{data_root}/{LABELS_CSV}"
         clips = sorted([*known, *(Clip(path, exercise) for path, exercise in new.entries.items())], key=_path)
