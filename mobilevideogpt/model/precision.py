@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 
@@ -18,7 +19,7 @@ def float32_products(device_type: str, tf32: bool) -> Iterator[None]:
     if device_type != "cuda":
         yield
         return
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    products, convolutions = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
     before = products.allow_tf32, convolutions.allow_tf32
     products.allow_tf32 = convolutions.allow_tf32 = tf32
     try:

@@ -47,7 +47,7 @@ class RandomFeatures(FeatureStore):
 class RandomPixels(RandomFeatures, UncachedFeatures):
     """Random pixels, which the training encodes."""
 
-    dtype = torch.float32
+    dtype, precision = torch.float32, "auto"
 
 
 def main() -> None:

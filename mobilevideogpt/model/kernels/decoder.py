@@ -78,8 +78,8 @@ def fits(model: Any) -> bool:
         return False
     if config.hidden_act != "silu":
         return False
-    layers: Any = model.get_base_model().model.layers
-    return all(plain_lora(module) is not None for layer in layers for module in _linear_layers(layer))
+    base: Any = model.get_base_model()
+    return all(plain_lora(module) is not None for layer in base.model.layers for module in _linear_layers(layer))
 
 
 def _linear_layers(layer: Any) -> list:
