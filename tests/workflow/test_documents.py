@@ -1,4 +1,4 @@
-"""Each command that README, guide and RELIABILITY.md name is one that Snakemake plans in a trained project."""
+"""Each command of the documents is one that Snakemake plans in a trained project, and that a fresh clone answers."""
 
 import re
 import shlex
@@ -20,7 +20,12 @@ def commands(text: str) -> set[str]:
     return {line for line in plain if line.startswith("snakemake ") and not re.search(r"<|\.\.\.|\bN\b", line)}
 
 
-ALL = sorted(set().union(*(commands((ROOT / name).read_text(encoding="utf-8")) for name in DOCUMENTS)) - NO_COMMANDS)
+def commands_of(*names: str) -> list[str]:
+    found = (commands((ROOT / name).read_text(encoding="utf-8")) for name in names)
+    return sorted(set().union(*found) - NO_COMMANDS)
+
+
+ALL, FIRST = commands_of(*DOCUMENTS), commands_of("README.md")
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,13 @@ def test_there_are_commands_in_the_documents():
 @pytest.mark.parametrize("command", ALL)
 def test_a_command_of_the_documents_is_planned(command, reader):
     _, *arguments = shlex.split(command)
-    # Targets first: --config and --configfile consume all that follows.
     outcome = reader.snakemake("-n", *arguments)
     assert outcome.status == 0, outcome.text
+
+
+@pytest.mark.parametrize("command", FIRST)
+def test_a_command_of_the_readme_says_in_a_fresh_clone_what_it_needs(command, clone):
+    _, *arguments = shlex.split(command)
+    outcome = clone.snakemake("-n", *arguments)
+    assert "Traceback" not in outcome.text
+    assert outcome.status == 0 or re.search("ERROR|WorkflowError", outcome.text), outcome.text
