@@ -17,9 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 logger = logging.getLogger(__name__)
 
-MAX_SHAPES = (
-    10  # captured at most: five lengths (`plan.length_multiple`), each in full batches and in an epoch's last
-)
+MAX_SHAPES = 10  # captured at most: five lengths (`plan.length_multiple`), each in full batches and in an epoch's last
 
 
 class _Capture:
