@@ -50,6 +50,7 @@ def _fuse_decoder(model: Any) -> None:
 
 
 def _fuse_with_liger(model: Any) -> None:
+    logging.getLogger("liger_kernel").setLevel(logging.ERROR)  # it warns of each backend that is for other machines
     try:
         from liger_kernel.ops import LigerSiLUMulFunction  # pyright: ignore[reportMissingImports]
         from liger_kernel.transformers.rope import liger_rotary_pos_emb  # pyright: ignore[reportMissingImports]
