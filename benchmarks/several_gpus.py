@@ -109,7 +109,7 @@ def make_data(folder: Path, train: int) -> None:
             clip = {"video": f"{name}/{number}.mp4", "exercise": "squats", "features": keys[number % FEATURES]}
             samples.append({**clip, "conversations": [question, words]})
         (folder / f"{name}.json").write_text(json.dumps(samples))
-    base = {"base": model.base, "video_encoder": None, "image_encoder": None, "files": {}}
+    base = {"base": model.base, "video_encoder": None, "image_encoder": None, "files": {}, "encoders_digest": ""}
     (folder / "base.json").write_text(json.dumps(base))
 
 
