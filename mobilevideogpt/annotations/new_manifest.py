@@ -219,7 +219,7 @@ def write_manifest(data_root: str, label_files: Iterable[str | Path] = (), templ
 
 def _known_clips(path: Path, data_root: str) -> list[Clip]:
     """Return the clips of a manifest, which may be empty."""
-    return read_manifest(path, data_root) if read_json(path, MANIFEST_REMEDY) else []
+    return read_manifest(path, data_root) if read_json(path, MANIFEST_REMEDY, shape=object) else []
 
 
 def with_entries(text: str, entries: Mapping[str, str]) -> str:

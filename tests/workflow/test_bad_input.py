@@ -279,5 +279,5 @@ def test_a_mended_clip_is_taken_up_by_the_same_command(fresh):
     truncate_clip(fresh)
     assert fresh.snakemake("--cores", "1", "features").status != 0
     clip.write_bytes(whole)
-    checked = {"probe_clip", "check_clips", "find_duplicates"}
+    checked = {"probe_clip", "check_clips", "find_duplicates", "describe_base", "preflight"}
     assert fresh.run("features").finished == {*checked, "build_annotations", "annotations", "features"}

@@ -53,7 +53,7 @@ def test_segments_of_long_recordings_go_through_the_whole_run(fresh):
     assert len({sample["features"] for of_split in samples.values() for sample in of_split}) == 8
     page = (fresh / "results/tiny/report.html").read_text(encoding="utf-8")
     shown = samples["test"][0]["video"]
-    assert f'<video src="../../{shown}" controls' in page
+    assert f'src="../../{shown}"' in page
     assert fresh.run("report").is_settled
     answer = fresh.run("infer", "--config", f"video={shown}", "--quiet", "all")
     assert answer.out.strip()

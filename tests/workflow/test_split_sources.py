@@ -68,5 +68,5 @@ def test_all_clips_can_be_trained_on_and_nothing_is_evaluated(fresh):
     assert (
         {"finetune"}
         <= fresh.snakemake("-n").planned
-        <= {*("all", "describe_base", "features", "preflight", "finetune")}
+        <= {*("all", "check_device", "describe_base", "features", "preflight", "finetune")}
     )
