@@ -52,8 +52,9 @@ def test_after_ctrl_c_the_same_command_goes_on_and_ends(project):
 
 def test_after_ctrl_c_another_learning_rate_trains_from_the_start(project):
     project.configure(finetune={"learning_rate": 5e-4})
-    for name in project.files():  # all results are from a clock that ran ahead
-        os.utime(project / name, (2e9, 2e9))
+    for name in project.files():
+        if name.startswith("results/"):  # all results are from a clock that ran ahead
+            os.utime(project / name, (2e9, 2e9))
     outcome = project.run("finetune")
     assert outcome.finished == {"finetune"} and "results were of a date to come, such as" in outcome.text
     assert {"evaluate", "report"} <= project.snakemake("-n", "report").planned, "a stale evaluation would stay"
