@@ -41,26 +41,26 @@ def test_what_needs_more_memory_is_predicted_to(step, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("clips", "checkpointing", "lora_r", "text", "measured"),
+    ("clips", "checkpointing", "lora_r", "text", "measured", "tolerance"),
     [
-        (2, False, 64, (36, 24), 7.96e9),
-        (4, False, 64, (36, 24), 11.70e9),
-        (4, True, 64, (42, 126), 4.52e9),
-        (4, True, 16, (42, 126), 4.30e9),
-        (4, True, 64, (880, 126), 4.83e9),
+        (2, False, 64, (36, 24), 7.90e9, 0.05),
+        (4, False, 64, (36, 24), 11.81e9, 0.05),
+        (4, True, 64, (42, 126), 4.52e9, 0.05),
+        (4, True, 16, (42, 126), 4.30e9, 0.08),
+        (4, True, 64, (880, 126), 4.83e9, 0.05),
     ],
 )
-def test_the_prediction_agrees_with_a_gpu(clips, checkpointing, lora_r, text, measured, step):
+def test_the_prediction_agrees_with_a_gpu(clips, checkpointing, lora_r, text, measured, tolerance, step):
     """As the driver counted it: on an H200, and with recomputation on an H100 with kernels that kept a little more."""
     settings = {"batch_size": clips, "gradient_checkpointing": checkpointing, "lora_r": lora_r}
-    assert predicted_bytes(step(text=TextTokens(*text), **settings)) == pytest.approx(measured, rel=0.1)
+    assert predicted_bytes(step(text=TextTokens(*text), **settings)) == pytest.approx(measured, rel=tolerance)
 
 
 @pytest.mark.parametrize(("stage", "measured"), [("zero2", 7.96e9), ("zero3_offload", 9.93e9)])
 def test_the_prediction_agrees_with_an_h100_under_deepspeed(stage, measured, step):
     """As the driver counted it with kernels that kept more activations."""
     predicted = predicted_bytes(step(deepspeed=stage, text=TextTokens(42, 126), batch_size=1))
-    assert predicted == pytest.approx(measured, rel=0.1)
+    assert predicted == pytest.approx(measured, rel=0.05)
 
 
 def test_training_all_weights_is_predicted_to_need_more_and_what_needs_less_is_named(step, monkeypatch):
