@@ -176,7 +176,7 @@ class Stages:
             status, signal = found.groups()
             how = signal or f"exit status {status}"
             self.failure = (
-                f": it was killed ({how}), perhaps for want of memory" if signal or int(status) in KILLED else ""
+                f": it was killed ({how}), perhaps for lack of memory" if signal or int(status) in KILLED else ""
             )
             return
         if self.stopped or text.endswith("At least one job did not complete successfully."):

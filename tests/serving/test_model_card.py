@@ -27,7 +27,7 @@ def test_the_card_has_licence_base_scores_and_data_and_leaves_the_adapter_intact
     write_card(finetuned, "results/tiny/adapter/README.md", "adapter")
     assert verified_adapter("results/tiny").is_dir()
     found = ModelCard.load("results/tiny/adapter/README.md")
-    assert found.data.license == "cc-by-nc-sa-4.0" and found.data.library_name == "peft"
+    assert found.data.license == "cc-by-nc-sa-4.0" and found.data["library_name"] == "peft"
     assert [result.metric_value for result in found.data.eval_results] == [0.6667, 0.5]
     assert "| Feedback accuracy | 67\N{NO-BREAK SPACE}%, 2 of 3 (9\N{NO-BREAK SPACE}% to 99" in found.content
     for text in ("It learned.", "Trained on 3 samples", "lunges, squats", "QEVD", "lora_r | 4", "PEFT 0.11"):
