@@ -17,6 +17,7 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")  # containers
 OTHER_VIDEO_SUFFIXES = (".wmv", ".flv", ".mpg", ".mpeg", ".3gp", ".mts", ".m2ts", ".ts", ".ogv", ".gif")
 FETCHED = "fetched.json"  # in a folder that was fetched from the hub: commit and digests of its files
 FETCHED_SHAPE = {"repo_id": (str, None), "revision": (str, None), "files": {str: str}}  # see `json_shape.misfit`
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")  # of the hub
 ONE_DIGIT_UP_TO = 4000  # clips whose shards are named by one hexadecimal digit
 _IRREGULAR = re.compile(r"\\|//|(?:^|/)\.{1,2}(?:/|$)|^/|^[A-Za-z]:")
 

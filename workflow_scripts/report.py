@@ -12,12 +12,13 @@ from mobilevideogpt.log import log_to
 from mobilevideogpt.serving.finetuned import Finetuned
 from mobilevideogpt.serving.model_card import write_card
 from mobilevideogpt.stage_result import log_result
-from mobilevideogpt.training.checkpoints import CARD, read_preflight, read_run_record
+from mobilevideogpt.training.checkpoints import CARD, read_preflight
 from mobilevideogpt.verification.duplicates import describe
 
 log_to(snakemake.log[0])
 run = Path(snakemake.input.train).parent
-train = read_run_record(run)
+finetuned = Finetuned.of_run(run)
+train = finetuned.record
 summary = read_summary(snakemake.input.summary, "features")
 write_report(
     snakemake.output.page,
@@ -34,6 +35,5 @@ write_report(
     # As the training wrote it: the call's own configuration may have changed since.
     config=read_config(run / "config.yaml", remade_by("finetune")),
 )
-finetuned = Finetuned.of_run(run)
 write_card(finetuned, finetuned.adapter / CARD, "adapter")
 log_result(snakemake.output.page)

@@ -15,7 +15,7 @@ from tqdm.contrib.concurrent import thread_map
 from mobilevideogpt.annotations.labels import ANSWER_FILES
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, write_json
-from mobilevideogpt.hub.retry import refused, retry
+from mobilevideogpt.hub.retry import explained, retry
 from mobilevideogpt.paths import VIDEO_SUFFIXES, relative_path
 
 WORKER_IDS = "fine_grained_labels_with_worker_ids.json"
@@ -74,7 +74,8 @@ def download_clips(
             arrives damaged.
     """
     api, folder, where = HfApi(), Path(folder), f"{repo} (revision {revision})"
-    try:
+    remedy = "check the connection and run the same command again, which keeps the files that are complete"
+    with explained(where, "cannot reach the hub", remedy):
         commit = retry(lambda: api.dataset_info(repo, revision=revision).sha, HfHubHTTPError)
         tree = api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset")
         files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
@@ -83,15 +84,6 @@ def download_clips(
             raise InputError(f"{where}: contains no <exercise>/<clip>.mp4; choose another dataset.hub_repo")
         wanted = [files[name] for name in (*clips, *_label_files(files, folder, source, where))]
         thread_map(lambda file: _download(repo, commit, file, folder), wanted, max_workers=8, desc=repo, disable=None)
-    except HfHubHTTPError as error:
-        raise refused(where, error) from error
-    except (HTTPError, OSError) as error:
-        if isinstance(error.__cause__, HfHubHTTPError):
-            raise refused(where, error.__cause__) from error
-        raise InputError(
-            f"{where}: cannot reach the hub ({type(error).__name__}: {error}); check the connection and run the same "
-            "command again, which keeps the files that are complete"
-        ) from error
     logger.info("%s at %s: %d clips of %d exercises", repo, commit, len(clips), len(set(clips.values())))
     write_json(clips, folder / "manifest.json")
 

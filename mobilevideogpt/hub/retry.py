@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -46,6 +47,30 @@ def refused(where: str, error: Exception) -> InputError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     remedy = REMEDIES.get(status, "try again later") if status else "try again later"
     return InputError(f"{where}: the hub answers {status or 'with an error'}; {remedy}")
+
+
+@contextmanager
+def explained(where: str, unreachable: str, remedy: str) -> Iterator[None]:
+    """Turn errors of the hub's client into messages.
+
+    Args:
+        where: What is asked for.
+        unreachable: What to say if there is no answer.
+        remedy: What to do then.
+
+    Raises:
+        InputError: If the hub refuses, cannot be reached, or a file cannot be written.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
+
+    try:
+        yield
+    except (HTTPError, OSError) as error:
+        cause = _cause(error)
+        if isinstance(cause, HfHubHTTPError):
+            raise refused(where, cause) from error
+        what = str(cause).strip().partition("\n")[0]
+        raise InputError(f"{where}: {unreachable} ({type(cause).__name__}: {what}); {remedy}") from error
 
 
 def _cause(error: Exception) -> BaseException:

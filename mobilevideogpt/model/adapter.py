@@ -25,14 +25,13 @@ from mobilevideogpt.errors import InputError, shown
 from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.model.checkpoint_files import load_pickled
 from mobilevideogpt.model.foreign import ADAPTER_SHAPE, check_lora_config
+from mobilevideogpt.model.model_paths import ADAPTER_FILES, WHOLE_FILES
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 
 log = logging.getLogger(__name__)
 
 # Matches whole names, so that it excludes layers of the encoders with the same last names.
 LORA_TARGETS = r"model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-WHOLE_FILES = ("config.json", "model.safetensors")
 ORIGINAL_ADAPTER = "adapter_model.bin"  # of the original code, with an older PEFT
 ORIGINAL_PROJECTORS = "non_lora_trainables.bin"  # that the original code's LoRA training writes
 REMEDY = "copy it again, or train again with `snakemake --forcerun finetune`"

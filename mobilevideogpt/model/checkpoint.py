@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json
 from mobilevideogpt.model.checkpoint_files import (
-    VIDEO_FILE,
     read_image_encoder,
     read_tensors,
     read_video_encoder,
@@ -24,6 +23,7 @@ from mobilevideogpt.model.checkpoint_files import (
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.foreign import REMEDY, check_base_config
 from mobilevideogpt.model.geometry import IMAGE_PREFIX, VIDEO_PREFIX, encoder_geometry
+from mobilevideogpt.model.model_paths import VIDEO_FILE
 
 MAX_LISTED = 100  # tensors that the message about wrong ones lists
 # The alignment head has no effect. Where it is absent it becomes zeros.

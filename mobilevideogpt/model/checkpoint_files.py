@@ -14,10 +14,11 @@ from torch import Tensor
 from mobilevideogpt.errors import InputError, shown
 from mobilevideogpt.files import read_json
 from mobilevideogpt.json_shape import misfit
+from mobilevideogpt.model.model_paths import VIDEO_FILE
+from mobilevideogpt.paths import REPOSITORY
 
 log = logging.getLogger(__name__)
 
-VIDEO_FILE = "videomamba_m16_25M_f8_res224.pth"
 # Where a tokenizer lists tokens with their ids: the keys of two files and their shapes.
 TOKENS = {"added_tokens_decoder": {str: {"content": str}}, "added_tokens": [{"id": int, "content": str}]}
 WEIGHT_FILES = ("*.json", "*.safetensors", "*.txt")
@@ -37,7 +38,7 @@ def resolve_folder(folder_or_repo: str | Path, hub: dict, patterns: tuple[str, .
     """
     if Path(folder_or_repo).is_dir():
         return Path(folder_or_repo)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(folder_or_repo)):
+    if not REPOSITORY.fullmatch(str(folder_or_repo)):
         raise InputError(f"{folder_or_repo}: this is neither a folder nor a hub id; give a path or owner/name")
     return Path(snapshot_download(str(folder_or_repo), allow_patterns=list(patterns), **hub))
 

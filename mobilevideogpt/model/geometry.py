@@ -1,13 +1,17 @@
-"""The geometry of both encoders, as the shapes of their tensors show it."""
+"""The geometry of both encoders, as the shapes of their tensors show it. Without PyTorch."""
+
+from __future__ import annotations
 
 import math
 import re
 from collections import Counter
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mobilevideogpt.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VIDEO_PREFIX = "model.vision_tower."  # followed by the key in VideoMamba's own file
 IMAGE_PREFIX = "model.image_vision_tower.vision_tower."  # followed by the key in CLIP's own folder

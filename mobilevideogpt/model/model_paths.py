@@ -12,6 +12,9 @@ DESCRIPTION = {  # the shape of base.json
     **{"base": str, "video_encoder": (str, None), "image_encoder": (str, None)},
     **{"files": {str: str}, "encoders_digest": str},
 }
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+WHOLE_FILES = ("config.json", "model.safetensors")  # of a checkpoint, or of weights that were trained as a whole
+VIDEO_FILE = "videomamba_m16_25M_f8_res224.pth"
 DOWNLOADS = "checkpoints"  # folder of repositories that were fetched from the hub
 PATTERNS = {  # files to fetch from a repository; None: all
     "base": None,

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import torch
 
-from mobilevideogpt.model.checkpoint_files import VIDEO_FILE
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
+from mobilevideogpt.model.model_paths import VIDEO_FILE
 
 # Fields that the original code writes beside those of Qwen2.
 OFFICIAL_FIELDS = {

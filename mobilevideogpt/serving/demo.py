@@ -133,11 +133,11 @@ def _test_clips(pipeline: Pipeline) -> list[dict]:
     path = run and run.parent / "features" / "test.json"
     if run is None or path is None or not path.is_file():
         return []
-    project = run.parent if run.parent.name == "results" else run.parent.parent
+    results = run.parent if run.parent.name == "results" else run.parent.parent
     samples = read_json(path, shape=[{"video": str, "exercise": str, "conversations": list}])
     found = []
     for sample in samples:
-        path, reference = project.parent / sample["video"], prompt_and_response(sample)[1]
+        path, reference = results.parent / sample["video"], prompt_and_response(sample)[1]
         if (file := Path(file_of(path))).is_file():
             found.append({**sample, "file": file, "path": str(path), "reference": reference})
     return found

@@ -12,12 +12,12 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, replacing_folder, write_json
 from mobilevideogpt.model.adapter import (
-    ADAPTER_FILES,
     ORIGINAL_PROJECTORS,
     load_finetuned,
     merge_adapter,
     write_plain_lora_config,
 )
+from mobilevideogpt.model.model_paths import ADAPTER_FILES
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration, read_config
 from mobilevideogpt.model.official_layout import official_config
 from mobilevideogpt.serving.finetuned import Finetuned

@@ -8,18 +8,24 @@ from typing import Any
 
 import yaml
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError  # pyright: ignore[reportPrivateImportUsage]
+from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
 from safetensors import SafetensorError, safe_open
 
 from mobilevideogpt.checksums import SUMS, sums_are_right
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, json_digest, read_json
-from mobilevideogpt.hub.retry import refused, retry
-from mobilevideogpt.model.adapter import ADAPTER_FILES, WHOLE_FILES
-from mobilevideogpt.model.checkpoint_files import VIDEO_FILE
+from mobilevideogpt.hub.retry import explained, retry
 from mobilevideogpt.model.geometry import VIDEO_PREFIX
-from mobilevideogpt.model.model_paths import DOWNLOADS, ModelPaths, describe, read_base
-from mobilevideogpt.paths import FETCHED, FETCHED_SHAPE
+from mobilevideogpt.model.model_paths import (
+    ADAPTER_FILES,
+    DOWNLOADS,
+    VIDEO_FILE,
+    WHOLE_FILES,
+    ModelPaths,
+    describe,
+    read_base,
+)
+from mobilevideogpt.paths import FETCHED, FETCHED_SHAPE, REPOSITORY
 from mobilevideogpt.runs import known_runs
 from mobilevideogpt.training.checkpoints import (
     ADAPTER,
@@ -31,7 +37,6 @@ from mobilevideogpt.training.checkpoints import (
 )
 
 RESULTS = ("results", "results/sample", "results/hub")  # where runs are, in the project's folder
-REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 DOWNLOADED = ("*.json", "*.safetensors", "*.txt", "*.bin", SUMS)
 TINY_BASE = "mobilevideogpt/sample/base"
 RELEASED_ENCODERS = {
@@ -200,17 +205,9 @@ def _downloaded(repository: str) -> Path:
     def download() -> str:
         return snapshot_download(repository, allow_patterns=list(DOWNLOADED))
 
-    try:
+    unreachable = "there is no such run or folder, and the hub cannot be reached"
+    with explained(repository, unreachable, "check the name and the connection"):
         return Path(retry(download, (HTTPError, OSError)))
-    except HfHubHTTPError as error:
-        raise refused(repository, error) from error
-    except (HTTPError, LocalEntryNotFoundError, OSError) as error:
-        if isinstance(error.__cause__, HfHubHTTPError):
-            raise refused(repository, error.__cause__) from error
-        raise InputError(
-            f"{repository}: there is no such run or folder, and the hub cannot be reached ({type(error).__name__}); "
-            "check the name and the connection"
-        ) from error
 
 
 # The base
@@ -249,7 +246,7 @@ def _located(path: str, folder: Path, download: bool) -> str:
     named = path.removeprefix(f"{DOWNLOADS}/")
     if local := next((at for place in above if (at := place / DOWNLOADS / named).exists()), None):
         return str(local)
-    if download and re.fullmatch(r"[\w.-]+/[\w.-]+(/[\w.-]+\.pth)?", named):
+    if download and re.fullmatch(rf"{REPOSITORY.pattern}(/[\w.-]+\.pth)?", named):
         return named
     raise InputError(
         f"{path}: the base of this training is not here; call from the project's folder, or run `snakemake fetch`"

@@ -10,8 +10,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.evaluated_run import read_metrics
 from mobilevideogpt.evaluation.formatting import percent
 from mobilevideogpt.files import write_text
-from mobilevideogpt.model.adapter import ADAPTER_FILES
-from mobilevideogpt.model.model_paths import DOWNLOADS
+from mobilevideogpt.model.model_paths import ADAPTER_FILES, DOWNLOADS
 from mobilevideogpt.serving.finetuned import Finetuned, settings_of
 from mobilevideogpt.serving.templates import template
 

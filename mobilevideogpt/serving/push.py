@@ -13,7 +13,7 @@ from mobilevideogpt.checksums import SUMS, write_sums
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json, write_text
 from mobilevideogpt.hub.retry import REMEDIES, refused
-from mobilevideogpt.model.adapter import ADAPTER_FILES
+from mobilevideogpt.model.model_paths import ADAPTER_FILES
 from mobilevideogpt.serving.finetuned import Finetuned
 from mobilevideogpt.serving.model_card import card, hub_name, public_record
 from mobilevideogpt.training.checkpoints import CARD, FINGERPRINT, RUN_RECORD

@@ -3,7 +3,6 @@
 import csv
 import logging
 import os
-import re
 from collections.abc import Collection, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from mobilevideogpt.annotations.conversations import build_prompt
 from mobilevideogpt.annotations.manifest import read_manifest
 from mobilevideogpt.errors import InputError, shown
 from mobilevideogpt.files import read_json
-from mobilevideogpt.paths import VIDEO_SUFFIXES
+from mobilevideogpt.paths import REPOSITORY, VIDEO_SUFFIXES
 from mobilevideogpt.segments import file_of, split_segment, with_segment
 
 log = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ def repository_to_push(repo_id: str | None) -> list[str]:
     Raises:
         InputError: If it names no repository.
     """
-    if not repo_id or not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+    if not repo_id or not REPOSITORY.fullmatch(repo_id):
         found = "no repository is given" if not repo_id else f"repo_id: {shown(repo_id)} is not owner/name"
         raise InputError(f"{found}; name one: snakemake push --config repo_id=owner/name")
     return []

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import TrainerState
 
 from mobilevideogpt.files import replacing_folder, write_json
-from mobilevideogpt.model.adapter import ADAPTER_FILES, WHOLE_FILES
+from mobilevideogpt.model.model_paths import ADAPTER_FILES, WHOLE_FILES
 from mobilevideogpt.training.checkpoints import (
     ADAPTER,
     RUN_RECORD,

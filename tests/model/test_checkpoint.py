@@ -11,8 +11,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from mobilevideogpt import MobileVideoGPTForConditionalGeneration
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model import checkpoint_files
-from mobilevideogpt.model.checkpoint_files import VIDEO_FILE
 from mobilevideogpt.model.geometry import IMAGE_PREFIX, VIDEO_PREFIX
+from mobilevideogpt.model.model_paths import VIDEO_FILE
 
 load = MobileVideoGPTForConditionalGeneration.from_pretrained
 
