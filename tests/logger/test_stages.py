@@ -235,6 +235,7 @@ def test_after_ctrl_c_the_jobs_that_it_ended_are_no_failures(stages, terminal):
         record(LogEvent.ERROR, "RuleException: ... returned non-zero exit status 130", exception="RuleException")
     )
     stages.take(record(LogEvent.JOB_ERROR, jobid=1, rule_name="preflight", log=[]))
+    stages.take(record(LogEvent.ERROR, "CreateRuleException: what the end of the jobs led to"))
     assert "\n" not in terminal.getvalue()
 
 
