@@ -1,10 +1,10 @@
 """Clips a second through the feature stage, from clips on the disk to features on the disk, and its bottleneck.
 
-    python benchmarks/features.py [--clips 256] [--batch-size 32] [--encoders tiny]
+    python benchmarks/features.py [--clips 256] [--batch-size 32] [--encoders tiny] [--devices 2]
 
-Runs `extract_features`, by default with full-size encoders of random weights, on the GPU if there is one. The clips are
-copies of one real clip. Prints where the main thread waits, the time of each part for a clip, and how decoding scales
-over threads and over processes.
+Runs `extract_features`, by default with full-size encoders of random weights, on the GPU if there is one, and then on
+as many as asked for. The clips are copies of one real clip. Prints how busy the devices are, the time of each part for
+a clip, and how decoding scales over threads and over processes.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import cv2
 import torch
 from loky import ProcessPoolExecutor
 
-from mobilevideogpt.data import extraction
+from mobilevideogpt.data import device_encoder, extraction
 from mobilevideogpt.data.encoding import DTYPES
 from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.files import file_digest
@@ -122,12 +122,37 @@ def alone(clip: str) -> dict[str, float]:
     return {"decoding": decoded - started, "resizing": time.perf_counter() - decoded}
 
 
+def warm_up(model, clip: str, device: str) -> None:
+    """Have kernels compiled and loaded."""
+    encoder = device_encoder.DeviceEncoder(model, device, 2, torch.float16)
+    encoder.encode([READ(clip, digest=None)] * 2)
+
+
+def run_once(model, clips: list[str], digest: str, folder: Path, devices: list[str], batch_size: int, options) -> dict:
+    """Extract the features of all clips; return clips a second, shares of the time, and seconds of a clip's parts."""
+    SECONDS.clear()
+    missing = {f"{i:08d}": clip for i, clip in enumerate(clips)}  # as if their contents differed
+    started = time.perf_counter()
+    extraction.extract_features(
+        model, READ, dict.fromkeys(clips, digest), missing, FeatureStore(folder), dtype=options.dtype,
+        batch_size=batch_size, devices=devices, workers=options.workers, progress=False,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    size_on_disk = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    shutil.rmtree(folder)
+    run = {"devices": len(devices), "batch_size": batch_size, "clips_per_second": len(clips) / seconds}
+    run |= {"devices_busy": (SECONDS["encoding"] + SECONDS["standardising"]) / len(devices) / seconds}
+    run |= {"waits": SECONDS["waiting for frames"] / seconds, "bytes": size_on_disk}
+    return run | {part: SECONDS[part] / len(clips) for part in ("standardising", "encoding", "writing")}
+
+
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--clips", type=int, default=256)
     parser.add_argument("--precision", default="auto", help="of the encoders: auto, tf32, fp32 or bf16")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--devices", type=int, default=1, help="runs on one, and on so many")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--no-scaling", action="store_true", help="measure the stage alone, not its workers by number")
     parser.add_argument("--encoders", choices=["full", "tiny"], default="full")
@@ -142,9 +167,9 @@ def main() -> None:
     figures = {"device": where, "scaling": [], "runs": []}
     with (
         tempfile.TemporaryDirectory(dir=options.folder) as folder,
-        patch.object(extraction, "encode", timing("encoding", extraction.encode)),
+        patch.object(device_encoder, "encode", timing("encoding", device_encoder.encode)),
         patch.object(DecodingPool, "map_ahead", timing_items("waiting for frames", DecodingPool.map_ahead)),
-        patch.object(extraction, "standardise", timing("standardising", extraction.standardise)),
+        patch.object(device_encoder, "standardise", timing("standardising", device_encoder.standardise)),
         patch.object(FeatureStore, "write", timing("writing", FeatureStore.write)),
     ):
         clips = [str(shutil.copy(options.clip, Path(folder, f"{i:05d}.mp4"))) for i in range(options.clips)]
@@ -156,33 +181,29 @@ def main() -> None:
         reading = alone(clips[0])
         digest = file_digest(options.clip)
         model = model_of(options.encoders, device)
-        pixels = extraction.standardise(READ(clips[0], digest=digest), model.config.num_frames, device)
         model.set_encoder_precision(options.precision)
-        extraction.encode(model, [pixels] * 2, device, torch.float16)  # kernels are compiled
         for size in options.batch_size:
-            SECONDS.clear()
-            store = FeatureStore(Path(folder, f"features-{size}"))
-            missing = {f"{i:08d}": clip for i, clip in enumerate(clips)}  # as if their contents differed
-            started = time.perf_counter()
-            extraction.extract_features(
-                model, READ, dict.fromkeys(clips, digest), missing, store, dtype=options.dtype, batch_size=size,
-                device=device, workers=options.workers, progress=False,
-            )  # fmt: skip
-            seconds = time.perf_counter() - started
-            size_on_disk = sum(path.stat().st_size for path in store.folder.rglob("*.safetensors"))
-            shutil.rmtree(store.folder)
-            shares = {part: SECONDS[part] / seconds for part in ("waiting for frames", "standardising", "encoding")}
-            shares["the rest"] = 1 - sum(shares.values())
-            taken = reading | {part: SECONDS[part] / len(clips) for part in ("encoding", "writing")}
-            print(f"\nbatches of {size}: {len(clips) / seconds:.1f} clips/s ({len(clips)} in {seconds:.1f} s)")
-            print("  main thread: " + ", ".join(f"{part} {share:.0%}" for part, share in shares.items()))
-            print("  ms a clip, on a core or the GPU: " + ", ".join(f"{p} {s * 1e3:.1f}" for p, s in taken.items()))
-            print(f"  on the disk: {size_on_disk / len(clips) / 1e6:.2f} MB a clip")
-            busiest = max(shares, key=shares.get)
-            print(f"  bottleneck: {'decoding and resizing' if busiest == 'waiting for frames' else busiest}")
-            if device == "cuda":
-                print(f"  GPU memory: {torch.cuda.max_memory_reserved() / 1e9:.1f} GB")
-            figures["runs"].append({"batch_size": size, "clips_per_second": len(clips) / seconds} | shares | taken)
+            rates = {}
+            for count in sorted({1, options.devices}):
+                devices = [f"cuda:{i}" for i in range(count)] if device == "cuda" else ["cpu"] * count
+                for used in devices:
+                    warm_up(model, clips[0], used)
+                run = run_once(
+                    model.to("cpu"), clips, digest, Path(folder, f"features-{size}-{count}"), devices, size, options
+                )
+                rates[count] = run["clips_per_second"]
+                figures["runs"].append(run | reading)
+                print(f"\nbatches of {size} on {count} device(s): {rates[count]:.1f} clips/s")
+                print(f"  devices busy {run['devices_busy']:.0%}, main thread waits for frames {run['waits']:.0%}")
+                taken = reading | {part: run[part] for part in ("standardising", "encoding", "writing")}
+                print("  ms a clip, on a core or the GPU: " + ", ".join(f"{p} {s * 1e3:.1f}" for p, s in taken.items()))
+                print(f"  on the disk: {run['bytes'] / len(clips) / 1e6:.2f} MB a clip")
+                bottleneck = "the devices" if run["devices_busy"] > 0.85 else "decoding and resizing"
+                print(f"  bottleneck: {bottleneck if run['devices_busy'] + run['waits'] > 0.5 else 'the rest'}")
+                if device == "cuda":
+                    print(f"  GPU memory: {torch.cuda.max_memory_reserved() / 1e9:.1f} GB")
+            if options.devices > 1:
+                print(f"\n{options.devices} devices: {rates[options.devices] / rates[1]:.2f} times the clips/s of one")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -1,6 +1,7 @@
 """Extraction of features: processes decode the next clips while the encoders run, and threads write the last ones.
 
-Decoding threads would hold Python's lock so often that the encoders' kernels were launched five times as slowly.
+Decoding threads would hold Python's lock so often that the encoders' kernels were launched five times as slowly. A
+thread for each device is enough: a clip takes few launches and much computing, during which Python waits.
 """
 
 import logging
@@ -8,8 +9,9 @@ import math
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from copy import deepcopy
 from itertools import islice
 from pathlib import Path
 
@@ -17,28 +19,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mobilevideogpt.data.encoding import DTYPES, encode
+from mobilevideogpt.data.device_encoder import DeviceEncoder
+from mobilevideogpt.data.encoding import DTYPES
 from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.log import Progress
 from mobilevideogpt.video.decoding_pool import DecodingPool
-from mobilevideogpt.video.pixels import standardise
 
 log = logging.getLogger(__name__)
 WRITERS = 4  # threads
 OVERHEAD_BYTES = 4096  # of a file: its header and its last block
+Frames = Mapping[str, np.ndarray]  # of a clip, as `encoder_frames` returns them
 
 
 def extract_features(
     encoders,
-    read: Callable[[str, str], Mapping[str, np.ndarray]],
+    read: Callable[[str, str], Frames],
     clips: Mapping[str, str],
     missing: Mapping[str, str],
     store: FeatureStore,
     *,
     dtype: str,
     batch_size: int,
-    device: str | torch.device = "cpu",
+    devices: Sequence[str | torch.device] = ("cpu",),
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
@@ -46,15 +49,15 @@ def extract_features(
 
     Args:
         encoders: A model with ``encode_video(pixel_values_videos=, pixel_values_context=)``, for
-            ``(B, 16, 3, 224, 224)`` each; it is moved to ``device``.
+            ``(B, 16, 3, 224, 224)`` each; it is moved to the first device, and copied to the others.
         read: Returns the frames of a path whose file has a digest, as `mobilevideogpt.video.frames.clip_frames` does.
             It runs in other processes, so it must be picklable.
         clips: Path to SHA-256 of each clip.
         missing: Key to path of the features to compute, as `feature_files.missing_features` returns them.
         store: Where the features are written.
         dtype: Number format of the features: float16, bfloat16 or float32.
-        batch_size: Clips in a batch; halved whenever the device runs out of memory.
-        device: Where the encoders run.
+        batch_size: Clips in a batch; halved for a device whenever it runs out of memory.
+        devices: Where the encoders run, at the same time.
         workers: Processes that decode, each one clip at a time; one a core by default.
         progress: Show a progress bar.
 
@@ -72,14 +75,16 @@ def extract_features(
         store.write(key, features)
 
     workers = min(workers or os.cpu_count() or 1, len(missing))
+    batch_size = min(batch_size, math.ceil(len(missing) / len(devices)))
+    copies = [deepcopy(encoders) for _ in devices[1:]]
+    idle = [DeviceEncoder(*each, batch_size, DTYPES[dtype]) for each in zip([encoders, *copies], devices, strict=True)]
     bar = Progress(total=len(missing), desc="features", unit="clip", disable=not progress)
-    writers, readers = ThreadPoolExecutor(WRITERS), DecodingPool(workers)
-    with bar, writers, readers:  # on an error, too, the readers are killed and the writers finish
+    threads, writers, readers = ThreadPoolExecutor(len(devices)), ThreadPoolExecutor(WRITERS), DecodingPool(workers)
+    with bar, writers, threads, readers:  # on an error, too, the readers are killed and the writers finish
         arguments = [(path, clips[path]) for path in missing.values()]
-        frames = readers.map_ahead(read, arguments, batch_size + workers)
-        encoded = _encode_all(encoders.to(device).eval(), frames, batch_size, device, DTYPES[dtype])
+        frames = readers.map_ahead(read, arguments, len(devices) * batch_size + workers)
         writing: deque[Future] = deque()
-        for key, features in zip(missing, encoded, strict=True):
+        for key, features in _encode_all(threads, idle, zip(missing, frames, strict=True), batch_size):
             writing.append(writers.submit(write, key, features))
             while len(writing) > 2 * batch_size:
                 writing.popleft().result()
@@ -89,27 +94,31 @@ def extract_features(
 
 
 def _encode_all(
-    encoders, frames: Iterator, batch_size: int, device: str | torch.device, dtype: torch.dtype
-) -> Iterator[dict[str, Tensor]]:
-    """Encode the frames of clips in batches; yield the features of one clip at a time."""
-    batch: list[Mapping[str, np.ndarray]] = []
+    threads: ThreadPoolExecutor, idle: list[DeviceEncoder], frames: Iterator[tuple[str, Frames]], batch_size: int
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Encode the frames of clips, by key, on the devices; yield the features of one clip at a time.
+
+    The calling thread reads batches and waits for devices: Ctrl-C interrupts this thread alone. It encodes, too, if
+    there is one device, so that nobody waits for the rest of a batch on a CPU.
+    """
+    if len(idle) == 1:
+        while batch := dict(islice(frames, batch_size)):
+            yield from zip(batch, idle[0].encode(list(batch.values())), strict=True)
+        return
+    running: dict[Future, tuple[DeviceEncoder, list[str]]] = {}
     while True:
-        batch += islice(frames, max(0, batch_size - len(batch)))
-        if not batch:
+        batch = dict(islice(frames, batch_size)) if idle else {}
+        if batch:
+            encoder = idle.pop(0)
+            running[threads.submit(encoder.encode, list(batch.values()))] = encoder, list(batch)
+        if not running:
             return
-        try:
-            pixels = [standardise(of_clip, encoders.config.num_frames, device) for of_clip in batch[:batch_size]]
-            features = encode(encoders, pixels, device, dtype)
-        except torch.OutOfMemoryError:
-            if batch_size == 1:
-                raise
-            batch_size //= 2
-            log.warning("features: the device ran out of memory; the batch size is now %d clips", batch_size)
-            torch.cuda.empty_cache()
-            continue
-        batch = batch[batch_size:]
-        for row in zip(*features.values(), strict=True):
-            yield dict(zip(features, row, strict=True))
+        # While a device is idle, the next batch is read at once, and an error of another device found all the same.
+        finished, _ = wait(running, timeout=0 if batch and idle else None, return_when=FIRST_COMPLETED)
+        for future in finished:
+            encoder, keys = running.pop(future)
+            idle.append(encoder)
+            yield from zip(keys, future.result(), strict=True)
 
 
 def _check_space(folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, clips: int) -> None:

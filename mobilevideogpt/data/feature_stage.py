@@ -15,6 +15,8 @@ from mobilevideogpt.files import read_json
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.segments import segment_of
 
+CLIPS_A_GPU = 32  # copying the encoders to another GPU takes as long as encoding so many
+
 
 def compute_features(
     paths: ModelPaths,
@@ -117,6 +119,14 @@ def _extract(
         FeatureStore(folder),
         dtype=dtype,
         batch_size=batch_size,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        devices=_devices(len(missing)),
         workers=threads,
     )
+
+
+def _devices(clips: int) -> list[str]:
+    """Return the visible GPUs that so many clips are worth, or the CPU."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [f"cuda:{i}" for i in range(min(gpus, max(1, clips // CLIPS_A_GPU)))] or ["cpu"]

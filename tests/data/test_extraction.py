@@ -1,7 +1,9 @@
 import logging
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 from functools import partial
@@ -53,14 +55,14 @@ class Encoders(torch.nn.Module):
         return colour.expand(-1, 2, 4, 3), colour.expand(-1, 16, 4, 5), colour.float().expand(-1, 16, 1, 1).flatten(1)
 
 
-def extract(store, clips, model=None, dtype="float16", batch_size=2, workers=2, encoders_digest="e", read=one_colour):
+def extract(store, clips, model=None, dtype="float16", batch_size=2, encoders_digest="e", read=one_colour, **options):
     """Compute what is missing; return the key of each clip and the number of clips that were encoded."""
     model = model or Encoders()
     settings = {"dtype": dtype, "frames": 16}
     keys = {path: feature_key(digest, encoders_digest, settings) for path, digest in clips.items()}
     if missing := missing_features(store.folder, keys):
-        sizes = {"dtype": dtype, "batch_size": batch_size, "workers": workers}
-        extract_features(model, read, clips, missing, store, **sizes, progress=False)
+        options = {"dtype": dtype, "batch_size": batch_size, "workers": 2, "progress": False} | options
+        extract_features(model, read, clips, missing, store, **options)
     return keys, getattr(model, "seen", None)
 
 
@@ -119,7 +121,7 @@ def test_a_file_that_is_cut_short_is_computed_anew_without_being_read(store, cap
 def test_too_large_a_batch_is_halved_until_it_fits_and_that_is_logged(store, caplog):
     keys, seen = extract(store, {f"{i}.mp4": str(i) for i in range(11)}, model=Encoders(room=2), batch_size=8)
     assert seen == 11
-    assert "the batch size is now 4 clips" in caplog.text and "now 2 clips" in caplog.text
+    assert "its batch size is now 4 clips" in caplog.text and "now 2 clips" in caplog.text
     assert all(store.read(key)["video_features"].max() == int(path.split(".")[0]) for path, key in keys.items())
     with pytest.raises(torch.OutOfMemoryError):
         extract(store, {"20.mp4": "20"}, model=Encoders(room=0))
@@ -204,10 +206,12 @@ def test_the_predicted_size_is_that_on_the_disk(store, monkeypatch):
                 extract(store, {"2.mp4": "2"}, encoders)
 
 
-def test_stored_features_are_those_of_the_real_encoders(store, tmp_path):
+@pytest.fixture(scope="module")
+def noisy_clips(tmp_path_factory):
+    """Path to SHA-256 of three small clips that differ."""
     clips = {}
     for seed in range(3):
-        path = str(tmp_path / f"{seed}.mp4")
+        path = str(tmp_path_factory.getbasetemp() / f"noisy-{seed}.mp4")
         with av.open(path, "w") as container:
             stream = container.add_stream("libx264", rate=30, width=64, height=48, pix_fmt="yuv420p")
             noise = np.random.default_rng(seed).integers(0, 255, (48, 64, 3), dtype=np.uint8)
@@ -215,6 +219,11 @@ def test_stored_features_are_those_of_the_real_encoders(store, tmp_path):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(noise, i, axis=1), format="rgb24")))
             container.mux(stream.encode())
         clips[path] = file_digest(path)
+    return clips
+
+
+def test_stored_features_are_those_of_the_real_encoders(store, noisy_clips):
+    clips = noisy_clips
     torch.manual_seed(0)
     model = MobileVideoGPTForConditionalGeneration(tiny_config()).eval()
     processor = MobileVideoGPTProcessor(SimpleNamespace(get_vocab=dict))  # no text is encoded here
@@ -225,3 +234,62 @@ def test_stored_features_are_those_of_the_real_encoders(store, tmp_path):
             expected = dict(zip(FEATURES, model.encode_video(**pixels), strict=True))
         for name, tensor in store.read(keys[path]).items():
             torch.testing.assert_close(tensor, expected[name][0].float(), rtol=1e-4, atol=1e-5)
+
+
+def test_several_devices_encode_at_the_same_time_and_give_the_features_of_one_to_the_bit(tmp_path, noisy_clips):
+    torch.manual_seed(0)
+    model = MobileVideoGPTForConditionalGeneration(tiny_config()).eval()
+    one, two = FeatureStore(tmp_path / "one"), FeatureStore(tmp_path / "two")
+    keys, _ = extract(one, noisy_clips, model, batch_size=1, read=READ)
+    extract(two, noisy_clips, model, batch_size=1, read=READ, devices=["cpu", "cpu"])
+    for key in keys.values():
+        other = two.read(key)
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.read(key).items())
+        assert torch.equal(one.read_scores(key), two.read_scores(key))
+
+
+class Meeting(Encoders):
+    """Encoders that encode only once those of the other device do, too."""
+
+    def __init__(self, broken_at=None):
+        super().__init__()
+        self.barrier, self.broken_at = threading.Barrier(2, timeout=60), broken_at
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def encode_video(self, **pixels):
+        self.barrier.wait()
+        encoded = super().encode_video(**pixels)
+        if encoded[-1].max() == self.broken_at:
+            raise torch.OutOfMemoryError("of this device")
+        return encoded
+
+
+def test_the_devices_share_a_small_set_among_each_other(store):
+    keys, seen = extract(store, {"1.mp4": "1", "2.mp4": "2"}, Meeting(), batch_size=8, devices=["cpu", "cpu"])
+    assert seen == 2 and [float(store.read(key)["video_features"].max()) for key in keys.values()] == [1, 2]
+
+
+def test_an_error_on_one_device_ends_all_and_keeps_what_came_before(store):
+    clips = {f"{i}.mp4": str(i) for i in range(1, 9)}
+    with pytest.raises(torch.OutOfMemoryError, match="of this device"):
+        extract(store, clips, Meeting(broken_at=4), batch_size=1, devices=["cpu", "cpu"])
+    missing = missing_features(store.folder, {p: feature_key(d, "e", SETTINGS) for p, d in clips.items()})
+    assert {"1.mp4", "2.mp4"}.isdisjoint(missing.values()) and {"4.mp4", "7.mp4", "8.mp4"} <= set(missing.values())
+
+
+def test_ctrl_c_ends_an_extraction_on_several_devices(tmp_path):
+    program = (
+        "import sys; from tests.data.test_extraction import FeatureStore, extract\n"
+        "extract(FeatureStore(sys.argv[1]), {path: path for path in sys.argv[2:]}, devices=['cpu', 'cpu'])"
+    )
+    hangs = tmp_path / "hangs.mp4"
+    command = [sys.executable, "-c", program, str(tmp_path / "features"), str(hangs)]
+    extracting = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
+    while not hangs.exists():
+        assert extracting.poll() is None
+        time.sleep(0.05)
+    extracting.send_signal(signal.SIGINT)
+    _, errors = extracting.communicate(timeout=30)
+    assert "KeyboardInterrupt" in errors
