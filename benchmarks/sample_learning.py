@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from mobilevideogpt.annotations.splits import assign_splits
 from mobilevideogpt.data.feature_stage import compute_features
 from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
+from mobilevideogpt.evaluation.answers import answer_here
 from mobilevideogpt.evaluation.evaluate import evaluate
 from mobilevideogpt.files import file_digest, json_digest
 from mobilevideogpt.model.model_paths import ModelPaths, describe
@@ -106,10 +108,10 @@ def main() -> None:
         )
         print(f"{seed:>6} trained in {time.monotonic() - started:.0f} s, losses {record['losses']}", flush=True)
         for name, samples in sets.items():
-            metrics, rows = evaluate(
-                load().to(device), processor, run / "adapter", with_keys(samples), own["train"], store,
-                seed=0, batch_size=6, max_new_tokens=64, progress=False,
-            )  # fmt: skip
+            model, options = load().to(device), {"max_new_tokens": 64, "progress": False}
+            answer = partial(answer_here, model, processor, run / "adapter", store, **options)
+            limits = {"batch_size": 6, "max_new_tokens": 64}
+            metrics, rows = evaluate(answer, with_keys(samples), own["train"], seed=0, **limits)
             print(f"{seed:>6} {name:>11} {metrics['conclusion']['headline']}", flush=True)
             for kind in ("base", "finetuned", "mismatched_video"):
                 scores = [metrics[kind].get(column) for column in COLUMNS]

@@ -1,13 +1,14 @@
 """Rule evaluate: score the base, the fine-tuned model and the grounding control on the test clips."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 from mobilevideogpt.annotations.samples import read_samples
-from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
+from mobilevideogpt.evaluation.answers import answer, load_to_answer
 from mobilevideogpt.evaluation.evaluate import evaluate
-from mobilevideogpt.evaluation.generation import answer_limit, load_for_inference
+from mobilevideogpt.evaluation.generation import answer_limit
 from mobilevideogpt.evaluation.metrics import predictions_csv
 from mobilevideogpt.evaluation.scoring import task_of
 from mobilevideogpt.files import write_json, write_text
@@ -22,22 +23,18 @@ params = snakemake.params
 train = read_run_record(Path(snakemake.input.train).parent)
 adapter = verified_adapter(Path(snakemake.input.train).parent)
 paths = ModelPaths.from_mapping(read_base(snakemake.input.base))
-model = load_for_inference(paths, precision=train["precision"])
-processor = MobileVideoGPTProcessor.from_pretrained(paths.base)
-store = FeatureStore(params.store)
-if params.uncached:
-    store = UncachedFeatures(params.store, processor, model, params.uncached)
 train_samples = read_samples(snakemake.input.train_samples)
 limit = params.max_new_tokens
 if limit == "auto":
+    processor = MobileVideoGPTProcessor.from_pretrained(paths.base)
     limit = answer_limit(processor, train_samples + read_samples(snakemake.input.val_samples))
+load = partial(
+    load_to_answer, paths, adapter, params.store, precision=train["precision"], uncached_dtype=params.uncached
+)
 metrics, rows = evaluate(
-    model,
-    processor,
-    adapter,
+    partial(answer, load, max_new_tokens=limit),
     read_samples(snakemake.input.test),
     train_samples,
-    store,
     seed=params.seed,
     batch_size=params.batch_size,
     max_new_tokens=limit,

@@ -41,14 +41,18 @@ def answer_limit(processor, samples: Sequence[Mapping]) -> int:
     return max(LEAST, math.ceil(ROOM * (longest + 1)))  # and the token that ends it
 
 
-def load_for_inference(paths: ModelPaths, *, precision: str = "fp32") -> MobileVideoGPTForConditionalGeneration:
-    """Load the base onto the GPU in the precision of the training, or without a GPU onto the CPU in float32.
+def load_for_inference(
+    paths: ModelPaths, *, precision: str = "fp32", device: str | None = None
+) -> MobileVideoGPTForConditionalGeneration:
+    """Load the base onto a GPU in the precision of the training, or without a GPU onto the CPU in float32.
 
     Args:
         paths: The base and its encoders.
-        precision: ``bf16``, ``fp16`` or ``fp32``.
+        precision: ``bf16``, ``fp16`` or ``fp32``; of a GPU.
+        device: Such as ``cuda:1``; the current GPU if there is one, by default.
     """
-    device, dtype = ("cuda", DTYPES[precision]) if torch.cuda.is_available() else ("cpu", torch.float32)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.float32 if device == "cpu" else DTYPES[precision]
     model = MobileVideoGPTForConditionalGeneration.from_pretrained(paths.base, **paths.encoders, dtype=dtype)
     model.set_encoder_precision("auto")  # the default of features.precision; `UncachedFeatures` sets the chosen one
     return model.to(device).eval()  # type: ignore  (transformers wraps `to` without its signature)
@@ -111,21 +115,20 @@ def _length(ids: Sequence[int], ends: Sequence[int]) -> tuple[bool, int]:
 def predict(
     model,
     processor,
-    samples: Sequence[Mapping],
+    batches: Sequence[Sequence[Mapping]],
     store: FeatureStore,
     *,
-    batch_size: int,
     max_new_tokens: int,
     progress: str | None = None,
-) -> list[Answer]:
+) -> list[list[Answer]]:
     """Answer the prompt of each sample for its clip, greedily.
 
     Args:
         model: With or without an adapter.
         processor: Builds the prompt as in training.
-        samples: The response turn is not read; ``features`` is the key of the clip's features in ``store``.
-        store: The cached features.
-        batch_size: Samples in a batch; shorter ones are padded on the left.
+        batches: Samples that are answered together; shorter ones are padded on the left. The response turn is not
+            read; ``features`` is the key of the clip's features in ``store``.
+        store: The features.
         max_new_tokens: Longest answer, in tokens.
         progress: Name of a progress bar, shown on a terminal only; no bar by default.
 
@@ -135,17 +138,17 @@ def predict(
     Raises:
         InputError: If a sample is malformed or a clip has no features.
     """
-    if missing := sorted({sample["video"] for sample in samples if "features" not in sample}):
+    if missing := sorted({sample["video"] for batch in batches for sample in batch if "features" not in sample}):
         raise InputError(
             f"{missing[0]}: no features were computed ({len(missing)} such clips); run `snakemake verify` to see why"
         )
     model.eval()
-    answers: list[Answer] = []
-    with tqdm(total=len(samples), desc=progress, unit="clip", disable=None if progress else True) as bar:
-        for start in range(0, len(samples), batch_size):
-            batch = samples[start : start + batch_size]
+    answers = []
+    total = sum(map(len, batches))
+    with tqdm(total=total, desc=progress, unit="clip", disable=None if progress else True) as bar:
+        for batch in batches:
             prompts = [prompt_and_response(sample)[0] for sample in batch]
             features = [store.read(sample["features"]) for sample in batch]
-            answers += generate_answers(model, processor, prompts, features, max_new_tokens)
+            answers.append(generate_answers(model, processor, prompts, features, max_new_tokens))
             bar.update(len(batch))
     return answers

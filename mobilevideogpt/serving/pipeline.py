@@ -21,7 +21,7 @@ from mobilevideogpt.data.encoding import FEATURES, SCORES, encode
 from mobilevideogpt.data.frame_bounds import FrameBounds
 from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.evaluation.evaluate import chosen_frames
+from mobilevideogpt.evaluation.frames import chosen_frames
 from mobilevideogpt.evaluation.generation import generate_answers, load_for_inference
 from mobilevideogpt.model.adapter import load_finetuned
 from mobilevideogpt.serving.finetuned import Finetuned, find_finetuned

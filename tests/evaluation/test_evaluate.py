@@ -2,11 +2,13 @@
 
 import csv
 import json
+from functools import partial
 
 import pytest
 import torch
 
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.evaluation.answers import SOURCES, answer_here, answer_on_gpus, load_to_answer
 from mobilevideogpt.evaluation.conclusion import conclude
 from mobilevideogpt.evaluation.evaluate import evaluate
 from mobilevideogpt.evaluation.generation import answer_limit, load_for_inference, predict
@@ -22,14 +24,34 @@ def model(tiny):
 
 def answers(model, tiny, batch_size=4, samples=None, max_new_tokens=8):
     samples = tiny.samples if samples is None else samples
-    options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    return [answer.text for answer in predict(model, tiny.processor, samples, tiny.store, **options)]
+    batches = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
+    predicted = predict(model, tiny.processor, batches, tiny.store, max_new_tokens=max_new_tokens)
+    return [answer.text for batch in predicted for answer in batch]
 
 
-def evaluated(model, tiny, samples=None, **options):
+def evaluated(model, tiny, samples=None, max_new_tokens=8):
     samples = tiny.samples if samples is None else samples
-    options = {"seed": 0, "batch_size": 2, "max_new_tokens": 8, "progress": False} | options
-    return evaluate(model, tiny.processor, tiny.adapter, samples, tiny.samples, tiny.store, **options)
+    options = {"max_new_tokens": max_new_tokens, "progress": False}
+    answer = partial(answer_here, model, tiny.processor, tiny.adapter, tiny.store, **options)
+    return evaluate(answer, samples, tiny.samples, seed=0, batch_size=2, max_new_tokens=max_new_tokens)
+
+
+def loading(tiny):
+    return partial(load_to_answer, tiny.paths, tiny.adapter, tiny.store.folder, precision="fp32")
+
+
+def test_processes_answer_as_one_does(tiny):
+    questions = {source: [[sample] for sample in tiny.samples] for source in SOURCES}
+    alone = answer_here(*loading(tiny)(), questions, max_new_tokens=8, progress=False)
+    shared = answer_on_gpus(loading(tiny), 2, questions, max_new_tokens=8, progress=False)
+    assert (shared.answers, shared.frames) == (alone.answers, alone.frames)
+
+
+def test_an_error_of_one_process_names_the_clip(tiny):
+    lost = [{name: value for name, value in sample.items() if name != "features"} for sample in tiny.samples]
+    questions = {"base": [lost[:1], lost[1:2]]}
+    with pytest.raises(InputError, match=r"no features were computed"):
+        answer_on_gpus(loading(tiny), 2, questions, max_new_tokens=8, progress=False)
 
 
 def test_answers_do_not_depend_on_who_shares_the_batch(model, tiny):
@@ -105,11 +127,11 @@ def ending(ids):
 def test_an_answer_without_an_end_is_cut_and_counted(model, tiny, monkeypatch):
     end = tiny.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
     monkeypatch.setattr(model, "generate", ending([65, 66, 67]))
-    arguments = (model, tiny.processor, tiny.samples[:1], tiny.store)
-    (answer,) = predict(*arguments, batch_size=1, max_new_tokens=3)
+    arguments = (model, tiny.processor, [tiny.samples[:1]], tiny.store)
+    ((answer,),) = predict(*arguments, max_new_tokens=3)
     assert (answer.cut, answer.tokens) == (True, 3)
     monkeypatch.setattr(model, "generate", ending([65, end, end]))
-    (answer,) = predict(*arguments, batch_size=1, max_new_tokens=3)
+    ((answer,),) = predict(*arguments, max_new_tokens=3)
     assert (answer.cut, answer.tokens) == (False, 2)
 
 
