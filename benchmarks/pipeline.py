@@ -1,6 +1,6 @@
 """The whole pipeline once at the real size: seconds a stage, from drawing the 30 sample clips to the adapter.
 
-    python benchmarks/pipeline.py [--cores 16] [--epochs 10] [--folder DIR] [--tiny]
+    python benchmarks/pipeline.py [--cores 16] [--epochs 10] [--target report] [--folder DIR] [--tiny]
 
 Copies the project, so that a user's files stay untouched, and runs `snakemake finetune` there with the settings of
 config.yaml, on the clips of the sample and a base of random weights in the released geometry and the official layout.
@@ -42,13 +42,13 @@ def make_project(folder: Path, settings: dict) -> None:
     (folder / "config/sample.yaml").write_text(yaml.safe_dump(settings))
 
 
-def snakemake(folder: Path, cores: str) -> float:
-    """Run the workflow to the adapter and return the seconds.
+def snakemake(folder: Path, cores: str, target: str) -> float:
+    """Run the workflow to a target and return the seconds.
 
     Raises:
         SystemExit: If it failed; with the end of its output.
     """
-    command = [sys.executable, "-m", "snakemake", "--cores", cores, "finetune"]
+    command = [sys.executable, "-m", "snakemake", "--cores", cores, target]
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     started = time.perf_counter()
     done = subprocess.run(
@@ -97,6 +97,7 @@ def main() -> None:
     """Parse the command line, run, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cores", default=str(os.cpu_count()))
+    parser.add_argument("--target", default="finetune", choices=("finetune", "report"))
     parser.add_argument("--epochs", type=int, help="instead of those in config.yaml")
     parser.add_argument(
         "--folder", type=Path, help="where to work, and leave all that is made; by default a temporary one"
@@ -119,7 +120,7 @@ def main() -> None:
         make_base(folder / "base", options.tiny)
         size = (folder / "base/model.safetensors").stat().st_size
         print(f"random base, {size / 1e9:.2f} GB, made in {time.perf_counter() - started:.1f} s", flush=True)
-        total = snakemake(folder, options.cores)
+        total = snakemake(folder, options.cores, options.target)
         results = folder / "results/sample"
         preflight = json.loads((results / "preflight.json").read_text())
         train = json.loads((results / RUN / "train.json").read_text())
