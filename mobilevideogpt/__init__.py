@@ -7,6 +7,7 @@ not wait for torch. The Auto classes of transformers know the model as soon as b
 from importlib import import_module
 
 from mobilevideogpt.auto_classes import register_on_import
+from mobilevideogpt.interruption import end_quietly_in_jobs
 
 __version__ = "0.2.0.dev0"
 
@@ -19,6 +20,7 @@ _PUBLIC = {
 __all__ = list(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]  # they load on first use
 
 register_on_import()
+end_quietly_in_jobs()
 
 
 def __getattr__(name: str):

@@ -10,7 +10,8 @@ from contextlib import suppress
 
 import psutil
 
-LAUNCHED_BY = "MOBILEVIDEOGPT_LAUNCHED_BY"  # environment variable: PID of the process that started this one
+from mobilevideogpt.interruption import LAUNCHED_BY
+
 POLL_SECONDS = 1
 _watched: set[int] = set()  # the processes with which this one ends
 _caught: list[int] = []  # signals that were forwarded

@@ -130,3 +130,14 @@ def test_a_script_ends_with_its_snakemake_and_deletes_its_temporary_files(ended,
 def test_every_script_of_a_rule_ends_with_its_snakemake():
     scripts = sorted((Path(__file__).parents[1] / "workflow_scripts").glob("*.py"))
     assert [path.name for path in scripts if "log_to(" not in path.read_text()] == []
+
+
+def test_a_job_that_is_interrupted_while_it_imports_shows_no_traceback():
+    words = [sys.executable, "-c", "import mobilevideogpt; raise KeyboardInterrupt"]
+    job = subprocess.run(words, capture_output=True, text=True, env={**os.environ, LAUNCHED_BY: "1"})
+    assert (job.returncode, job.stderr) == (-signal.SIGINT, "")
+    environment = {name: value for name, value in os.environ.items() if name != LAUNCHED_BY}
+    assert "KeyboardInterrupt" in subprocess.run(words, capture_output=True, text=True, env=environment).stderr
+    words[-1] = "import mobilevideogpt; print(unknown)"
+    job = subprocess.run(words, capture_output=True, text=True, env={**os.environ, LAUNCHED_BY: "1"})
+    assert "NameError" in job.stderr
