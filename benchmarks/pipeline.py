@@ -25,7 +25,7 @@ from random_base import make_base  # in this folder
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("Snakefile", "config.yaml", "config", "environment.yml", "mobilevideogpt", "profiles", "rules")
-CODE += ("workflow_scripts",)
+CODE += ("snakemake_logger_plugin_stages", "workflow_scripts")
 RUN = "real_size"
 TINY = {
     "preflight": {"allow_cpu": True, "min_free_disk_gb": 0.5},
