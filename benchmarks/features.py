@@ -2,9 +2,9 @@
 
     python benchmarks/features.py [--clips 256] [--batch-size 32] [--encoders tiny] [--devices 2]
 
-Runs `extract_features`, by default with full-size encoders of random weights, on the GPU if there is one, and then on
-as many as asked for. The clips are copies of one real clip. Prints how busy the devices are, the time of each part for
-a clip, and how decoding scales over threads and over processes.
+Reads clips and runs `extract_features`, by default with full-size encoders of random weights, on the GPU if there is
+one, and then on as many as asked for. The clips are copies of one real clip. Prints how busy the devices are, the time
+of each part for a clip, and how decoding scales over threads and over processes.
 """
 
 import argparse
@@ -133,10 +133,12 @@ def run_once(model, clips: list[str], digest: str, folder: Path, devices: list[s
     SECONDS.clear()
     missing = {f"{i:08d}": clip for i, clip in enumerate(clips)}  # as if their contents differed
     started = time.perf_counter()
-    extraction.extract_features(
-        model, READ, dict.fromkeys(clips, digest), missing, FeatureStore(folder), dtype=options.dtype,
-        batch_size=batch_size, devices=devices, workers=options.workers, progress=False,
-    )  # fmt: skip
+    with DecodingPool(options.workers) as readers:
+        frames = readers.map_ahead(READ, [(clip, digest) for clip in clips], 2 * batch_size + options.workers)
+        extraction.extract_features(
+            model, frames, missing, FeatureStore(folder), dtype=options.dtype, batch_size=batch_size, devices=devices,
+            progress=False,
+        )  # fmt: skip
     seconds = time.perf_counter() - started
     size_on_disk = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     shutil.rmtree(folder)

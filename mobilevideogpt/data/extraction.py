@@ -1,15 +1,13 @@
-"""Extraction of features: processes decode the next clips while the encoders run, and threads write the last ones.
+"""Extraction of features: the encoders run on all devices at the same time, and threads write the last features.
 
-Decoding threads would hold Python's lock so often that the encoders' kernels were launched five times as slowly. A
-thread for each device is enough: a clip takes few launches and much computing, during which Python waits.
+A thread for each device is enough: a clip takes few launches and much computing, during which Python waits.
 """
 
 import logging
 import math
-import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from copy import deepcopy
 from itertools import islice
@@ -24,7 +22,6 @@ from mobilevideogpt.data.encoding import DTYPES
 from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.log import Progress
-from mobilevideogpt.video.decoding_pool import DecodingPool
 
 log = logging.getLogger(__name__)
 WRITERS = 4  # threads
@@ -34,15 +31,13 @@ Frames = Mapping[str, np.ndarray]  # of a clip, as `encoder_frames` returns them
 
 def extract_features(
     encoders,
-    read: Callable[[str, str], Frames],
-    clips: Mapping[str, str],
+    frames: Iterable[Frames],
     missing: Mapping[str, str],
     store: FeatureStore,
     *,
     dtype: str,
     batch_size: int,
     devices: Sequence[str | torch.device] = ("cpu",),
-    workers: int | None = None,
     progress: bool = True,
 ) -> None:
     """Compute features and write them to a store.
@@ -50,20 +45,17 @@ def extract_features(
     Args:
         encoders: A model with ``encode_video(pixel_values_videos=, pixel_values_context=)``, for
             ``(B, 16, 3, 224, 224)`` each; it is moved to the first device, and copied to the others.
-        read: Returns the frames of a path whose file has a digest, as `mobilevideogpt.video.frames.clip_frames` does.
-            It runs in other processes, so it must be picklable.
-        clips: Path to SHA-256 of each clip.
+        frames: Of each clip to encode, in the order of ``missing``.
         missing: Key to path of the features to compute, as `feature_files.missing_features` returns them.
         store: Where the features are written.
         dtype: Number format of the features: float16, bfloat16 or float32.
         batch_size: Clips in a batch; halved for a device whenever it runs out of memory.
         devices: Where the encoders run, at the same time.
-        workers: Processes that decode, each one clip at a time; one a core by default.
         progress: Show a progress bar.
 
     Raises:
-        InputError: If a clip does not decode, the features do not fit the disk or overflow ``dtype``, or a process that
-            decodes is killed. Completed features are kept.
+        InputError: If the features do not fit the disk or overflow ``dtype``, or ``frames`` raises it. Completed
+            features are kept.
     """
     _check_space(store.folder, encoders.config.feature_shapes, DTYPES[dtype], len(missing))
 
@@ -74,15 +66,11 @@ def extract_features(
             )
         store.write(key, features)
 
-    workers = min(workers or os.cpu_count() or 1, len(missing))
     batch_size = min(batch_size, math.ceil(len(missing) / len(devices)))
     copies = [deepcopy(encoders) for _ in devices[1:]]
     idle = [DeviceEncoder(*each, batch_size, DTYPES[dtype]) for each in zip([encoders, *copies], devices, strict=True)]
     bar = Progress(total=len(missing), desc="features", unit="clip", disable=not progress)
-    threads, writers, readers = ThreadPoolExecutor(len(devices)), ThreadPoolExecutor(WRITERS), DecodingPool(workers)
-    with bar, writers, threads, readers:  # on an error, too, the readers are killed and the writers finish
-        arguments = [(path, clips[path]) for path in missing.values()]
-        frames = readers.map_ahead(read, arguments, len(devices) * batch_size + workers)
+    with bar, ThreadPoolExecutor(WRITERS) as writers, ThreadPoolExecutor(len(devices)) as threads:
         writing: deque[Future] = deque()
         for key, features in _encode_all(threads, idle, zip(missing, frames, strict=True), batch_size):
             writing.append(writers.submit(write, key, features))

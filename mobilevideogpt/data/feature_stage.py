@@ -103,25 +103,24 @@ def _extract(
     batch_size: int,
     threads: int,
 ) -> None:
-    import torch
-
-    from mobilevideogpt.data.extraction import extract_features
-    from mobilevideogpt.data.features import FeatureStore
-    from mobilevideogpt.model.modeling import load_encoders
+    from mobilevideogpt.video.decoding_pool import DecodingPool
     from mobilevideogpt.video.frames import clip_frames
 
-    torch.set_num_threads(threads)
-    extract_features(
-        load_encoders(paths, precision),
-        partial(clip_frames, **bounds._asdict()),
-        clips,
-        missing,
-        FeatureStore(folder),
-        dtype=dtype,
-        batch_size=batch_size,
-        devices=_devices(len(missing)),
-        workers=threads,
-    )
+    read = partial(clip_frames, **bounds._asdict())
+    workers = min(threads, len(missing))
+    with DecodingPool(workers) as readers:  # they read the first clips while PyTorch and the encoders load
+        frames = readers.map_ahead(read, [(path, clips[path]) for path in missing.values()], 2 * batch_size + workers)
+
+        import torch
+
+        from mobilevideogpt.data.extraction import extract_features
+        from mobilevideogpt.data.features import FeatureStore
+        from mobilevideogpt.model.modeling import load_encoders
+
+        torch.set_num_threads(threads)
+        encoders, store = load_encoders(paths, precision), FeatureStore(folder)
+        options = {"dtype": dtype, "batch_size": batch_size, "devices": _devices(len(missing))}
+        extract_features(encoders, frames, missing, store, **options)
 
 
 def _devices(clips: int) -> list[str]:

@@ -1,4 +1,8 @@
-"""Processes that decode clips ahead of their use. The child's part is `decoding_pool_worker`."""
+"""Processes that decode clips ahead of their use. The child's part is `decoding_pool_worker`.
+
+Threads would hold Python's lock so often that the encoders' kernels were launched five times as slowly. Frames return
+through a pipe: shared memory was no faster, and a killed process would leave it behind.
+"""
 
 import logging
 import os

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest
@@ -49,10 +48,11 @@ def resize(frame: np.ndarray) -> np.ndarray:
 
 
 def resize_and_centre_crop(frame: np.ndarray) -> np.ndarray:
-    """Resize ``(H, W, 3)`` for CLIP: bicubic (Pillow), shorter side to 224; then crop the centre."""
+    """Resize ``(H, W, 3)`` for CLIP: bicubic (Pillow's), shorter side to 224; then crop the centre."""
+    from mobilevideogpt.video.resampling import bicubic_part  # loads Numba, which a training on features does not need
+
     height, width = frame.shape[:2]
     short = min(height, width)
     width, height = SIDE * width // short, SIDE * height // short
     left, top = (width - SIDE) // 2, (height - SIDE) // 2
-    resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(resized.crop((left, top, left + SIDE, top + SIDE)))
+    return bicubic_part(frame, width, height, left, top, SIDE)

@@ -25,6 +25,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.model.configuration import MobileVideoGPTConfig
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+from mobilevideogpt.video.decoding_pool import DecodingPool
 from mobilevideogpt.video.frames import clip_frames
 from mobilevideogpt.video.pixels import VIDEO_MEAN, VIDEO_STD
 from tests.data.one_colour import one_colour
@@ -55,14 +56,18 @@ class Encoders(torch.nn.Module):
         return colour.expand(-1, 2, 4, 3), colour.expand(-1, 16, 4, 5), colour.float().expand(-1, 16, 1, 1).flatten(1)
 
 
-def extract(store, clips, model=None, dtype="float16", batch_size=2, encoders_digest="e", read=one_colour, **options):
+def extract(
+    store, clips, model=None, dtype="float16", batch_size=2, encoders_digest="e", read=one_colour, workers=2, **options
+):
     """Compute what is missing; return the key of each clip and the number of clips that were encoded."""
     model = model or Encoders()
     settings = {"dtype": dtype, "frames": 16}
     keys = {path: feature_key(digest, encoders_digest, settings) for path, digest in clips.items()}
     if missing := missing_features(store.folder, keys):
-        options = {"dtype": dtype, "batch_size": batch_size, "workers": 2, "progress": False} | options
-        extract_features(model, read, clips, missing, store, **options)
+        options = {"dtype": dtype, "batch_size": batch_size, "progress": False} | options
+        with DecodingPool(workers) as readers:
+            frames = readers.map_ahead(read, [(path, clips[path]) for path in missing.values()], batch_size + workers)
+            extract_features(model, frames, missing, store, **options)
     return keys, getattr(model, "seen", None)
 
 
@@ -279,17 +284,21 @@ def test_an_error_on_one_device_ends_all_and_keeps_what_came_before(store):
     assert {"1.mp4", "2.mp4"}.isdisjoint(missing.values()) and {"4.mp4", "7.mp4", "8.mp4"} <= set(missing.values())
 
 
-def test_ctrl_c_ends_an_extraction_on_several_devices(tmp_path):
-    program = (
-        "import sys; from tests.data.test_extraction import FeatureStore, extract\n"
-        "extract(FeatureStore(sys.argv[1]), {path: path for path in sys.argv[2:]}, devices=['cpu', 'cpu'])"
-    )
-    hangs = tmp_path / "hangs.mp4"
-    command = [sys.executable, "-c", program, str(tmp_path / "features"), str(hangs)]
-    extracting = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
-    while not hangs.exists():
-        assert extracting.poll() is None
-        time.sleep(0.05)
-    extracting.send_signal(signal.SIGINT)
-    _, errors = extracting.communicate(timeout=30)
-    assert "KeyboardInterrupt" in errors
+class Interrupting(Encoders):
+    """Encoders during whose first batch the user presses Ctrl-C."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def encode_video(self, **pixels):
+        if not self.seen:
+            self.seen += 1
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(1)
+        return super().encode_video(**pixels)
+
+
+def test_ctrl_c_ends_the_wait_for_several_devices(store):
+    with pytest.raises(KeyboardInterrupt):
+        extract(store, {f"{i}.mp4": str(i) for i in range(9)}, Interrupting(), batch_size=1, devices=["cpu", "cpu"])
+    assert len(list(store.folder.rglob("*.safetensors"))) < 9

@@ -33,7 +33,8 @@ def clips(project, tmp_path_factory):
     files = {sample["features"]: sample["video"] for sample in samples}
     store = FeatureStore(folder / "features")
     encoders = load_encoders(project.paths, "bf16")  # which the list names, for runs without a cache
-    extract_features(encoders, reader, digests, files, store, dtype="float16", batch_size=4)
+    frames = (reader(path, digests[path]) for path in files.values())
+    extract_features(encoders, frames, files, store, dtype="float16", batch_size=4)
     write_clip_list(store.folder, {key: ClipFile(path, digests[path]) for key, path in files.items()}, "bf16")
     return samples, store
 

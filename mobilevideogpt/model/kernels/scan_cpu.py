@@ -9,14 +9,15 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
-from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.polynomial import Chebyshev, Polynomial
 from torch import Tensor
+
+from mobilevideogpt.compiling import compiled
 
 CHANNELS, TOKENS = 64, 32  # in a block of the scan, in a block of the convolution
 LOG2_E = np.float32(math.log2(math.e))
@@ -45,13 +46,7 @@ POWER = _series(lambda f: np.expm1(f * math.log(2)) / f, 5, -0.5, 0.5)
 LOG = _series(lambda square: 2 * np.arctanh(np.sqrt(square)) / np.sqrt(square), 5, 0, 1 / 9)
 
 
-def _compiled(function: Callable) -> Callable[..., Any]:
-    """Compile on the first call, and cache the result on disk for later processes."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither __pycache__ nor the user's cache is writable: each process compiles, in 2 s
-        return numba.njit(**options)(function)
+_compiled = partial(compiled, fastmath={"contract"})
 
 
 @_compiled
