@@ -1,5 +1,7 @@
 """Fine-tune Mobile-VideoGPT-0.5B on your own clips: `snakemake --cores 1 finetune`, `snakemake verify`, `snakemake`."""
 
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 from mobilevideogpt.command_line import CommandLine
@@ -15,7 +17,8 @@ min_version("9.20")
 exit_on_input_error(check_configuration_file)("config.yaml")
 
 
-configfile: "config.yaml"
+# That of the working folder, where Snakemake was called with `-s /elsewhere/Snakefile`.
+configfile: "config.yaml" if Path("config.yaml").exists() else Path(str(workflow.current_basedir), "config.yaml")
 
 
 include: "rules/common.smk"
@@ -35,6 +38,26 @@ rule all:
     default_target: True
     input:
         "<run>/report.html" if HOLDS_OUT else "<run>/train.json",
+
+
+# Seconds each, or a connection that compute nodes lack, or an answer on the terminal: not submitted to a cluster.
+localrules:
+    annotations,
+    build_annotations,
+    check_clips,
+    check_labels,
+    clean_features,
+    compare,
+    describe_base,
+    download_clips,
+    fetch_repository,
+    find_duplicates,
+    manifest,
+    pin_splits,
+    push,
+    render_sample,
+    report,
+    verify,
 
 
 # In the order of the data.
@@ -69,14 +92,18 @@ logger.info(
 onstart:
     exit_on_input_error(check_writable)((RESULTS, RUN))
     record_lock_owner(getattr(workflow.persistence, "_lockfile", {}).values())
-    forward_signals("workflow_scripts/finetune.py")  # Snakemake alone would wait for it, hours perhaps
+    Path(ANSWERED).unlink(missing_ok=True)
+    device = "that of each job's machine" if workflow.non_local_exec else device_line()
+    forward_signals(in_project("workflow_scripts/finetune.py"))  # Snakemake alone would wait for it, hours perhaps
     if OF_A_RUN & set(workflow.dag_settings.targets or {"all"}):
-        logger.info(header(data=DATA, run_folder=RUN, device=device_line()))
+        logger.info(header(data=DATA, run_folder=RUN, device=device))
 
 
 onsuccess:
+    print_answers()
     logger.info(next_steps(RUN, STARTED, HOLDS_OUT, TYPED))
 
 
 onerror:
+    print_answers()
     logger.info(f"\n{after_failure(was_signalled())}")

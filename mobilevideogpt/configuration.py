@@ -77,7 +77,8 @@ def resolve(
         config: Configuration as read from config.yaml, ``files`` and the command line.
         command_line: The part from the command line.
         files: Of ``--configfile``, in order; read again for messages only.
-        config_folder: Folder of schema.yaml and sample.yaml.
+        config_folder: Folder of schema.yaml and sample.yaml, in the project. A model that is a folder of the project is
+            found from any working folder.
 
     Raises:
         InputError: If a setting is unknown or not allowed, or settings exclude each other. The message names the file
@@ -99,7 +100,18 @@ def resolve(
     if annotations["source"] == "folders" and annotations["prompt"] == defaults(schema)["annotations"]["prompt"]:
         settings = merge(settings, {"annotations": {"prompt": EXERCISE_PROMPT}})  # the default's names the answer
     _check(settings, origins)
+    settings = merge(settings, {"model": _found_in(Path(config_folder).parent, settings["model"])})
     return Configuration(settings, source, released_model, notice)
+
+
+def _found_in(project: Path, model: dict) -> dict:
+    """Return the setting ``model`` with paths that work in this folder: of what is in the project and not here."""
+
+    def found(path: str | None) -> str | None:
+        there = path and not os.path.exists(path) and os.path.exists(project / path)
+        return os.path.normpath(project / path) if path and there else path
+
+    return model | {name: found(path) for name, path in model.items() if not name.endswith("_revision")}
 
 
 def check_configuration_file(path: str | Path) -> None:

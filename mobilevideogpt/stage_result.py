@@ -9,6 +9,7 @@ from pathlib import Path
 LOGGER = "mobilevideogpt.result"  # the name of the logger, by which a line of a log is found again
 _RESULT = re.compile(rf"^[-\d]+ [:,\d]+ INFO {re.escape(LOGGER)}: (.*)$", re.M)
 _ERROR = re.compile(r"^[-\d]+ [:,\d]+ (?:ERROR|CRITICAL) ", re.M)
+_RECORD = re.compile(r"^[-\d]+ [:,\d]+ (?=[A-Z]+ )", re.M)
 _END = 1 << 16  # bytes at the end of a log that are read
 
 
@@ -26,6 +27,12 @@ def last_result(logs: Iterable[str | Path]) -> str:
 def tells_an_error(logs: Iterable[str | Path]) -> bool:
     """Whether a script logged an error, which it also printed."""
     return any(_ERROR.search(_end_of(log)) for log in logs)
+
+
+def errors_in(logs: Iterable[str | Path]) -> list[str]:
+    """Return the errors that a script logged, each with all its lines."""
+    records = (text for log in logs for text in _RECORD.split(_end_of(log)))
+    return [text.split(": ", 1)[-1].strip() for text in records if text.startswith(("ERROR ", "CRITICAL "))]
 
 
 def _end_of(log: str | Path) -> str:

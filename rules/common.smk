@@ -30,21 +30,37 @@ from mobilevideogpt.result_dates import bring_to_now
 from mobilevideogpt.runs import comparison_name, files_to_compare
 from mobilevideogpt.sample.names import clip_names
 from mobilevideogpt.segments import file_of
-from mobilevideogpt.source import source_digest as source_hash
+from mobilevideogpt.source import source_digest
 from mobilevideogpt.stale_locks import CALL_VARIABLE, record_lock_owner, remove_stale_locks
 from mobilevideogpt.training.checkpoints import adapter_is_intact
 from mobilevideogpt.training.digests import deepspeed_digest
 
-shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")  # `python` in shell: is this one
+# The project's folder, seen from the working folder: "." unless Snakemake was called with `-s /elsewhere/Snakefile`.
+PROJECT = os.path.relpath(Path(str(workflow.current_basedir)).parent)
+# `python` in shell: is this one, but under `--sdm conda`.
+shell.prefix(
+    f'case "$(printenv CONDA_PREFIX)" in */.snakemake/conda/*) ;; *) export PATH={Path(sys.executable).parent}:$PATH;; esac; '
+)
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # "Loading weights" of files on the disk
 
 STARTED = time.time()
 # This call of Snakemake; its jobs read the workflow again, on other machines perhaps, and inherit the name.
 CALL = os.environ.setdefault(CALL_VARIABLE, uuid.uuid4().hex)
 TARGETS_VARIABLE = "MOBILEVIDEOGPT_TARGETS"
+MOST_THREADS = 16  # of a job on another machine
 os.environ[LAUNCHED_BY] = str(os.getpid())  # a job ends with the Snakemake that started it
 for notice in remove_stale_locks():
     logger.info(notice)
+
+
+def in_project(path):
+    """Return the path of a file of the project, seen from the working folder."""
+    return os.path.normpath(f"{PROJECT}/{path}")
+
+
+def source_hash(*files):
+    """Return the digest of files of the project and of what they import, see `source.source_digest`."""
+    return source_digest(*files, root=PROJECT)
 
 
 def targets_of_call():
@@ -63,7 +79,10 @@ def targets_of_call():
 
 
 CONFIGURATION = exit_on_input_error(resolve)(
-    config, command_line=dict(workflow.config_settings.config), files=workflow.config_settings.configfiles
+    config,
+    command_line=dict(workflow.config_settings.config),
+    files=workflow.config_settings.configfiles,
+    config_folder=in_project("config"),
 )
 SOURCE = CONFIGURATION.source
 DATA = "dataset" if SOURCE == "qved" else f"dataset/{SOURCE}"
@@ -83,6 +102,7 @@ ANSWERS = [f"{DATA}/{name}" for name in ANSWER_FILES[config["annotations"]["sour
 # Few clips are decoded in minutes, before any download; of many, in hours, the preflight comes first. The size of the
 # manifest tells: it is read only where clips are needed.
 FEW_CLIPS = not os.path.exists(f"{DATA}/manifest.json") or os.path.getsize(f"{DATA}/manifest.json") < 50_000
+ANSWERED = f"{RUN}/logs/infer.txt"  # the answers of rule infer, which a job on another machine cannot print
 COMPARISON = comparison_name(config.get("runs", []))
 # The code that shapes features.
 EXTRACTOR = source_hash(
@@ -96,6 +116,27 @@ def setting(path):
     """Return a function for params: the setting ``group/name``. Snakemake looks for wildcards in plain texts alone."""
     value = reduce(lambda group, name: group[name], path.split("/"), config)
     return lambda wildcards: value
+
+
+def runs_elsewhere():
+    """Return whether jobs run on other machines, as under `--executor slurm`, or this is such a job."""
+    return workflow.non_local_exec or workflow.remote_exec
+
+
+def threads_of_job(wildcards):
+    """Return the threads of a job that computes: all cores here, and elsewhere, where there are other cores, a few."""
+    return min(workflow.cores, MOST_THREADS) if runs_elsewhere() else workflow.cores
+
+
+def print_answers():
+    """Print what rule infer answered on another machine."""
+    if workflow.non_local_exec and "infer" in workflow.dag_settings.targets and os.path.exists(ANSWERED):
+        print(Path(ANSWERED).read_text(encoding="utf-8"), end="", flush=True)
+
+
+def growing(amount):
+    """Return a function for resources: megabytes or minutes, twice as many at the second attempt, and so on."""
+    return lambda wildcards, attempt: attempt * amount
 
 
 def readable(path):

@@ -20,11 +20,11 @@ rule evaluate:
         "<run>/benchmarks/evaluate.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: threads_of_job
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=growing(16000),
+        runtime=growing(240),
     params:
         store=FEATURES,
         uncached=None if config["features"]["cache"] else config["features"]["dtype"],

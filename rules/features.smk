@@ -27,11 +27,11 @@ checkpoint features:
         "<results>/benchmarks/features.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: threads_of_job
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=480,
+        mem_mb=growing(16000),
+        runtime=480,  # the next attempt computes what is left
     params:
         store=lambda wildcards, output: str(Path(output.train).parent),
         cache=setting("features/cache"),

@@ -26,15 +26,16 @@ rule finetune:
         "<run>/benchmarks/finetune.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: threads_of_job
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=1440,
+        mem_mb=growing(16000),
+        runtime=1440,  # the next attempt resumes from the last checkpoint
     params:
-        deepspeed=lambda wildcards: deepspeed_digest(config["finetune"]["deepspeed"]),
+        deepspeed=lambda wildcards: deepspeed_digest(config["finetune"]["deepspeed"], in_project("config")),
         settings=setting("finetune"),  # compared; the script reads them in the configuration
         # A function of `output` is a parameter that Snakemake does not compare: other settings retrain nothing.
+        program=lambda wildcards, output: in_project("workflow_scripts/finetune.py"),
         configuration=lambda wildcards, output: json.dumps(config),
         run_folder=lambda wildcards, output: str(Path(output.record).parent),
         preflight=f"{RESULTS}/preflight.json",  # no input: it differs from machine to machine
@@ -46,7 +47,7 @@ rule finetune:
     message:
         "Fine-tuning; log and plots in {params.run_folder}"
     shell:
-        "python workflow_scripts/finetune.py --configuration {params.configuration:q} --code-hash {params.code}"
+        "python {params.program} --configuration {params.configuration:q} --code-hash {params.code}"
         " --train {input.train} --val {input.val} --features {params.store} {params.uncached}"
         " --base {input.base} --run-folder {params.run_folder} --preflight {params.preflight}"
         " --output {output.record} --log {log} && echo {params.made_by} > {output.made_by}"

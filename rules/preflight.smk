@@ -18,8 +18,8 @@ rule check_device:
         "../environment.yml"
     resources:
         gpu=1,
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         allow_cpu=setting("preflight/allow_cpu"),
         # For a forecast alone, so not compared: functions of `output`.
@@ -48,14 +48,16 @@ rule preflight:
     priority: 1  # a fault of the machine is reported before the features are computed
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: threads_of_job
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=30,
+        mem_mb=growing(16000),
+        runtime=growing(30),
     params:
-        deepspeed=lambda wildcards: deepspeed_digest(config["finetune"]["deepspeed"]),
+        deepspeed=lambda wildcards: deepspeed_digest(config["finetune"]["deepspeed"], in_project("config")),
         finetune={name: config["finetune"][name] for name in MEMORY_SETTINGS},
+        # Where the project is, so not compared.
+        deepspeed_configs=lambda wildcards, output: in_project("config"),
         store=FEATURES,
         features_dtype=setting("features/dtype"),
         # For a forecast alone, so not compared: functions of `output`.

@@ -20,11 +20,11 @@ rule infer:
         f"{RUN}/logs/infer.log",
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: threads_of_job
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=growing(16000),
+        runtime=growing(240),
     params:
         run=RUN,
         video=lambda wildcards: config.get("video"),
@@ -32,6 +32,7 @@ rule infer:
         prompt=lambda wildcards: config.get("prompt"),
         batch_size=setting("evaluate/batch_size"),
         max_new_tokens=setting("evaluate/max_new_tokens"),
+        answers=ANSWERED,
     message:
         "Answering {params.video}"
     script:
@@ -53,8 +54,8 @@ rule export:
     conda:
         "../environment.yml"
     resources:
-        mem_mb=16000,
-        runtime=30,
+        mem_mb=growing(16000),
+        runtime=growing(30),
     params:
         run=lambda wildcards: RUN,
         layout=LAYOUT,

@@ -13,6 +13,9 @@ rule probe_clip:
     priority: 2
     conda:
         "../environment.yml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         clip=lambda wildcards: f"{DATA}/{wildcards.clip}",
         content=lambda wildcards: content_of_clip(f"{DATA}/{wildcards.clip}"),
@@ -41,8 +44,8 @@ rule probe_shard:
     conda:
         "../environment.yml"
     resources:
-        mem_mb=5000,
-        runtime=240,
+        mem_mb=growing(5000),
+        runtime=240,  # the next attempt decodes what is left
     params:
         clips=lambda wildcards: {clip: content_of_clip(clip) for clip in shards()[wildcards.shard]},
         segments=lambda wildcards: {file: segments()[file] for file in shards()[wildcards.shard] if file in segments()},
@@ -70,10 +73,10 @@ rule reencode:
         "<results>/benchmarks/reencode.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: threads_of_job
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         data_root=DATA,
         folder=lambda wildcards, output: str(Path(output.index).parent),
@@ -157,6 +160,7 @@ rule verify:
         answers=setting("annotations/source"),
         min_free_disk_gb=setting("preflight/min_free_disk_gb"),
         allow_cpu=setting("preflight/allow_cpu"),
+        elsewhere=lambda wildcards: runs_elsewhere(),
     message:
         "Verifying data, environment and machine"
     script:

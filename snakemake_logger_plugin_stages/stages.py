@@ -11,7 +11,7 @@ from typing import Any
 import snakemake
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from mobilevideogpt.stage_result import last_result, tells_an_error
+from mobilevideogpt.stage_result import errors_in, last_result, tells_an_error
 from snakemake_logger_plugin_stages.screen import Screen
 
 SNAKEMAKE = str(Path(snakemake.__file__).parent)
@@ -27,6 +27,8 @@ CHATTER = re.compile(
     "|DAG of jobs will be updated|Updating checkpoint|Shutting down|Complete log|Elapsed time|Removing output files"
     "|Trying to restart|Terminating processes|Will exit after|Touching output|Processed \\d+ potential|Provided "
     "|Exiting because a job execution failed|\\d+ jobs have (?:missing|outdated) provenance|Using workflow specific"
+    "|SLURM run ID|Job \\S+ has been submitted with SLURM|No SLURM account|Unable to guess SLURM|Guessed SLURM"
+    "|No account was given|Cleaning up SLURM|Falling back to 'sacct'"
 )
 SCRIPT_FAILED = re.compile(r"returned non-zero exit status (\d+)|died with <Signals\.(\w+)")
 KILLED = 137, 143  # exit status of a shell whose command ended by SIGKILL or SIGTERM
@@ -162,7 +164,11 @@ class Stages:
         failure, self.failure = self.failure, ""
         if self.stopped:
             return
-        if not tells_an_error(logs):
+        if how := _get(record, "rule_msg"):  # of a job on another machine, whose terminal nobody sees
+            for error in errors_in(logs):
+                self.screen.line(f"ERROR: {error}")
+            self.screen.line(f"ERROR: {_name(rule)}: {how.strip()}")
+        elif not tells_an_error(logs):
             if rule in PRINT_THEMSELVES and not failure:
                 return
             self.screen.line(f"ERROR: {_name(rule)} ended without a message{failure}")

@@ -83,6 +83,12 @@ def test_the_sample_s_settings_are_between_the_defaults_and_the_user_s():
     assert found.released_model["base"] == "Amshaker/Mobile-VideoGPT-0.5B" != found.settings["model"]["base"]
 
 
+def test_a_model_of_the_project_is_found_from_any_folder():
+    elsewhere = resolved().settings["model"]
+    assert Path(elsewhere["base"], "config.json").is_file() and elsewhere["video_encoder"] is None
+    assert resolved({"model": {"base": "owner/name"}}).settings["model"]["base"] == "owner/name"
+
+
 def test_a_notice_of_one_line_says_why_the_sample_is_used_and_where_its_settings_are():
     notice = resolved().notice
     assert notice.startswith("No dataset/manifest.json: using the built-in sample")

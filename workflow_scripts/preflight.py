@@ -41,6 +41,7 @@ record = preflight(
     clips={split: counts[split] for split in SPLITS},
     features=FeatureFiles(len(clips) - len(present), params.features_dtype, params.encode),
     cache=RehearsalCache(Path(params.rehearsal), json_digest([base["files"], params.code])),
+    deepspeed_configs=params.deepspeed_configs,
 )
 if not record["ok"]:
     failed = failed_lines(Check(**check) for check in record["checks"])

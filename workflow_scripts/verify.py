@@ -21,6 +21,7 @@ checks = checklist(
     on_error=params.on_error,
     min_free_disk_gb=params.min_free_disk_gb,
     allow_cpu=params.allow_cpu,
+    elsewhere=params.elsewhere,
 )
 print_checks(checks)
 page = f"{params.results}/verify/report.md"

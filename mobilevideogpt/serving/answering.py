@@ -1,7 +1,9 @@
 """Answers on the terminal, of ``mobilevideogpt predict`` and `snakemake infer` alike."""
 
+import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from mobilevideogpt.errors import InputError
@@ -56,6 +58,25 @@ def answer_on_terminal(
         write_page(found, pipeline.finetuned.name, page)
         print(f"Page: {page}", file=sys.stderr)
     return _status(sum(prediction.error is not None for prediction in found), len(found))
+
+
+@contextmanager
+def stdout_copied_to(path: str | Path) -> Iterator[None]:
+    """Write what is printed meanwhile to a file, too."""
+    terminal = sys.stdout
+    with open(path, "w", encoding="utf-8") as file:
+
+        class Both(io.TextIOBase):
+            def write(self, text: str) -> int:
+                terminal.write(text)
+                return file.write(text)
+
+            def flush(self) -> None:
+                terminal.flush()
+                file.flush()
+
+        with redirect_stdout(Both()):
+            yield
 
 
 def _status(failed: int, total: int) -> int:

@@ -4,6 +4,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,7 @@ from mobilevideogpt.annotations.samples import read_samples, unusable
 from mobilevideogpt.annotations.spelling import Nearest
 from mobilevideogpt.checks import Check, listing, markdown_table
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import read_json
 from mobilevideogpt.machine import DriverError, driver_gpus, free_disk_bytes, library_versions, unmet_requirements
 from mobilevideogpt.paths import join_key
 from mobilevideogpt.segments import file_of
@@ -48,6 +50,7 @@ def checklist(
     on_error: str = "stop",
     min_free_disk_gb: float = 0.0,
     allow_cpu: bool = True,
+    elsewhere: bool = False,
 ) -> list[Check]:
     """Check the data set's files, each clip, the annotations, the model's files, the packages and the machine.
 
@@ -62,6 +65,7 @@ def checklist(
         on_error: As for `clip_report.clip_report`. With ``leave_out``, clips may be missing.
         min_free_disk_gb: Gigabytes that must be free.
         allow_cpu: Whether the fine-tuning may run without a GPU.
+        elsewhere: Whether jobs run on other machines. What the preflight found there then stands for this machine.
 
     Returns:
         The checks. A fault is a check that failed, never an exception; what a later step makes passes as ``later``.
@@ -82,8 +86,7 @@ def checklist(
         *_leakage(results),
         _model(model or {}),
         _packages(),
-        _gpu(allow_cpu),
-        _memory(),
+        *(_of_preflight(results) if elsewhere else (_gpu(allow_cpu), _memory())),
         _disk(results, min_free_disk_gb),
     ]
 
@@ -250,6 +253,20 @@ def _gpu(allow_cpu: bool) -> Check:
     detail = listing(found) or f"none found{reason}{'; the CPU is used' if allow_cpu else ''}"
     remedy = f"use a machine with a GPU; {WITHOUT_GPU}"
     return Check("GPU", bool(gpus) or allow_cpu, detail, remedy)
+
+
+def _of_preflight(results: str) -> list[Check]:
+    """Return what the preflight, a job like the training, found on its machine."""
+    file, shape = f"{results}/preflight.json", {"checks": [{"name": str, "ok": bool, "detail": str, "remedy": str}]}
+    try:
+        found = {check["name"]: Check(**check) for check in read_json(file, shape=shape)["checks"]}
+    except InputError:
+        detail = "of the machine that trains, not this one; no job has run there yet"
+        return [Check("GPU", True, detail, "`snakemake preflight` looks at it", later=True)]
+    there = {"GPU": found.get("device"), "memory of a step": found.get("memory")}
+    return [
+        replace(check, name=name, detail=f"{check.detail}; found by {file}") for name, check in there.items() if check
+    ]
 
 
 def _memory() -> Check:

@@ -239,6 +239,21 @@ def test_after_ctrl_c_the_jobs_that_it_ended_are_no_failures(stages, terminal):
     assert "\n" not in terminal.getvalue()
 
 
+def test_the_error_of_a_job_on_another_machine_comes_from_its_log(stages, terminal, tmp_path):
+    log = tmp_path / "preflight.log"
+    log.write_text(
+        "2026-01-02 03:04:05,678 INFO mobilevideogpt: started\n"
+        "2026-01-02 03:04:06,678 ERROR root: it would not run here:\n  device: no GPU\n"
+        "2026-01-02 03:04:07,678 INFO mobilevideogpt: ended\n"
+    )
+    stages.take(job(1, "preflight", "Rehearsing"))
+    how = "SLURM-job '7' failed, SLURM status is: 'FAILED'."
+    stages.take(record(LogEvent.JOB_ERROR, jobid=1, rule_name="preflight", log=[str(log)], rule_msg=how))
+    printed = terminal.getvalue()
+    assert "ERROR: it would not run here:\n  device: no GPU\n" in printed and f"ERROR: preflight: {how}\n" in printed
+    assert "started" not in printed and "ended" not in printed
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (102, "1 min 42 s"), (3600 * 2 + 300, "2 h 5 min")])
 def test_durations(seconds, text):
     assert duration(seconds) == text

@@ -50,6 +50,17 @@ def test_the_checklist_of_a_sound_project_fits_on_a_screen(checks, capsys):
     assert lines[-1].endswith("checks: all ok")
 
 
+def test_where_jobs_run_elsewhere_the_preflight_tells_of_the_machine_and_not_this_one(checks):
+    asked = {"allow_cpu": False, "elsewhere": True}
+    [gpu] = [check for check in checks(**asked) if check.name == "GPU"]
+    assert gpu.state == "later" and "snakemake preflight" in gpu.remedy
+    found = {"name": "device", "ok": True, "detail": "NVIDIA H200", "remedy": ""}
+    write_json({"checks": [found]}, "results/preflight.json")
+    [gpu] = [check for check in checks(**asked) if check.name == "GPU"]
+    assert gpu.state == "ok" and gpu.detail == "NVIDIA H200; found by results/preflight.json"
+    assert "machine" not in {check.name for check in checks(**asked)}
+
+
 def test_clips_that_the_manifest_does_not_name_are_told_and_excluded_ones_are_not(checks, write):
     write("dataset/squats/später.mov", "x")
     write("dataset/sample/squats/1.mp4", "x")
