@@ -1,11 +1,10 @@
 """What the precision of the encoders changes: the largest difference of the features, and the frames that are chosen.
 
-    python benchmarks/feature_precision.py [--checkpoint FOLDER] [CLIP ...]
+    python benchmarks/feature_precision.py [--checkpoint FOLDER] [--encoders tiny] [CLIP ...]
 
-Encodes the clip of the parity goldens, rendered clips of the sample and further ones in fp32, and in tf32 and bf16 on a
+Encodes the clip of the parity goldens, rendered clips of the sample and further ones in fp32 and bf16, and in tf32 on a
 GPU. A difference is that of a feature, divided by the root mean square of all features of its encoder. Without a
-checkpoint the encoders have random weights of full size, whose scores are closer to each other than those of trained
-ones.
+checkpoint the encoders have random weights, whose scores are closer to each other than those of trained ones.
 """
 
 import argparse
@@ -30,39 +29,48 @@ def chosen(scores: torch.Tensor, config) -> torch.Tensor:
     return select_frames(scores.unflatten(-1, (2, -1)), count, config.select_highest)
 
 
+def compared(found: list[dict], exact: list[dict], config) -> dict[str, str]:
+    """Return the largest difference of each encoder's features, and how many clips have other frames."""
+    row = {}
+    for name in FEATURES:
+        tensors, expected = (torch.cat([one[name] for one in each]) for each in (found, exact))
+        row[name] = f"{((tensors - expected).abs().max() / expected.square().mean().sqrt()).item():.2e}"
+    pairs = zip(found, exact, strict=True)
+    others = [not torch.equal(*(chosen(one[SCORES], config) for one in pair)) for pair in pairs]
+    return row | {"clips with other frames": f"{sum(others)} of {len(others)}"}
+
+
 def main() -> None:
     """Parse the command line, encode, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("clips", nargs="*", type=Path)
     parser.add_argument("--checkpoint", type=Path, help="with its encoders; random weights by default")
+    parser.add_argument("--encoders", choices=["full", "tiny"], default="full", help="of random weights")
     parser.add_argument("--rendered", type=int, default=30, help="clips of the sample")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_encoders(ModelPaths(str(options.checkpoint))) if options.checkpoint else model_of("full", device)
+    model = (
+        load_encoders(ModelPaths(str(options.checkpoint))) if options.checkpoint else model_of(options.encoders, device)
+    )
     model.to(device).eval()
     with tempfile.TemporaryDirectory() as folder:
         write_sample(folder)
         rendered = sorted(Path(folder).rglob("*.mp4"))[: options.rendered]
-        clips = [CLIP, *rendered, *options.clips]
-        pixels = [clip_pixels(clip, 16, 16) for clip in clips]
-    results = {}
-    for precision in ("fp32", "tf32", "bf16")[: 3 if device == "cuda" else 1]:  # bf16 rounds the weights for good
+        kinds = {"golden": [CLIP], "rendered": rendered, "further": options.clips}
+        pixels = {kind: [clip_pixels(clip, 16, 16) for clip in clips] for kind, clips in kinds.items() if clips}
+    print(f"{device}; torch {torch.__version__}; clips: " + ", ".join(f"{len(pixels[kind])} {kind}" for kind in pixels))
+    exact, figures = {}, []
+    for precision in ("fp32", "tf32", "bf16"):  # in this order: bf16 rounds the weights for good
+        if precision == "tf32" and device == "cpu":
+            continue
         model.set_encoder_precision(precision)
-        results[precision] = [encode(model, [one], device, torch.float32) for one in pixels]
-    figures = {}
-    for precision, found in results.items():
-        row = {}
-        for name in FEATURES:
-            exact = torch.cat([one[name] for one in results["fp32"]])
-            row[name] = (
-                (torch.cat([one[name] for one in found]) - exact).abs().max() / exact.square().mean().sqrt()
-            ).item()
-        pairs = zip(found, results["fp32"], strict=True)
-        others = [not torch.equal(*(chosen(one[SCORES], model.config) for one in pair)) for pair in pairs]
-        row["clips with other frames"] = f"{sum(others)} of {len(others)}"
-        figures[precision] = row
-        print(precision, row, flush=True)
+        for kind, of_kind in pixels.items():
+            found = [encode(model, [one], device, torch.float32) for one in of_kind]
+            exact.setdefault(kind, found)
+            row = {"precision": precision, "clips": kind} | compared(found, exact[kind], model.config)
+            figures.append(row)
+            print("  ".join(f"{name}: {value}" for name, value in row.items()), flush=True)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -1,8 +1,8 @@
-"""Clips a second that are read and brought to the encoders' sizes, through PyAV and through decord.
+"""Clips a second that are read and brought to the encoders' sizes: through PyAV, with Pillow, and as installed.
 
     python benchmarks/reading.py [--clips 60] [--cores 2] [--clip CLIP]
 
-The clips are copies of one real clip of 145 frames of 640 x 480. Each decoder runs in turn in as many processes as
+The clips are copies of one real clip of 145 frames of 640 x 480. Each way runs in turn in as many processes as
 there are cores; the fastest run of each counts, since what else runs on the machine only adds time.
 """
 
@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from loky import ProcessPoolExecutor
+from PIL import Image
 
 from mobilevideogpt.video.decoding import count_packets, decode_at
 from mobilevideogpt.video.decoding_pool_worker import start_decoding_worker
-from mobilevideogpt.video.frames import clip_frames, encoder_frames
+from mobilevideogpt.video.frame_reader import model_frames
+from mobilevideogpt.video.frames import SIDE, clip_frames, encoder_frames, resize
 from mobilevideogpt.video.sampling import frame_indices
 
 CLIP = Path(__file__).resolve().parents[1] / "tests/parity/00000340.mp4"
@@ -30,7 +33,21 @@ def through_pyav(path: str) -> int:
     return len(encoder_frames(decode_at(path, frame_indices(packets.frames, packets.fps))))
 
 
-def through_decord(path: str) -> int:
+def with_pillow(path: str) -> int:
+    """Read a clip through decord, and resize its frames for CLIP with Pillow; drop them."""
+    return sum(1 for frame in model_frames(path, 16, 16) if len(resize(frame)) == len(through_pillow(frame)))
+
+
+def through_pillow(frame: np.ndarray) -> np.ndarray:
+    """Resize a frame for CLIP as `resize_and_centre_crop` did until 0.2."""
+    height, width = frame.shape[:2]
+    width, height = SIDE * width // min(frame.shape[:2]), SIDE * height // min(frame.shape[:2])
+    left, top = (width - SIDE) // 2, (height - SIDE) // 2
+    resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized.crop((left, top, left + SIDE, top + SIDE)))
+
+
+def as_installed(path: str) -> int:
     """Read a clip as the feature stage does, and drop its frames."""
     return len(clip_frames(path, None, 16, 16))
 
@@ -56,7 +73,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--clip", type=Path, default=CLIP)
     options = parser.parse_args()
-    rates = {through_pyav: [], through_decord: []}
+    rates = {through_pyav: [], with_pillow: [], as_installed: []}
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(options.cores, initializer=start_decoding_worker, initargs=(os.getpid(),)) as pool,
