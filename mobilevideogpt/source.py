@@ -52,7 +52,7 @@ def source_digest(*files: str | Path, root: str | Path = ".") -> str:
         The digest, hexadecimal.
     """
     root = Path(root).resolve()
-    cached = _Cache(root)
+    cached = _cache_of(root)
     pending, seen, libraries = [root / file for file in files], {}, set[str]()
     while pending:
         file = pending.pop()
@@ -92,6 +92,13 @@ class _Cache:
         """Write new entries, unless Snakemake's folder is missing or read-only."""
         if self.changed and self.path.parent.is_dir() and os.access(self.path.parent, os.W_OK):
             write_json(self.known, self.path)
+            self.changed = False
+
+
+@cache
+def _cache_of(root: Path) -> _Cache:
+    """Return the cache of a root: the rules ask for two dozen digests, and its file is read for the first."""
+    return _Cache(root)
 
 
 @cache

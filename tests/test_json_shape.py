@@ -19,7 +19,7 @@ from mobilevideogpt.hub.checkpoints import fetch
 from mobilevideogpt.json_shape import misfit
 from mobilevideogpt.model.model_paths import ModelPaths, describe, read_base
 from mobilevideogpt.next_steps import next_steps
-from mobilevideogpt.source import source_digest
+from mobilevideogpt.source import _cache_of, source_digest
 from mobilevideogpt.training.checkpoints import (
     FINGERPRINT,
     RUN_RECORD,
@@ -81,6 +81,7 @@ def test_a_cache_or_a_fingerprint_of_the_wrong_shape_counts_as_missing(content, 
     expected = source_digest("a.py", root=project)
     (project / ".snakemake").mkdir()
     (project / ".snakemake/source_digests.json").write_text(content)
+    _cache_of.cache_clear()  # as another process
     assert source_digest("a.py", root=project) == expected
     memory = project / "copies.json"
     memory.write_text(content)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mobilevideogpt.source import source_digest
+from mobilevideogpt.source import _cache_of, source_digest
 
 
 @pytest.fixture
@@ -60,10 +60,12 @@ def test_a_data_file_counts_by_its_bytes(project):
 def test_the_cache_between_runs_changes_no_digest(project):
     first = digest(project)
     (project / ".snakemake").mkdir()
+    _cache_of.cache_clear()
     assert digest(project) == digest(project) == first
     assert (project / ".snakemake/source_digests.json").exists()
     (project / "mobilevideogpt" / "files.py").write_text("import json\n\ndef write(x):\n    return json.dumps((x,))\n")
     changed = digest(project)
     assert changed != first
     (project / ".snakemake/source_digests.json").write_text("{half")
+    _cache_of.cache_clear()  # as another process
     assert digest(project) == changed
