@@ -53,7 +53,7 @@ def source_digest(*files: str | Path, root: str | Path = ".") -> str:
     """
     root = Path(root).resolve()
     cached = _cache_of(root)
-    pending, seen, libraries = [root / file for file in files], {}, set[str]()
+    pending, seen, libraries = [(root / file).relative_to(root).as_posix() for file in files], {}, set[str]()
     while pending:
         file = pending.pop()
         if file in seen:
@@ -62,7 +62,7 @@ def source_digest(*files: str | Path, root: str | Path = ".") -> str:
         pending.extend(path for name in names for path in _files_of(name, root))
         libraries |= {name.partition(".")[0] for name in names} & LIBRARIES.keys()
     cached.save()
-    parts = [f"{file.relative_to(root).as_posix()} {digest}" for file, digest in seen.items()]
+    parts = [f"{file} {digest}" for file, digest in seen.items()]
     parts += [f"{LIBRARIES[name]} {_version(LIBRARIES[name])}" for name in libraries]
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
@@ -78,12 +78,12 @@ class _Cache:
             self.known = {}
         self.changed = False
 
-    def read(self, file: Path) -> tuple[str, list[str]]:
-        """Return the digest of a file and the names that it imports."""
-        status = file.stat()
-        name, stamp = str(file.relative_to(self.root)), [sys.version, status.st_mtime_ns, status.st_size]
+    def read(self, name: str) -> tuple[str, list[str]]:
+        """Return the digest of a file, named from the root, and the names that it imports."""
+        status = os.stat(f"{self.root}/{name}")
+        stamp = [sys.version, status.st_mtime_ns, status.st_size]
         if name not in self.known or self.known[name]["stamp"] != stamp:
-            digest, names = _read(file)
+            digest, names = _read(self.root / name)
             self.known[name] = {"stamp": stamp, "digest": digest, "imports": names}
             self.changed = True
         return self.known[name]["digest"], self.known[name]["imports"]
@@ -132,11 +132,14 @@ def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.Asyn
 
 
 @cache
-def _files_of(name: str, root: Path) -> list[Path]:
-    """Return the files that importing ``name`` runs: its own and the ``__init__.py`` of each package above it."""
+def _files_of(name: str, root: Path) -> list[str]:
+    """Return the files that importing ``name`` runs: its own and the ``__init__.py`` of each package above it.
+
+    Named from the root.
+    """
     parts = name.split(".")
     if parts[0] != PACKAGE:
         return []
     folders = [root.joinpath(*parts[:n]) for n in range(1, len(parts) + 1)]
     candidates = [folder / "__init__.py" for folder in folders] + [folders[-1].with_suffix(".py")]
-    return [path for path in candidates if path.is_file()]
+    return [path.relative_to(root).as_posix() for path in candidates if path.is_file()]
