@@ -19,6 +19,8 @@ FETCHED = "fetched.json"  # in a folder that was fetched from the hub: commit an
 FETCHED_SHAPE = {"repo_id": (str, None), "revision": (str, None), "files": {str: str}}  # see `json_shape.misfit`
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")  # of the hub
 ONE_DIGIT_UP_TO = 4000  # clips whose shards are named by one hexadecimal digit
+DIGITS = {16: 1, 256: 2}  # of the names of so many shards
+CLIPS_A_FEATURE_SHARD = 4000  # at least; loading the encoders then takes a tenth of a job
 _IRREGULAR = re.compile(r"\\|//|(?:^|/)\.{1,2}(?:/|$)|^/|^[A-Za-z]:")
 
 
@@ -73,15 +75,36 @@ def shard_of(path: str, digits: int) -> str:
     return hashlib.sha256(path.encode()).hexdigest()[:digits]
 
 
-def shards_of(paths: Iterable[str]) -> dict[str, list[str]]:
-    """Divide clips into 16 shards, or 256 where there are more than `ONE_DIGIT_UP_TO`: a job takes a second to start.
+def shards_of(paths: Iterable[str], digits: int | None = None) -> dict[str, list[str]]:
+    """Divide clips into shards.
+
+    Args:
+        paths: The clips.
+        digits: Of the name of a shard, see `DIGITS`. By default 16 shards, or 256 where there are more clips than
+            `ONE_DIGIT_UP_TO`: a clip check takes a second to start.
 
     Returns:
         Clips by the name of their shard; a shard without a clip is left out.
     """
     paths = list(paths)
-    digits = 1 if len(paths) <= ONE_DIGIT_UP_TO else 2
+    digits = digits or (1 if len(paths) <= ONE_DIGIT_UP_TO else 2)
     shards: dict[str, list[str]] = {}
     for path in paths:
         shards.setdefault(shard_of(path, digits), []).append(path)
     return shards
+
+
+def feature_shards_of(paths: Iterable[str], number: int | str) -> dict[str, list[str]]:
+    """Divide clips into shards whose features are computed by jobs of their own.
+
+    Args:
+        paths: The clips.
+        number: 1, 16, 256, or ``auto``: the most of these that have `CLIPS_A_FEATURE_SHARD` clips each.
+
+    Returns:
+        Clips by the name of their shard; empty if one job computes all.
+    """
+    paths = list(paths)
+    if number == "auto":
+        number = next((n for n in (256, 16) if len(paths) >= n * CLIPS_A_FEATURE_SHARD), 1)
+    return {} if number == 1 else shards_of(paths, DIGITS[int(number)])

@@ -17,7 +17,7 @@ EVALUATION_FILES = {"report.html", "metrics.json", "predictions.jsonl", "predict
 NEVER_TRAINING = {"compare"}
 # Settings of the other groups that leave the adapter as it is.
 _NO_REASON_TO_TRAIN = {
-    *("dataset.source", "features.batch_size", "features.cache"),
+    *("dataset.source", "features.batch_size", "features.cache", "features.shards"),
     *("integrity.timeout_seconds", "integrity.memory_gb", "integrity.jobs_a_clip_up_to"),
 }
 SHOWN = 4  # settings in the notice

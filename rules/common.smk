@@ -23,7 +23,7 @@ from mobilevideogpt.digest_cache import cached_digests
 from mobilevideogpt.errors import InputError, exit_on_input_error
 from mobilevideogpt.model.model_paths import ModelPaths, repositories
 from mobilevideogpt.next_steps import next_steps
-from mobilevideogpt.paths import shards_of
+from mobilevideogpt.paths import feature_shards_of, shards_of
 from mobilevideogpt.processes import LAUNCHED_BY, forward_signals
 from mobilevideogpt.recorded_settings import settings_of_run
 from mobilevideogpt.result_dates import bring_to_now
@@ -102,6 +102,8 @@ ANSWERS = [f"{DATA}/{name}" for name in ANSWER_FILES[config["annotations"]["sour
 # Few clips are decoded in minutes, before any download; of many, in hours, the preflight comes first. The size of the
 # manifest tells: it is read only where clips are needed.
 FEW_CLIPS = not os.path.exists(f"{DATA}/manifest.json") or os.path.getsize(f"{DATA}/manifest.json") < 50_000
+NODES = config["finetune"]["nodes"]  # that train together
+ON_EACH_NODE = max(1, (config["finetune"]["processes"] or NODES) // NODES)  # processes of the training, of a job's GPUs
 ANSWERED = f"{RUN}/logs/infer.txt"  # the answers of rule infer, which a job on another machine cannot print
 COMPARISON = comparison_name(config.get("runs", []))
 # The code that shapes features.
@@ -132,6 +134,11 @@ def print_answers():
     """Print what rule infer answered on another machine."""
     if workflow.non_local_exec and "infer" in workflow.dag_settings.targets and os.path.exists(ANSWERED):
         print(Path(ANSWERED).read_text(encoding="utf-8"), end="", flush=True)
+
+
+def gpus_of_a_node(wildcards):
+    """Return the GPUs of the training on a node. Here Snakemake counts the jobs on the GPUs, and each is one."""
+    return ON_EACH_NODE if runs_elsewhere() else 1
 
 
 def growing(amount):
@@ -290,10 +297,31 @@ def shards():
     return shards_of(clip_files())
 
 
+@cache
+def feature_shards():
+    """Return the files of the clips in each shard of the features; empty if one job computes all features."""
+    return feature_shards_of(clip_files(), config["features"]["shards"]) if config["features"]["cache"] else {}
+
+
+@exit_on_input_error
+def checks_of_feature_shard(wildcards):
+    """Return the files with the checks of the clips in a shard of the features."""
+    files = feature_shards()[wildcards.shard]
+    if checks_each_clip():
+        return [check_of(file) for file in files]
+    names = {file: shard for shard, those in shards().items() for file in those}
+    return sorted({f"{RESULTS}/verify/shards/{names[file]}.json" for file in files})
+
+
+def check_of(file):
+    """Return the file with the check of a clip that has a job of its own."""
+    return f"{RESULTS}/verify/clips/{file.removeprefix(f'{DATA}/')}.json"
+
+
 def clip_checks(wildcards):
     """Return the files with the checks of all clips: one for each file where there are few, else one a shard."""
     if checks_each_clip():
-        return [f"{RESULTS}/verify/clips/{file.removeprefix(f'{DATA}/')}.json" for file in clip_files()]
+        return [check_of(file) for file in clip_files()]
     return [f"{RESULTS}/verify/shards/{shard}.json" for shard in sorted(shards())]
 
 

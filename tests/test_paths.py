@@ -1,13 +1,21 @@
 import pytest
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.paths import ONE_DIGIT_UP_TO, relative_path, shard_of, shards_of
+from mobilevideogpt.paths import ONE_DIGIT_UP_TO, feature_shards_of, relative_path, shard_of, shards_of
 
 
 def test_few_clips_go_to_16_shards_and_many_to_256():
     few = [f"dataset/squats/{i}.mp4" for i in range(ONE_DIGIT_UP_TO)]
     assert len(shards_of(few)) == 16
     assert len(shards_of([*few, "dataset/squats/one_more.mp4"])) == 256
+
+
+def test_features_are_one_job_16_or_256_by_number_of_clips_or_as_set():
+    assert [len(feature_shards_of(map(str, range(n)), "auto")) for n in (30, 63_999, 64_000)] == [0, 0, 16]
+    clips = [str(i) for i in range(5000)]
+    assert [len(feature_shards_of(clips, n)) for n in (1, 16, 256)] == [0, 16, 256]
+    shards = feature_shards_of(clips, 256)
+    assert all(shard_of(clip, 2) == shard for shard, found in shards.items() for clip in found)
 
 
 def test_a_clip_stays_in_its_shard_when_others_come():

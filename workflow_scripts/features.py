@@ -6,6 +6,7 @@ from mobilevideogpt.annotations.clips import SPLITS
 from mobilevideogpt.annotations.near_duplicates import read_pairs
 from mobilevideogpt.annotations.reports import read_clip_report, read_summary
 from mobilevideogpt.annotations.samples import read_samples
+from mobilevideogpt.data.feature_files import write_clip_list
 from mobilevideogpt.data.feature_stage import compute_features
 from mobilevideogpt.data.samples import files_in_use, with_features
 from mobilevideogpt.files import write_json, write_records, write_text
@@ -38,6 +39,7 @@ keys = compute_features(
     cache=params.cache,
     threads=snakemake.threads,
 )
+write_clip_list(params.store, {keys[file.path]: file for file in files.values()}, params.precision)
 for split in SPLITS:
     write_records(with_features(samples[split], files, keys), output[split])
 write_json(read_summary(given.summary, "build_annotations") | {"near_duplicates": pairs}, output.summary)

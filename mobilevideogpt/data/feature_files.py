@@ -77,6 +77,19 @@ def missing_features(folder: str | Path, keys: Mapping[str, str]) -> dict[str, s
     return missing
 
 
+def incomplete_shards(folder: str | Path) -> list[Path]:
+    """Return the lists of shards, ``<folder>/shards/*.json``, that are damaged or name features without a file."""
+
+    def is_complete(path: Path) -> bool:
+        try:
+            keys = read_json(path, REMEDY, shape={str: str})
+        except InputError:
+            return False
+        return all(feature_path(folder, key).is_file() for key in keys.values())
+
+    return [path for path in sorted(Path(folder, "shards").glob("*.json")) if not is_complete(path)]
+
+
 def unnamed_features(folder: str | Path) -> list[Path]:
     """Return the files of features that no list of samples in the folder names, in order.
 

@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mobilevideogpt.data.feature_files import feature_key, missing_features, write_clip_list
+from mobilevideogpt.data.feature_files import feature_key, missing_features
 from mobilevideogpt.data.frame_bounds import FrameBounds, read_frame_bounds
-from mobilevideogpt.data.samples import ClipFile
 from mobilevideogpt.files import read_json
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.segments import segment_of
@@ -31,7 +30,7 @@ def compute_features(
     cache: bool,
     threads: int,
 ) -> dict[str, str]:
-    """Compute the features that a store lacks, and write ``<folder>/clips.json``, the file of each key.
+    """Compute the features that a store lacks.
 
     Args:
         paths: Where base and encoders are.
@@ -57,7 +56,6 @@ def compute_features(
     if cache and (missing := missing_features(folder, keys)):
         options = {"dtype": dtype, "precision": precision, "batch_size": batch_size, "threads": threads}
         _extract(paths, bounds, clips, missing, folder, **options)
-    write_clip_list(folder, {key: ClipFile(path, clips[path]) for path, key in keys.items()}, precision)
     return keys
 
 

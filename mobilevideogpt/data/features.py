@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mobilevideogpt.data.encoding import DTYPES, SCORES, encode
-from mobilevideogpt.data.feature_files import CLIPS_FILE, REMEDY, feature_path, read_clip_list
+from mobilevideogpt.data.feature_files import CLIPS_FILE, REMEDY, feature_path, incomplete_shards, read_clip_list
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, replacing
 from mobilevideogpt.segments import file_of
@@ -20,7 +20,8 @@ class FeatureStore:
     """Features in ``<folder>/<first two digits>/<key>.safetensors``, each file written whole and verified when read.
 
     `read` invalidates missing or damaged features: it deletes them, and the lists ``<folder>/*.json`` with them, so
-    that the next run of the workflow makes the lists and the missing features again.
+    that the next run of the workflow makes the lists and the missing features again. Of the shards in
+    ``<folder>/shards/``, if there are any, only those that lack a feature are made again.
     """
 
     def __init__(self, folder: str | Path):
@@ -83,6 +84,8 @@ class FeatureStore:
     def invalidate(self, key: str | None = None) -> None:
         """Delete the lists of the store and, if given, the features of ``key``."""
         for path in [*self.folder.glob("*.json"), *([self.path(key)] if key else [])]:
+            path.unlink(missing_ok=True)
+        for path in incomplete_shards(self.folder):
             path.unlink(missing_ok=True)
 
 

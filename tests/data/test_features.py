@@ -5,6 +5,7 @@ import torch
 
 from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.errors import InputError
+from mobilevideogpt.files import write_json
 
 
 @pytest.fixture
@@ -34,6 +35,19 @@ def test_damaged_features_are_noticed_when_read_and_deleted_with_the_lists(store
     with pytest.raises(InputError, match=f"{path}: damaged.*; run the same command again to compute what is missing"):
         store.read("abc")
     assert not path.exists() and not index.exists()  # so that the same command computes them
+
+
+def test_only_the_shards_that_lack_a_feature_are_made_again(store):
+    for key in ("abc", "abd"):
+        store.write(key, {"video_features": torch.ones(1)})
+    lists = {"1": {"1.mp4": "abc"}, "2": {"2.mp4": "abd"}}
+    for shard, keys in lists.items():
+        write_json(keys, store.folder / f"shards/{shard}.json")
+    (store.folder / "shards/3.json").write_text("{")
+    store.path("abc").write_bytes(b"")
+    with pytest.raises(InputError):
+        store.read("abc")
+    assert [path.name for path in store.folder.glob("shards/*.json")] == ["2.json"]
 
 
 def test_features_of_another_clip_are_noticed(store):

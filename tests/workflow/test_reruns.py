@@ -432,20 +432,25 @@ def test_a_copy_that_only_its_frames_show_is_one_recording_and_stays_in_one_spli
     assert name in found["items"][0] and clip in found["items"][0] and "1 pair of clips whose frames" in outcome.text
 
 
-def test_many_clips_are_checked_in_shards_that_decode_only_what_changed(trained):
+def test_many_clips_are_checked_and_encoded_in_shards_that_compute_only_what_changed(trained):
     report = trained.json("results/verify/report.json")
-    trained.configure(integrity={"jobs_a_clip_up_to": 0})
+    trained.configure(integrity={"jobs_a_clip_up_to": 0}, features={"shards": 16})
     assert trained.run("results/verify/report.json").finished == {"probe_shard", "check_clips"}
     assert trained.json("results/verify/report.json") == report
     replace_clip("train", days_old=9)(trained)
     clip = first_clip(trained, "train")
-    assert trained.run("results/verify/report.json").finished == {"probe_shard", "check_clips"}
+    assert {"probe_shard", "check_clips", "features_shard", "features"} <= trained.run("features").finished
     log = (trained / f"results/logs/probe_shard/{shard_of(clip, 1)}.log").read_text()
     assert "1 of" in log and "new or changed" in log
+    logs = {path.stem: path.read_text() for path in trained.folder.glob("results/logs/features_shard/*.log")}
+    assert [shard for shard, log in logs.items() if "0 to compute" not in log] == [shard_of(clip, 1)]
+    assert len(logs) > 2 and "0 to compute" in (trained / "results/logs/features.log").read_text()
     digests = {one["video"]: one["digest"] for one in report["clips"]}
     found = {one["video"]: one["digest"] for one in trained.json("results/verify/report.json")["clips"]}
     assert [video for video in found if found[video] != digests[video]] == [clip]
     touch("dataset/squats/0001.mp4")(trained)
-    assert trained.run("results/verify/report.json").finished <= {"probe_shard", "check_clips"}
+    outcome = trained.run("features")
+    assert "preflight" not in outcome.finished
+    assert outcome.err.count("(Rule: features_shard)") == 1, "a shard depends on other clips"
     log = trained / f"results/logs/probe_shard/{shard_of('dataset/squats/0001.mp4', 1)}.log"
     assert "0 of" in log.read_text(), "a clip that was touched is read, not decoded"
