@@ -29,7 +29,7 @@ rule features_shard:
         mem_mb=growing(16000),
         runtime=240,
     params:
-        store=FEATURES,
+        store=lambda wildcards, output: str(Path(output.found).parents[1]),
         dtype=setting("features/dtype"),
         precision=setting("features/precision"),
         batch_size=setting("features/batch_size"),
