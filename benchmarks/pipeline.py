@@ -1,11 +1,13 @@
 """The whole pipeline once at the real size: seconds a stage, from drawing the 30 sample clips to the adapter.
 
-    python benchmarks/pipeline.py [--cores 16] [--epochs 10] [--target report] [--folder DIR] [--tiny]
+    python benchmarks/pipeline.py [--cores 16] [--epochs 10] [--target report] [--again] [--folder DIR]
+        [--tiny] [--json FILE]
 
 Copies the project, so that a user's files stay untouched, and runs `snakemake finetune` there with the settings of
 config.yaml, on the clips of the sample and a base of random weights in the released geometry and the official layout.
 Prints jobs and seconds of each rule from Snakemake's metadata, samples a second and peak memory of the training, and
-the predictions of the preflight. ``--tiny`` uses a small base and needs no GPU.
+the predictions of the preflight. ``--again`` trains a second run with another learning rate, which finds clips,
+features and rehearsals of the first. ``--tiny`` uses a small base and needs no GPU.
 """
 
 import argparse
@@ -42,13 +44,13 @@ def make_project(folder: Path, settings: dict) -> None:
     (folder / "config/sample.yaml").write_text(yaml.safe_dump(settings))
 
 
-def snakemake(folder: Path, cores: str, target: str) -> float:
-    """Run the workflow to a target and return the seconds.
+def snakemake(folder: Path, cores: str, target: str, *config: str) -> float:
+    """Run the workflow to a target, with settings as ``--config`` takes them, and return the seconds.
 
     Raises:
         SystemExit: If it failed; with the end of its output.
     """
-    command = [sys.executable, "-m", "snakemake", "--cores", cores, target]
+    command = [sys.executable, "-m", "snakemake", "--cores", cores, target, *(["--config", *config] if config else [])]
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     started = time.perf_counter()
     done = subprocess.run(
@@ -64,8 +66,11 @@ def snakemake(folder: Path, cores: str, target: str) -> float:
     return time.perf_counter() - started
 
 
-def jobs_by_rule(folder: Path) -> dict[str, list[tuple[float, float]]]:
-    """Return start and end of each job by its rule, in the order of the first starts; from Snakemake's metadata."""
+def jobs_by_rule(folder: Path, since: float = 0) -> dict[str, list[tuple[float, float]]]:
+    """Return start and end of each job by its rule, in the order of the first starts; from Snakemake's metadata.
+
+    Jobs that started before ``since``, in seconds since the epoch, are left out.
+    """
     jobs = {}
     for path in (folder / ".snakemake/metadata").rglob("*"):
         if path.is_file():
@@ -75,8 +80,9 @@ def jobs_by_rule(folder: Path) -> dict[str, list[tuple[float, float]]]:
             jobs[key] = (min(start, entry["starttime"]), max(end, entry["endtime"]))
     rules = defaultdict(list)
     for (rule, _), times in sorted(jobs.items(), key=lambda item: item[1]):
-        rules[rule].append(times)
-    return rules
+        if times[0] >= since:
+            rules[rule].append(times)
+    return dict(rules)
 
 
 def print_stages(rules: dict[str, list[tuple[float, float]]], total: float) -> None:
@@ -102,6 +108,8 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="where to work, and leave all that is made; by default a temporary one"
     )
+    parser.add_argument("--again", action="store_true", help="then another run, with another learning rate")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parser.add_argument("--tiny", action="store_true", help="a small base in float32 for one epoch, for a CPU")
     options = parser.parse_args()
     if importlib.util.find_spec("snakemake") is None:
@@ -124,10 +132,21 @@ def main() -> None:
         results = folder / "results/sample"
         preflight = json.loads((results / "preflight.json").read_text())
         train = json.loads((results / RUN / "train.json").read_text())
-        log = json.loads(Path(folder, train["logs"]["state"]).read_text())["log_history"]
+        log = json.loads((results / RUN / train["logs"]["state"]).read_text())["log_history"]
         print(f"{train['this_run']['device']}, {options.cores} cores; {train['versions']}")
-        print_stages(jobs_by_rule(folder), total)
-    print_training(train, preflight, next(entry["train_runtime"] for entry in log if "train_runtime" in entry))
+        rules = jobs_by_rule(folder)
+        print_stages(rules, total)
+        figures = {"total": total, "rules": rules, "this_run": train["this_run"]}
+        print_training(train, preflight, next(entry["train_runtime"] for entry in log if "train_runtime" in entry))
+        if options.again:
+            started = time.time()
+            total = snakemake(folder, options.cores, options.target, "run=again", "finetune={learning_rate: 1.0e-4}")
+            again = jobs_by_rule(folder, started)
+            print("again, with another learning rate")
+            print_stages(again, total)
+            figures["again"] = {"total": total, "rules": again}
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def print_training(train: dict, preflight: dict, seconds: float) -> None:

@@ -1,6 +1,6 @@
 """Samples a second and peak memory of a training step: upstream's set-up, ours within 8 GiB, ours with all memory.
 
-    python benchmarks/training.py [--steps 10] [--profile] [--tiny]
+    python benchmarks/training.py [--steps 10] [--profile] [--tiny] [--json FILE]
 
 Random weights of the released geometry, 2,402 visual and 60 text tokens a clip, 24 of them supervised, four clips a
 step, LoRA r 64 on all linear layers of the language model, both projectors trained. Upstream's set-up decodes (8
@@ -11,11 +11,13 @@ CPU in seconds.
 
 import argparse
 import gc
+import json
 import statistics
 import sys
 import time
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -172,6 +174,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--profile", action="store_true", help="print the kernels of the fastest set-up by time")
     parser.add_argument("--tiny", action="store_true", help="a small geometry, for a CPU")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     gpu = device == "cuda"
@@ -188,13 +191,18 @@ def main() -> None:
         ours = small("ours, within 8 GiB: two clips, twice")
         del ours["step"]
     free = bench.run("ours, all memory: four clips at once", fused=True, graphs=gpu)
+    sides = {"upstream": upstream, "within 8 GiB": ours, "all memory": free}
+    figures = {side: {key: found[key] for key in ("rate", "reserved", "used")} for side, found in sides.items()}
     for name, found in (("within 8 GiB", ours), ("all memory", free)):
         print(f"{name}: {found['rate'] / upstream['rate']:.2f} times upstream's samples/s", end="")
         print(f", {found['reserved'] / upstream['reserved']:.2f} of its memory" if gpu else "")
     if gpu:
         ceiling = bench.ceiling()
         share = free["rate"] * bench.useful / ceiling
+        figures["share"], figures["ceiling"] = share, ceiling
         print(f"all memory: {share:.1%} of {ceiling / 1e12:.0f} TFLOP/s, the ceiling of bf16 products here")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
     if options.profile and gpu:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             free["step"]()
