@@ -28,8 +28,8 @@ TABLE = re.compile(r"(?<=<!-- table -->\n).*(?=<!-- end of table -->)", re.DOTAL
 COMMANDS = {
     "training": ["training.py"],
     "features": ["features.py", "--clips", "768", "--batch-size", "16", "--no-scaling"],
-    "precision": ["feature_precision.py"],
     "pipeline": ["pipeline.py", "--target", "report", "--again"],
+    "precision": ["feature_precision.py"],
 }
 TO_THE_ADAPTER = {"evaluate", "report", "render_sample"}  # rules that do not count
 
