@@ -138,15 +138,17 @@ def main() -> None:
         print_stages(rules, total)
         figures = {"total": total, "rules": rules, "this_run": train["this_run"]}
         print_training(train, preflight, next(entry["train_runtime"] for entry in log if "train_runtime" in entry))
+        if options.json:
+            options.json.write_text(json.dumps(figures, indent=1) + "\n")
         if options.again:
             started = time.time()
             total = snakemake(folder, options.cores, options.target, "run=again", "finetune={learning_rate: 1.0e-4}")
             again = jobs_by_rule(folder, started)
             print("again, with another learning rate")
             print_stages(again, total)
-            figures["again"] = {"total": total, "rules": again}
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+            if options.json:
+                figures["again"] = {"total": total, "rules": again}
+                options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def print_training(train: dict, preflight: dict, seconds: float) -> None:
