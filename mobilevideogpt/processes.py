@@ -12,6 +12,7 @@ import psutil
 
 from mobilevideogpt.interruption import LAUNCHED_BY
 
+ENDS_WITH_STDIN = "MOBILEVIDEOGPT_ENDS_WITH_STDIN"  # likewise: set where this one ends with its standard input
 POLL_SECONDS = 1
 _watched: set[int] = set()  # the processes with which this one ends
 _caught: list[int] = []  # signals that were forwarded
@@ -39,6 +40,22 @@ def terminate_with_launcher() -> None:
     named = os.environ.get(LAUNCHED_BY)
     if launcher := int(named) if named else ancestor_running("snakemake"):
         terminate_with_parent(launcher)
+
+
+def terminate_with_stdin() -> None:
+    """Send this process SIGTERM at the end of its standard input, where `ENDS_WITH_STDIN` says so.
+
+    A process that ssh started gets no signal when its caller is killed or interrupted, but the end of what it reads.
+    """
+    if os.environ.pop(ENDS_WITH_STDIN, None):
+        threading.Thread(target=_terminate_after_stdin, daemon=True).start()
+
+
+def _terminate_after_stdin() -> None:
+    with suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def exit_with_launcher() -> None:

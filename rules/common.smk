@@ -102,6 +102,8 @@ ANSWERS = [f"{DATA}/{name}" for name in ANSWER_FILES[config["annotations"]["sour
 # Few clips are decoded in minutes, before any download; of many, in hours, the preflight comes first. The size of the
 # manifest tells: it is read only where clips are needed.
 FEW_CLIPS = not os.path.exists(f"{DATA}/manifest.json") or os.path.getsize(f"{DATA}/manifest.json") < 50_000
+NODES = config["finetune"]["nodes"]  # that train together
+ON_EACH_NODE = max(1, (config["finetune"]["processes"] or NODES) // NODES)  # processes of the training, of a job's GPUs
 ANSWERED = f"{RUN}/logs/infer.txt"  # the answers of rule infer, which a job on another machine cannot print
 COMPARISON = comparison_name(config.get("runs", []))
 # The code that shapes features.
@@ -132,6 +134,11 @@ def print_answers():
     """Print what rule infer answered on another machine."""
     if workflow.non_local_exec and "infer" in workflow.dag_settings.targets and os.path.exists(ANSWERED):
         print(Path(ANSWERED).read_text(encoding="utf-8"), end="", flush=True)
+
+
+def gpus_of_a_node(wildcards):
+    """Return the GPUs of the training on a node. Here Snakemake counts the jobs on the GPUs, and each is one."""
+    return ON_EACH_NODE if runs_elsewhere() else 1
 
 
 def growing(amount):

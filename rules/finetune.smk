@@ -2,6 +2,13 @@
 # Hands on: <run>/train.json; settings.json, as they were asked for; samples/, what it was trained on; beside them
 # adapter/, checkpoints, log and plots.
 
+# To Slurm's plugin: the job runs on its first node, starts the others by srun, and has these GPUs on each.
+SEVERAL_NODES = (
+    {"mpi": "srun", "nodes": NODES, "tasks": NODES, "tasks_per_gpu": 0, "gres": f"gpu:{ON_EACH_NODE}"}
+    if NODES > 1
+    else {}
+)
+
 
 rule finetune:
     """Fine-tune language model and projectors, or resume an interrupted run."""
@@ -28,8 +35,9 @@ rule finetune:
         "../environment.yml"
     threads: threads_of_job
     resources:
-        gpu=1,
-        mem_mb=growing(16000),
+        **SEVERAL_NODES,
+        gpu=lambda wildcards: 0 if NODES > 1 and runs_elsewhere() else gpus_of_a_node(wildcards),
+        mem_mb=growing(16000 * ON_EACH_NODE),  # of each node
         runtime=1440,  # the next attempt resumes from the last checkpoint
     params:
         deepspeed=lambda wildcards: deepspeed_digest(config["finetune"]["deepspeed"], in_project("config")),

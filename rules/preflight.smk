@@ -3,7 +3,7 @@
 # preflight.passed.
 MEMORY_SETTINGS = """
     method quantization batch_size gradient_accumulation_steps effective_batch_size lora_r max_text_tokens precision
-    gradient_checkpointing save_total_limit deepspeed processes report_to
+    gradient_checkpointing save_total_limit deepspeed processes nodes hostfile report_to
 """.split()
 
 
@@ -50,8 +50,8 @@ rule preflight:
         "../environment.yml"
     threads: threads_of_job
     resources:
-        gpu=1,
-        mem_mb=growing(16000),
+        gpu=gpus_of_a_node,
+        mem_mb=growing(16000 * ON_EACH_NODE),
         runtime=growing(30),
     params:
         deepspeed=lambda wildcards: deepspeed_digest(config["finetune"]["deepspeed"], in_project("config")),

@@ -21,7 +21,7 @@ from mobilevideogpt.processes import terminate_with_launcher
 from mobilevideogpt.recorded_settings import FILE, GROUPS, as_given
 from mobilevideogpt.training.checkpoints import finished, locked, lost_beside, read_preflight, recorded_content
 from mobilevideogpt.training.digests import deepspeed_digest, run_digests
-from mobilevideogpt.training.launch import quiet_libraries, run_processes
+from mobilevideogpt.training.launch import quiet_libraries, run_on_nodes, run_processes
 from mobilevideogpt.training.plan import is_first_process, plan_launch, resolve_precision
 from mobilevideogpt.training.settings import TrainingSettings
 
@@ -77,13 +77,18 @@ def main() -> None:
         settings = resolve_by_memory(
             settings, model=model, train=train, preflight=preflight, run_folder=options.run_folder, digest=digest
         )
-    if "RANK" not in os.environ and (processes := plan_launch(settings).processes) > 1:
+    if "RANK" not in os.environ and (launch := plan_launch(settings)).processes > 1:
         with locked(Path(options.run_folder)):  # so that one process reports it, not each; the first locks it again
             done = finished(options.run_folder, digest, settings.keep) and not lost_beside(options.run_folder)
         if not done:
-            resolved = json.dumps(asdict(settings) | {"processes": processes})
+            resolved = json.dumps(asdict(settings) | {"processes": launch.processes})
             command = [__file__, *sys.argv[1:], "--digest", digest, "--settings", resolved]
-            sys.exit(run_processes(processes, command))
+            several = launch.nodes > 1
+            sys.exit(
+                run_on_nodes(launch, command, settings.hostfile)
+                if several
+                else run_processes(launch.processes, command)
+            )
 
     from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
     from mobilevideogpt.data.processor import MobileVideoGPTProcessor

@@ -14,12 +14,15 @@ from mobilevideogpt.files import json_digest, write_json, write_text
 from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths, read_base
 from mobilevideogpt.stage_result import log_result
+from mobilevideogpt.training.nodes import check_nodes
 from mobilevideogpt.training.preflight import FeatureFiles, preflight
 from mobilevideogpt.training.rehearsal import RehearsalCache
 from mobilevideogpt.training.settings import TrainingSettings
 
 log_to(snakemake.log[0])
 params = snakemake.params
+settings = TrainingSettings.from_dict(params.finetune)
+check_nodes(settings.nodes, settings.hostfile)
 base = read_base(snakemake.input.base)
 samples = read_samples(snakemake.input.draft)  # of all splits: which is the longest of train is not settled yet
 counts = Counter(sample["split"] for sample in samples)
@@ -32,7 +35,7 @@ how = {"dtype": params.features_dtype, "precision": params.features_precision, "
 keys = feature_keys(model, base["encoders_digest"], files, **how)
 present = [key for key in keys.values() if feature_path(params.store, key).exists()]
 record = preflight(
-    TrainingSettings.from_dict(params.finetune),
+    settings.of_one_node(),
     model=model,
     run_folder=params.run_folder,
     allow_cpu=params.allow_cpu,

@@ -41,13 +41,19 @@ Digest = Callable[[Path], str]  # the SHA-256 of a file
 class Fingerprint:
     """Identifies what a checkpoint or an adapter was made from.
 
-    ``digest`` covers all that affects the result. The optimizer's state also depends on the number of processes and on
-    the DeepSpeed configuration, so a checkpoint is resumed only under the same.
+    ``digest`` covers all that affects the result. Under DeepSpeed, each of the ``processes`` saves its own share of the
+    optimizer's state, so that such a checkpoint is resumed only by as many, under the same configuration. Without it,
+    one saves all, and any number resumes.
     """
 
     digest: str
     processes: int
     deepspeed: str | None
+
+    def is_resumed_by(self, other: "Fingerprint") -> bool:
+        """Whether a training of fingerprint ``other`` resumes a checkpoint of this one."""
+        whole = self.deepspeed is None and other.deepspeed is None
+        return self == other or (whole and self.digest == other.digest)
 
 
 def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
@@ -161,12 +167,12 @@ def numbered_checkpoints(run_folder: Path) -> list[Path]:
 def newest_checkpoint(
     run_folder: Path, fingerprint: Fingerprint, before: float = math.inf, verified: bool = False
 ) -> Path | None:
-    """Return the newest checkpoint with this fingerprint whose step is below ``before``.
+    """Return the newest checkpoint that a training of this fingerprint resumes, whose step is below ``before``.
 
     With ``verified``, its content is read and is that which was written.
     """
     candidates = (path for path in reversed(numbered_checkpoints(run_folder)) if step_of(path) < before)
-    found = (path for path in candidates if read_fingerprint(path) == fingerprint)
+    found = (path for path in candidates if mismatch(read_fingerprint(path), fingerprint) is None)
     return next((path for path in found if not verified or is_unchanged(path)), None)
 
 
@@ -191,7 +197,7 @@ _MISMATCHES = {
     Mismatch.INCOMPLETE: "is incomplete",
     Mismatch.DAMAGED: "is damaged",
     Mismatch.INPUTS: "was made from other data, settings or code",
-    Mismatch.PROCESSES: "was made by another number of processes or another DeepSpeed stage",
+    Mismatch.PROCESSES: "was made under another DeepSpeed stage or, under DeepSpeed, by another number of processes",
 }
 
 
@@ -201,7 +207,7 @@ def mismatch(found: Fingerprint | None, expected: Fingerprint) -> Mismatch | Non
         return Mismatch.INCOMPLETE
     if found.digest != expected.digest:
         return Mismatch.INPUTS
-    return None if found == expected else Mismatch.PROCESSES
+    return None if found.is_resumed_by(expected) else Mismatch.PROCESSES
 
 
 def archive_stale_checkpoints(run_folder: Path, fingerprint: Fingerprint) -> None:

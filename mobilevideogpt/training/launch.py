@@ -1,12 +1,20 @@
-"""Start the processes of a distributed training, and forward signals to them. The child is `launch_worker`."""
+"""Start the processes of a distributed training, here or on several nodes, and forward signals to them.
+
+The child is `launch_worker`.
+"""
 
 import logging
 import os
 import signal
 import subprocess
 import sys
+import time
 
 from mobilevideogpt.processes import LAUNCHED_BY
+from mobilevideogpt.training.nodes import DEFAULTS, LOST_NODE, NodeCommand, node_commands
+from mobilevideogpt.training.plan import Launch
+
+POLL_SECONDS = 0.1
 
 
 def quiet_libraries() -> None:
@@ -41,22 +49,61 @@ def run_processes(processes: int, command: list[str]) -> int:
         processes: How many.
         command: The script and its arguments.
     """
+    return _run_to_the_end([NodeCommand(launcher_command(processes, command), ends_with_stdin=False)])
+
+
+def run_on_nodes(launch: Launch, command: list[str], hostfile: str | None) -> int:
+    """Run a script in the processes of several nodes and return the exit status, see `run_processes`.
+
+    Where it fails on a node, it is ended on all.
+
+    Args:
+        launch: With several nodes.
+        command: The script and its arguments.
+        hostfile: The file with the hosts; None under Slurm.
+
+    Raises:
+        InputError: See `nodes.check_nodes`.
+    """
+    return _run_to_the_end(node_commands(launch, command, hostfile))
+
+
+def _run_to_the_end(commands: list[NodeCommand]) -> int:
     received: list[int] = []
-    launcher: subprocess.Popen | None = None
+    started: list[tuple[NodeCommand, subprocess.Popen]] = []
+
+    def stop() -> None:
+        for command, launcher in started:
+            if command.ends_with_stdin and launcher.stdin:
+                launcher.stdin.close()
+            elif not command.ends_with_stdin:
+                launcher.send_signal(
+                    signal.SIGTERM if command.words[0] == "srun" else (received or [signal.SIGTERM])[0]
+                )
 
     def forward(number, frame):
         received.append(number)
-        if launcher and len(received) == 1:
-            launcher.send_signal(number)
+        if len(received) == 1:
+            stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, forward)
-    launcher = subprocess.Popen(
-        launcher_command(processes, command),
-        env={"OMP_NUM_THREADS": "1", **os.environ, LAUNCHED_BY: str(os.getpid())},
-        start_new_session=True,
-    )
-    if received:  # before the launcher had started
-        launcher.send_signal(received[0])
-    status = launcher.wait()
+    for command in commands:
+        launcher = subprocess.Popen(
+            command.words,
+            stdin=subprocess.PIPE if command.ends_with_stdin else None,
+            env={**DEFAULTS, **os.environ, LAUNCHED_BY: str(os.getpid())},
+            start_new_session=True,
+        )
+        started.append((command, launcher))
+    if received:  # before the launchers had started
+        stop()
+    failed: list[int] = []  # in order: what ended first says why, unless it only lost another
+    while running := [launcher for _, launcher in started if launcher.returncode is None]:
+        codes = [launcher.returncode for launcher in running if launcher.poll()]
+        if codes and not (failed or received):
+            stop()
+        failed += codes
+        time.sleep(POLL_SECONDS)
+    status = next((code for code in failed if code != LOST_NODE), failed[0] if failed else 0)
     return 128 + received[0] if received and status else status

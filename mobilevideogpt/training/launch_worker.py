@@ -7,15 +7,18 @@ import sys
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.run import main as launch
 
-from mobilevideogpt.processes import LAUNCHED_BY, terminate_with_launcher
+from mobilevideogpt.processes import LAUNCHED_BY, terminate_with_launcher, terminate_with_stdin
+from mobilevideogpt.training.nodes import LOST_NODE
 
 
 def main() -> None:
     """Run torch's launcher. The training processes report their errors themselves, so its own log is off."""
     logging.disable(logging.CRITICAL)
     terminate_with_launcher()
+    terminate_with_stdin()
     os.environ[LAUNCHED_BY] = str(os.getpid())  # for the processes that it starts
     try:
         launch(sys.argv[1:])
@@ -29,6 +32,8 @@ def main() -> None:
                 file=sys.stderr,
             )
         sys.exit(128 + signal.SIGKILL if killed else max(codes.values()) or 1)
+    except RendezvousError:
+        sys.exit(LOST_NODE)
     except SignalException as error:
         sys.exit(128 + error.sigval)
 

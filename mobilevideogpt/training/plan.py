@@ -15,10 +15,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Launch:
-    """How a fine-tuning runs on this machine: ``processes``, and the name of the ZeRO configuration or None."""
+    """How a fine-tuning runs: ``processes`` over all ``nodes``, and the name of the ZeRO configuration or None."""
 
     processes: int
     deepspeed: str | None
+    nodes: int = 1
+
+    @property
+    def on_each_node(self) -> int:
+        """Number of processes on each node, this machine or one like it."""
+        return self.processes // self.nodes
 
 
 class Optimisations(NamedTuple):
@@ -61,10 +67,10 @@ def plan_launch(settings: TrainingSettings) -> Launch:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     processes = _processes(settings, gpus)
     if settings.deepspeed in ("auto", "none"):
-        return Launch(processes, None)
+        return Launch(processes, None, settings.nodes)
     if obstacle := deepspeed_obstacle(settings):
         raise InputError(f"finetune.deepspeed: {settings.deepspeed}, but {obstacle}; set it to auto or none")
-    return Launch(processes, settings.deepspeed)
+    return Launch(processes, settings.deepspeed, settings.nodes)
 
 
 def _processes(settings: TrainingSettings, gpus: int) -> int:
@@ -76,7 +82,8 @@ def _processes(settings: TrainingSettings, gpus: int) -> int:
                 f"they share {settings.shared} clips; start as many, or choose a multiple"
             )
         return processes
-    divisors = [n for n in range(1, max(gpus, 1) + 1) if settings.shared % n == 0]
+    nodes, gpus = settings.nodes, gpus * settings.nodes  # the nodes are alike
+    divisors = [n for n in range(nodes, max(gpus, nodes) + 1, nodes) if settings.shared % n == 0]
     processes = settings.processes or max(divisors)
     if gpus and processes > gpus:
         raise InputError(f"finetune.processes: {processes} processes, but there are {gpus} GPUs; choose at most {gpus}")

@@ -59,11 +59,11 @@ def resolve_by_memory(
     processor = MobileVideoGPTProcessor.from_pretrained(model.base)
     _, text = longest_text(train, processor, settings.max_text_tokens)
     step = Step(settings, launch, model.base, text, torch.cuda.is_available())
-    step = choose_stage(step, smallest_gpu_bytes(launch.processes))
+    step = choose_stage(step, smallest_gpu_bytes(launch.on_each_node))
     if automatic:
         step = choose_micro_batch(
             step,
-            free_bytes_for_each(launch.processes),
+            free_bytes_for_each(launch.on_each_node),
             largest=rehearsed["micro"] if rehearsed else None,
             previous=_previous_micro_batch(run_folder, digest),
         )

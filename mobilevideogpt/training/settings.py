@@ -14,6 +14,8 @@ NOT_RESULT_AFFECTING = {
     "save_total_limit",
     "deepspeed",
     "processes",
+    "nodes",
+    "hostfile",
     "num_workers",
     "report_to",
     "max_loss_ratio",
@@ -62,6 +64,8 @@ class TrainingSettings:
     max_loss_ratio: float | None = 3.0
     deepspeed: Literal["auto", "none", "zero2", "zero3", "zero3_offload"] = "auto"
     processes: int | None = None
+    nodes: int = 1
+    hostfile: str | None = None
     num_workers: int = 2
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
     seed: int = 42
@@ -105,6 +109,16 @@ class TrainingSettings:
             object.__setattr__(self, "effective_batch_size", self.batch_size * self.gradient_accumulation_steps)
         else:
             raise InputError(f"finetune.batch_size: {self.batch_size!r} is not a number; write a number or auto")
+        if self.processes and self.processes % self.nodes:
+            raise InputError(
+                f"finetune.processes: {self.processes} processes, over all nodes, are not the same number on each of "
+                f"{self.nodes}; choose a multiple of finetune.nodes"
+            )
+        if self.shared % self.nodes:
+            raise InputError(
+                f"finetune.{name}: {self.nodes} nodes cannot share {self.shared} clips equally; choose a multiple of "
+                "finetune.nodes"
+            )
         if self.processes and self.shared % self.processes:
             raise InputError(
                 f"finetune.{name}: {self.processes} processes cannot share {self.shared} clips equally; "
@@ -130,6 +144,14 @@ class TrainingSettings:
         """Return settings of the same result, with ``clips`` in a forward pass of each process."""
         steps = self.effective_batch_size // (clips * processes)
         return replace(self, batch_size=clips * processes, gradient_accumulation_steps=steps)
+
+    def of_one_node(self) -> "TrainingSettings":
+        """Return the settings of one node's share of a step: with the same clips in each of its processes."""
+        if self.nodes == 1:
+            return self
+        shared = "effective_batch_size" if self.batch_size == "auto" else "batch_size"
+        share = {shared: self.shared // self.nodes, "processes": self.processes and self.processes // self.nodes}
+        return replace(self, nodes=1, hostfile=None, **share)
 
     @classmethod
     def from_dict(cls, values: dict) -> "TrainingSettings":

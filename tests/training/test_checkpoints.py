@@ -55,22 +55,29 @@ def test_a_fingerprint_is_read_as_it_was_written_and_is_none_for_an_incomplete_f
     assert read_fingerprint(folder) is None
 
 
-def test_a_checkpoint_is_resumed_only_under_the_same_inputs_and_processes():
+def test_a_checkpoint_is_resumed_under_the_same_inputs_and_of_deepspeed_by_as_many_processes():
     assert mismatch(ONE, ONE) is None
     assert mismatch(None, ONE) is Mismatch.INCOMPLETE
     assert mismatch(Fingerprint("two", 1, None), ONE) is Mismatch.INPUTS
-    assert mismatch(Fingerprint("one", 2, None), ONE) is mismatch(Fingerprint("one", 1, "zero2"), ONE)
-    assert mismatch(Fingerprint("one", 2, None), ONE) is Mismatch.PROCESSES
+    assert mismatch(Fingerprint("one", 2, None), ONE) is mismatch(ONE, Fingerprint("one", 4, None)) is None
+    assert mismatch(Fingerprint("one", 1, "zero2"), ONE) is mismatch(ONE, Fingerprint("one", 1, "zero2"))
+    assert mismatch(Fingerprint("one", 1, "zero2"), ONE) is Mismatch.PROCESSES
+    assert mismatch(Fingerprint("one", 2, "zero2"), Fingerprint("one", 4, "zero2")) is Mismatch.PROCESSES
 
 
 def test_stale_checkpoints_are_archived_by_digest_and_the_newest_of_the_others_is_found(tmp_path, caplog):
-    for step, fingerprint in ((2, ONE), (4, ONE), (6, Fingerprint("two", 1, None)), (8, Fingerprint("one", 2, None))):
+    for step, fingerprint in (
+        (2, ONE),
+        (4, ONE),
+        (6, Fingerprint("two", 1, None)),
+        (8, Fingerprint("one", 2, "zero2")),
+    ):
         write_folder(tmp_path / f"checkpoint-{step}", fingerprint)
     (tmp_path / "checkpoint-10").mkdir()
     archive_stale_checkpoints(tmp_path, ONE)
     archived = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("stale/*/*"))
     assert archived == ["stale/incomplete/checkpoint-10", "stale/one/checkpoint-8", "stale/two/checkpoint-6"]
-    assert "is incomplete; not resumed" in caplog.text and "another number of processes" in caplog.text
+    assert "is incomplete; not resumed" in caplog.text and "another DeepSpeed stage" in caplog.text
     assert newest_checkpoint(tmp_path, ONE) == tmp_path / "checkpoint-4"
     assert newest_checkpoint(tmp_path, ONE, before=4) == tmp_path / "checkpoint-2"
 

@@ -262,12 +262,17 @@ def test_two_processes_that_were_stopped_end_bit_for_bit_where_uninterrupted_one
     wait_for(tmp_path / "stopped" / "checkpoint-2" / FINGERPRINT, stopped)
     stopped.send_signal(signal.SIGTERM)
     assert stopped.wait(timeout=60) == 128 + signal.SIGTERM
+    shutil.copytree(tmp_path / "stopped", tmp_path / "fewer")
+    fewer = project.finetune(tmp_path / "fewer", lora_dropout=0.0)
+    assert fewer["resumed_from"] >= 2 and fewer["world_size"] == 1
+    assert fewer["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     assert project.start(tmp_path / "stopped", **changes).wait(timeout=120) == 0
     record, expected = (json.loads((tmp_path / run / "train.json").read_text()) for run in ("stopped", "whole"))
     assert record["resumed_from"] >= 2 and (record["world_size"], record["deepspeed"]) == (2, None)
     assert record["losses"] == expected["losses"]
     for name, tensor in adapter(tmp_path / "whole").items():
         assert torch.equal(adapter(tmp_path / "stopped")[name], tensor), name
+        torch.testing.assert_close(adapter(tmp_path / "fewer")[name], tensor, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(tensor, adapter(tmp_path / "alone")[name], rtol=1e-3, atol=1e-4)
     assert expected["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     this = expected["this_run"]

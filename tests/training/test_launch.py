@@ -26,7 +26,7 @@ def test_no_training_process_outlives_a_killed_launcher_or_its_parent(killed, tm
     script.write_text(RANK)
     parent = subprocess.Popen([sys.executable, "-c", PARENT.format(script=script)])
     try:
-        family = wait_for_family(parent.pid)
+        family = wait_for(parent.pid, 3)
         os.kill(parent.pid if killed == "parent" else family[0].pid, signal.SIGKILL)
         _, alive = psutil.wait_procs(family, timeout=30)
         assert not alive
@@ -44,10 +44,10 @@ def test_a_process_that_is_killed_ends_the_others_and_is_named(tmp_path):
     assert "process 1 was killed by signal 9" in done.stderr and "Traceback" not in done.stderr
 
 
-def wait_for_family(pid: int) -> list[psutil.Process]:
-    """The launcher and its two processes, once they have started."""
+def wait_for(pid: int, count: int) -> list[psutil.Process]:
+    """The launchers and their processes, once they have started."""
     deadline = time.monotonic() + 60
-    while len(family := psutil.Process(pid).children(recursive=True)) < 3:
+    while len(family := psutil.Process(pid).children(recursive=True)) < count:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return family
