@@ -12,7 +12,7 @@ PROGRESS = n=0; while read -r line; do case "$$line" in \
   Downloading*[0-9][0-9][0-9].[0-9]\ MB*) echo "  $$line";; \
   Installing\ collected*) if [ $$n != 0 ]; then echo "  unpacking $$n packages"; n=0; fi;; esac; done
 
-.PHONY: finetune report verify test check base lock clean
+.PHONY: finetune report verify test test-slurm check base lock clean
 
 finetune report verify: $(READY)
 	@$(BIN)/snakemake --cores $(CORES) $@
@@ -20,6 +20,10 @@ finetune report verify: $(READY)
 # A test takes one core for most of its time; a process without tests takes over half of another's.
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+# The sample on a Slurm of two nodes on this machine, while nodes are lost. Needs root and Debian's packages of Slurm.
+test-slurm: $(READY)
+	@$(BIN)/python -m tests.slurm.run $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
