@@ -1,9 +1,10 @@
 """The sample on a real Slurm: `make test-slurm`, or `python -m tests.slurm.run [--folder DIR]`.
 
 Starts a Slurm of two nodes on this machine, see `cluster`, and runs the sample through profiles/slurm to the report:
-first undisturbed, then again from the features on, while nodes are killed in the features and in the training, the
-training is cancelled, and its time runs out. Its adapter has to be that of a run here with as many threads, to the
-bit. The last line is the result. What is missing of Slurm is installed where apt-get and root's rights are there.
+first undisturbed, then a training on both nodes, whose validation losses have to be those of one; then again from the
+features on, while nodes are killed in the features and in the training, the training is cancelled, and its time runs
+out. The adapter has to be that of a run here with as many threads, to the bit. The last line is the result. What is
+missing of Slurm is installed where apt-get and root's rights are there.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,7 @@ RUN = f"{RESULTS}/finetune"
 # On nodes of two CPUs. In a release's own project the profile alone is enough.
 PROFILE = ["--workflow-profile", "profiles/slurm", "--cores", str(THREADS), "--max-threads", str(THREADS)]
 PROFILE += ["--groups", "probe_shard=probe", "--group-components", "probe=7", "--latency-wait", "20"]
+LARGEST_DIFFERENCE = 0.02  # of a loss; the order of the sums differs, and fifty steps add it up
 PATIENCE = 900  # seconds for what is waited for
 
 
@@ -79,6 +82,21 @@ class Project:
     def adapter(self) -> str:
         """Digest of the adapter."""
         return json.loads(self.text(f"{RUN}/train.json"))["adapter_content"]
+
+    def train_on_two_nodes(self) -> float:
+        """Train a second run on both nodes; return by how much its validation losses differ from those of the first, at most.
+
+        Raises:
+            SystemExit: If they differ by more than rounding explains, or one process trained.
+        """
+        seconds = self.run(*PROFILE, "finetune", "--config", "run=two", "finetune={nodes: 2}")
+        alone, two = (json.loads(self.text(f"{RESULTS}/{run}/train.json")) for run in ("finetune", "two"))
+        of_both = [(loss, two["losses"][name]) for name, loss in alone["losses"].items() if name.startswith("val")]
+        differs = max(abs(one - other) / one for one, other in of_both)
+        if two["world_size"] != 2 or differs > LARGEST_DIFFERENCE:
+            fail(f"on two nodes: {two['world_size']} processes, losses {of_both}")
+        tell(f"Two nodes: {seconds:.0f} s, losses differ by {differs:.2g} of themselves at most")
+        return differs
 
     def submitted(self) -> list[str]:
         """Return the numbers of the jobs that were submitted."""
@@ -207,6 +225,7 @@ def run(folder: Path) -> str:
         seconds, jobs = project.run(*PROFILE), len(project.submitted())
         adapters = [here.adapter, project.adapter]
         tell(f"Slurm: {jobs} jobs, {seconds:.0f} s, adapter {project.adapter[:12]}")
+        differs = project.train_on_two_nodes()
         shutil.rmtree(project.folder / RUN)
         shutil.rmtree(project.folder / RESULTS / "features")
         process = project.start(*PROFILE)
@@ -226,7 +245,8 @@ def run(folder: Path) -> str:
         fail(f"adapters differ: here, on Slurm, disturbed: {', '.join(digest[:12] for digest in adapters)}")
     return (
         f"make test-slurm: passed; {jobs} jobs in {seconds:.0f} s on Slurm, {alone:.0f} s here; survived in {again} "
-        f"jobs: {', '.join(disturbance.survived)}; adapter {adapters[0][:12]} in all three runs"
+        f"jobs: {', '.join(disturbance.survived)}; adapter {adapters[0][:12]} in all three runs; losses of two nodes "
+        f"differ by {differs:.2g} of themselves"
     )
 
 
@@ -235,6 +255,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where to work and leave everything; by default temporary")
     folder = parser.parse_args().folder
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the Slurm ends, too
     install()
     if folder:
         folder.mkdir(parents=True, exist_ok=True)

@@ -57,6 +57,7 @@ def test_gpu_jobs_are_submitted_with_few_cpus_and_short_steps_stay_on_the_login_
     profile = ("--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "1")
     forced = ("check_device", "preflight", "features", "finetune", "evaluate")
     calls = ("evaluate", "infer", "--forcerun", *forced, "--config", "video=dataset/squats/0001.mp4")
+    calls += ("finetune={nodes: 2}",)
     outcome = trained.snakemake(*calls, *profile, "--set-resources", "evaluate:gpu=0", "evaluate:gres='gpu:1'")
     assert outcome.status == 0, outcome.text
     assert outcome.out == "squats - good form\n"
@@ -64,8 +65,10 @@ def test_gpu_jobs_are_submitted_with_few_cpus_and_short_steps_stay_on_the_login_
     jobs = slurm()
     assert jobs.keys() == {*forced, "infer"}
     for name, [words] in jobs.items():
-        gpu = ("--gres", "gpu:1") if name == "evaluate" else ("--gpus", "1")
-        assert value(words, gpu[0]) == gpu[1] and not (name == "evaluate" and value(words, "--gpus")), words
+        gpu = {"--gres": "gpu:1"} if name in ("evaluate", "finetune") else {"--gpus": "1"}
+        assert {option: value(words, option) for option in ("--gres", "--gpus") if value(words, option)} == gpu, words
+        nodes = ("2", "2") if name == "finetune" else (None, None)
+        assert (value(words, "--nodes"), value(words, "--ntasks")) == nodes
         assert value(words, "--cpus-per-task") == ("1" if name == "check_device" else "8")
         assert value(words, "--mem") == ("2000" if name == "check_device" else "16000")
         assert "--requeue" in words and value(words, "-p") == "gpu"
