@@ -84,7 +84,7 @@ class Project:
         return json.loads(self.text(f"{RUN}/train.json"))["adapter_content"]
 
     def train_on_two_nodes(self) -> float:
-        """Train a second run on both nodes; return by how much its validation losses differ from those of the first, at most.
+        """Train a second run on both nodes; return by how much its validation losses differ from those of the first.
 
         Raises:
             SystemExit: If they differ by more than rounding explains, or one process trained.
