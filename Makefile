@@ -5,6 +5,7 @@ CORES ?= 1
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/ready
+SLURM := $(VENV)/slurm
 PIP = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 # Of pip's hundreds of lines: every twentieth package, downloads of over 100 MB, and the last step, silent for minutes.
 PROGRESS = n=0; while read -r line; do case "$$line" in \
@@ -18,11 +19,11 @@ finetune report verify: $(READY)
 	@$(BIN)/snakemake --cores $(CORES) $@
 
 # A test takes one core for most of its time; a process without tests takes over half of another's.
-test: $(READY)
+test: $(READY) $(SLURM)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 # The sample on a Slurm of two nodes on this machine, while nodes are lost. Needs root and Debian's packages of Slurm.
-test-slurm: $(READY)
+test-slurm: $(READY) $(SLURM)
 	@$(BIN)/python -m tests.slurm.run $(ARGS)
 
 check: $(READY)
@@ -38,6 +39,11 @@ $(READY): requirements.lock pyproject.toml
 	@rm -f $(VENV)/failed; total=$$(grep -c == requirements.lock); { $(PIP) -r requirements.lock \
 	  && $(PIP) --no-deps --no-build-isolation --editable . || touch $(VENV)/failed; } | { $(PROGRESS); }; \
 	  test ! -e $(VENV)/failed
+	@touch $@
+
+# Beside the environment, for the tests alone: where it is installed, every command of Snakemake loads pandas for it.
+$(SLURM): tests/slurm/requirements.txt $(READY)
+	@$(PIP) --quiet --no-deps --upgrade --target $@ -r $<
 	@touch $@
 
 # The sample's tiny base checkpoint, trained again: about 20 minutes on an H100.

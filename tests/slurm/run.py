@@ -23,6 +23,7 @@ from pathlib import Path
 from tests.slurm.cluster import PACKAGES, Cluster, missing
 
 ROOT = Path(__file__).parents[2]
+PLUGIN = Path(sys.prefix, "slurm")  # a folder of its own, see the Makefile
 THREADS = 2
 RESULTS = "results/sample"
 RUN = f"{RESULTS}/finetune"
@@ -38,7 +39,7 @@ class Project:
 
     def __init__(self, folder: Path, environment: dict[str, str]):
         self.folder = folder
-        threads = {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": str(folder)}
+        threads = {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": f"{folder}{os.pathsep}{PLUGIN}"}
         self.environment = {**environment, **threads, "SNAKEMAKE_LOGGER_STAGES_USUAL": "true"}
 
     @classmethod

@@ -3,12 +3,16 @@
 import json
 import re
 import shlex
+import sys
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tests.workflow.conftest import ENVIRONMENT
 
-pytest.importorskip("snakemake_executor_plugin_slurm")
+PLUGIN = Path(sys.prefix, "slurm")  # a folder of its own, see the Makefile
+pytestmark = pytest.mark.skipif(not PLUGIN.is_dir(), reason="needs Slurm's plugin: `make test` installs it")
 SBATCH = """#!/usr/bin/env python3
 import json, pathlib, sys
 here = pathlib.Path(__file__).parent
@@ -58,7 +62,8 @@ def test_gpu_jobs_are_submitted_with_few_cpus_and_short_steps_stay_on_the_login_
     forced = ("check_device", "preflight", "features", "finetune", "evaluate")
     calls = ("evaluate", "infer", "--forcerun", *forced, "--config", "video=dataset/squats/0001.mp4")
     calls += ("finetune={nodes: 2}",)
-    outcome = trained.snakemake(*calls, *profile, "--set-resources", "evaluate:gpu=0", "evaluate:gres='gpu:1'")
+    snakemake = partial(trained.snakemake, before=PLUGIN)
+    outcome = snakemake(*calls, *profile, "--set-resources", "evaluate:gpu=0", "evaluate:gres='gpu:1'")
     assert outcome.status == 0, outcome.text
     assert outcome.out == "squats - good form\n"
     assert "that of each job's machine" in outcome.err and "SLURM" not in outcome.err
@@ -79,9 +84,9 @@ def test_gpu_jobs_are_submitted_with_few_cpus_and_short_steps_stay_on_the_login_
         **{"check_device": "10", "preflight": "30", "features": "480", "finetune": "1440"},
         **{"evaluate": "240", "infer": "240"},
     }
-    checked = trained.snakemake("--until", "probe_clip", "--forcerun", "probe_clip", *profile, "check_clips")
+    checked = snakemake("--until", "probe_clip", "--forcerun", "probe_clip", *profile, "check_clips")
     assert checked.status == 0, checked.text
     [words] = slurm()["probe_probe_clip"]  # eight clips, one job
     assert value(words, "--gpus") is None and int(value(words, "--cpus-per-task")) <= 8
-    verified = trained.snakemake("verify", *profile)
+    verified = snakemake("verify", *profile)
     assert "found by results/preflight.json" in verified.out and "machine" not in verified.out
