@@ -149,7 +149,7 @@ def _stripped(entry):
 
 
 def _schema_of(hint):
-    names = {int: "integer", float: "number", bool: "boolean", type(None): "null"}
+    names = {int: "integer", float: "number", bool: "boolean", str: "string", type(None): "null"}
     if get_origin(hint) is list:
         return [{"type": "array"}]
     if get_origin(hint) is Literal:
