@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from loky import ProcessPoolExecutor
@@ -105,12 +105,13 @@ def answer_here(
         progress: Whether to show progress bars.
     """
     answers, seconds = {}, {}
+    answering: Any = model
     for source, batches in questions.items():
         if source == FINETUNED:
-            model = load_finetuned(model, adapter)
+            answering = load_finetuned(answering, adapter)
         started = time.monotonic()
         options = {"max_new_tokens": max_new_tokens, "progress": NAMES[source] if progress else None}
-        answers[source] = predict(model, processor, batches, store, **options)
+        answers[source] = predict(answering, processor, batches, store, **options)
         seconds[source] = time.monotonic() - started
     keys = [[sample["features"] for sample in batch] for batch in questions[BASE]]
     frames = [[chosen_frames(store.read_scores(key), model.config) for key in batch] for batch in keys]
