@@ -77,7 +77,8 @@ def test_a_long_answer_is_wrapped_beside_its_clip():
 
 def test_the_rule_prints_the_answer_alone(script, project, pipeline, capsys):
     params = {"exercise": None, "prompt": None, "batch_size": 4, "max_new_tokens": 6, "run": "results/tiny"}
+    params |= {"answers": project / "answers.txt"}
     capsys.readouterr()
     script("infer.py", video="dataset/squats/1.mp4", **params)
     expected = pipeline(project / "dataset/squats/1.mp4", exercise="squats", max_new_tokens=6)
-    assert capsys.readouterr().out == f"{expected}\n"
+    assert capsys.readouterr().out == (project / "answers.txt").read_text() == f"{expected}\n"
