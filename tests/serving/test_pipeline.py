@@ -25,7 +25,7 @@ def test_a_clip_is_answered_from_its_pixels_as_from_its_features(pipeline, tiny,
     tiny.store.write("f" * 64, {"video_features": video[0].detach(), "context_features": context[0].detach()})
     sample = tiny.samples[0] | {"features": "f" * 64}
     sample["conversations"] = [{"from": "human", "value": PROMPT}, sample["conversations"][1]]
-    (answer,) = predict(model, tiny.processor, [sample], tiny.store, batch_size=1, max_new_tokens=8)
+    ((answer,),) = predict(model, tiny.processor, [[sample]], tiny.store, max_new_tokens=8)
     assert pipeline(clip, exercise="squats", max_new_tokens=8) == answer.text != ""
     seen = pipeline.see([clip_frames(clip, None, *pipeline.bounds)])[0]
     assert "".join(pipeline.stream(seen, PROMPT, 8)).strip() == answer.text
