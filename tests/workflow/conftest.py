@@ -23,6 +23,7 @@ from mobilevideogpt.sample.names import NO_ISSUE
 from mobilevideogpt.sample.render import ClipSpec, write_clip
 
 ROOT = Path(__file__).parents[2]
+SLURM_PLUGIN = Path(sys.prefix, "slurm")  # a folder of its own, see the Makefile
 REHEARSAL = "results/preflight.rehearsal.json"
 SETTINGS = {
     "run": "tiny",

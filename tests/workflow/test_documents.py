@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.workflow.conftest import ROOT
+from tests.workflow.conftest import ROOT, SLURM_PLUGIN
 
 DOCUMENTS = ("README.md", "QVED_FINETUNING.md", "CONTRIBUTING.md", "RELIABILITY.md")
 CODE = re.compile(r"^```(?:sh|console)?\n(.*?)^```|`([^`\n]+)`", re.M | re.S)
@@ -48,13 +48,13 @@ def test_there_are_commands_in_the_documents():
 @pytest.mark.parametrize("command", ALL)
 def test_a_command_of_the_documents_is_planned(command, reader):
     _, *arguments = shlex.split(command)
-    outcome = reader.snakemake("-n", *arguments)
+    outcome = reader.snakemake("-n", *arguments, before=SLURM_PLUGIN if "slurm" in command else None)
     assert outcome.status == 0, outcome.text
 
 
 @pytest.mark.parametrize("command", FIRST)
 def test_a_command_of_the_readme_says_in_a_fresh_clone_what_it_needs(command, clone):
     _, *arguments = shlex.split(command)
-    outcome = clone.snakemake("-n", *arguments)
+    outcome = clone.snakemake("-n", *arguments, before=SLURM_PLUGIN if "slurm" in command else None)
     assert "Traceback" not in outcome.text
     assert outcome.status == 0 or re.search("ERROR|WorkflowError", outcome.text), outcome.text

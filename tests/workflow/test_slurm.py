@@ -3,16 +3,13 @@
 import json
 import re
 import shlex
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import ENVIRONMENT
+from tests.workflow.conftest import ENVIRONMENT, SLURM_PLUGIN
 
-PLUGIN = Path(sys.prefix, "slurm")  # a folder of its own, see the Makefile
-pytestmark = pytest.mark.skipif(not PLUGIN.is_dir(), reason="needs Slurm's plugin: `make test` installs it")
+pytestmark = pytest.mark.skipif(not SLURM_PLUGIN.is_dir(), reason="needs Slurm's plugin: `make test` installs it")
 SBATCH = """#!/usr/bin/env python3
 import json, pathlib, sys
 here = pathlib.Path(__file__).parent
@@ -62,7 +59,7 @@ def test_gpu_jobs_are_submitted_with_few_cpus_and_short_steps_stay_on_the_login_
     forced = ("check_device", "preflight", "features", "finetune", "evaluate")
     calls = ("evaluate", "infer", "--forcerun", *forced, "--config", "video=dataset/squats/0001.mp4")
     calls += ("finetune={nodes: 2}",)
-    snakemake = partial(trained.snakemake, before=PLUGIN)
+    snakemake = partial(trained.snakemake, before=SLURM_PLUGIN)
     outcome = snakemake(*calls, *profile, "--set-resources", "evaluate:gpu=0", "evaluate:gres='gpu:1'")
     assert outcome.status == 0, outcome.text
     assert outcome.out == "squats - good form\n"
