@@ -15,6 +15,7 @@ from mobilevideogpt.stage_result import errors_in, last_result, tells_an_error
 from snakemake_logger_plugin_stages.screen import Screen
 
 SNAKEMAKE = str(Path(snakemake.__file__).parent)
+EXECUTORS = "snakemake_executor_plugin"  # wherever they are installed
 ONLY_TARGETS = {"all", "fetch", "normalise"}  # rules without a script
 # Rules whose job prints what the person asked for, or what is wrong. A single such job has no line of its own.
 PRINT_THEMSELVES = {"verify", "infer", "compare", "manifest", "pin_splits", "clean_features", "push"}
@@ -194,7 +195,7 @@ class Stages:
     def _message(self, record: LogRecord) -> None:
         self.up_to_date = _get(record, "up_to_date") or self.up_to_date
         text = str(record.msg)
-        if record.pathname.startswith(SNAKEMAKE):
+        if record.pathname.startswith(SNAKEMAKE) or EXECUTORS in record.pathname:
             self._message_of_snakemake(record, text)
         elif text not in ("", "None") and not (record.levelno < WARNING and "all" in self.quiet):
             self.screen.line(text)

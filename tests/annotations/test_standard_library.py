@@ -28,5 +28,5 @@ def test_the_room_imports_the_standard_library_and_no_other_room():
     modules = [f"mobilevideogpt.annotations.{file.stem}" for file in ROOM.glob("*.py") if file.stem != "__init__"]
     done = subprocess.run([sys.executable, "-c", CODE, *modules], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    top = ["auto_classes", "errors", "files", "json_shape", "paths", "segments", "wording"]
+    top = ["auto_classes", "errors", "files", "interruption", "json_shape", "paths", "segments", "wording"]
     assert done.stdout.split() == sorted(["annotations", *top])

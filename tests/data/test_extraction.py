@@ -299,6 +299,9 @@ class Interrupting(Encoders):
 
 
 def test_ctrl_c_ends_the_wait_for_several_devices(store):
+    # A shell that starts the tests in the background has SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt):
         extract(store, {f"{i}.mp4": str(i) for i in range(9)}, Interrupting(), batch_size=1, devices=["cpu", "cpu"])
+    signal.signal(signal.SIGINT, before)
     assert len(list(store.folder.rglob("*.safetensors"))) < 9

@@ -20,7 +20,8 @@ import os, torch, torch.distributed as dist
 dist.init_process_group("gloo")
 rank = torch.tensor(float(os.environ["RANK"]) + 1)
 dist.all_reduce(rank)
-print(f"sum {rank.item():g} of {os.environ['WORLD_SIZE']} on node {os.environ['GROUP_RANK']}", flush=True)
+line = f"sum {rank.item():g} of {os.environ['WORLD_SIZE']} on node {os.environ['GROUP_RANK']}\\n"
+os.write(1, line.encode())  # in one piece, as the other node writes there, too
 """
 WAITS = """
 import os, sys, time
