@@ -108,8 +108,7 @@ def main() -> None:
         )
         print(f"{seed:>6} trained in {time.monotonic() - started:.0f} s, losses {record['losses']}", flush=True)
         for name, samples in sets.items():
-            model, options = load().to(device), {"max_new_tokens": 64, "progress": False}
-            answer = partial(answer_here, model, processor, run / "adapter", store, **options)
+            answer = partial(answer_here, load().to(device), processor, run / "adapter", store, progress=False)
             limits = {"batch_size": 6, "max_new_tokens": 64}
             metrics, rows = evaluate(answer, with_keys(samples), own["train"], seed=0, **limits)
             print(f"{seed:>6} {name:>11} {metrics['conclusion']['headline']}", flush=True)

@@ -31,6 +31,12 @@ def terminate_with_parent(parent: int | None = None) -> None:
     threading.Thread(target=_terminate_after, args=(watched,), daemon=True).start()
 
 
+def work_for(parent: int) -> None:
+    """Make this process a worker of another one: it ends with that one, which alone handles Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    terminate_with_parent(parent)
+
+
 def terminate_with_launcher() -> None:
     """Send this process SIGTERM once the process that launched it has ended, at once if it has ended before.
 

@@ -32,7 +32,7 @@ load = partial(
     load_to_answer, paths, adapter, params.store, precision=train["precision"], uncached_dtype=params.uncached
 )
 metrics, rows = evaluate(
-    partial(answer, load, max_new_tokens=limit),
+    partial(answer, load),
     read_samples(snakemake.input.test),
     train_samples,
     seed=params.seed,

@@ -1,7 +1,7 @@
 """Answers of the base and of the fine-tuned model to all questions, in this process or on every GPU."""
 
+import logging
 import os
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,9 @@ from mobilevideogpt.evaluation.generation import Answer, load_for_inference, pre
 from mobilevideogpt.model.adapter import load_finetuned
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.processes import terminate_with_parent
+from mobilevideogpt.processes import work_for
+
+logger = logging.getLogger(__name__)
 
 BASE, FINETUNED, MISMATCHED = SOURCES = ("base", "finetuned", "mismatched_video")
 NAMES = {BASE: "base", FINETUNED: "fine-tuned", MISMATCHED: "mismatched video"}  # of the progress bars
@@ -133,12 +135,16 @@ def answer_on_gpus(load: Callable[..., Loaded], gpus: int, questions: Mapping[st
         InputError: If a process is killed.
     """
     shares = [{source: batches[gpu::gpus] for source, batches in questions.items()} for gpu in range(gpus)]
-    executor = ProcessPoolExecutor(gpus, initializer=_start, initargs=(os.getpid(),))
+    executor = ProcessPoolExecutor(gpus, initializer=work_for, initargs=(os.getpid(),))
     try:
         futures = [executor.submit(_answer, load, gpu, share, options) for gpu, share in enumerate(shares)]
         results = [future.result() for future in futures]
     except TerminatedWorkerError as error:
-        raise InputError(f"a process that answers was killed, most likely because memory ran out ({error})") from None
+        logger.info("%s", error)
+        raise InputError(
+            "a process that answers was killed, most likely because memory ran out; lower evaluate.batch_size, or let "
+            "CUDA_VISIBLE_DEVICES name fewer GPUs"
+        ) from None
     finally:
         executor.shutdown(kill_workers=True)
     return merged(results)
@@ -156,11 +162,6 @@ def _interleaved(shares: Sequence[list]) -> list:
     for index, share in enumerate(shares):
         whole[index :: len(shares)] = share
     return whole
-
-
-def _start(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    terminate_with_parent(parent)
 
 
 def _answer(load: Callable[..., Loaded], gpu: int, questions: Mapping[str, Batches], options: Mapping) -> Answered:

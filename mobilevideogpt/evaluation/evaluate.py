@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    answer: Callable[[Mapping[str, Batches]], Answered],
+    answer: Callable[..., Answered],
     samples: Sequence[dict],
     train_samples: Sequence[Mapping],
     *,
@@ -29,12 +29,12 @@ def evaluate(
     """Answer the test prompts with the base, with the adapter, and with the adapter shown other exercises' clips.
 
     Args:
-        answer: Answers the batches of each source, as `answers.answer_here` does.
+        answer: Answers the `Batches` of each source with ``max_new_tokens``, as `answers.answer` does.
         samples: The test split, with the key of the cached features of each clip.
         train_samples: The training split; its commonest answers are what the model is compared with.
         seed: Seed of the control's exchange of clips.
         batch_size: Samples in a batch.
-        max_new_tokens: Longest answer, in tokens, to be recorded.
+        max_new_tokens: Longest answer, in tokens.
 
     Returns:
         The metrics and one row for each sample.
@@ -63,7 +63,8 @@ def evaluate(
     if not swapped:
         logger.warning("the control of the video is not possible: %s", ONE_EXERCISE)
     asked = {BASE: samples, FINETUNED: samples} | ({MISMATCHED: swapped} if swapped else {})
-    answered = answer({source: _batches(of_source, batch_size) for source, of_source in asked.items()})
+    questions = {source: _batches(of_source, batch_size) for source, of_source in asked.items()}
+    answered = answer(questions, max_new_tokens=max_new_tokens)
     given: dict[str, list] = {source: list(chain(*batches)) for source, batches in answered.answers.items()}
     tokens = {source: sum(answer.tokens for answer in answers) for source, answers in given.items()}
     speeds = {source: round(tokens[source] / max(seconds, 1e-9), 2) for source, seconds in answered.seconds.items()}

@@ -31,8 +31,7 @@ def answers(model, tiny, batch_size=4, samples=None, max_new_tokens=8):
 
 def evaluated(model, tiny, samples=None, max_new_tokens=8):
     samples = tiny.samples if samples is None else samples
-    options = {"max_new_tokens": max_new_tokens, "progress": False}
-    answer = partial(answer_here, model, tiny.processor, tiny.adapter, tiny.store, **options)
+    answer = partial(answer_here, model, tiny.processor, tiny.adapter, tiny.store, progress=False)
     return evaluate(answer, samples, tiny.samples, seed=0, batch_size=2, max_new_tokens=max_new_tokens)
 
 
