@@ -10,12 +10,13 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 MODEL = "mobilevideogpt.model.modeling"
+PROCESSING, PROCESSOR = "transformers.models.auto.processing_auto", "mobilevideogpt.data.processor"
 # A module of transformers > ours, which registers its class at its end.
 REGISTERED_BY = {
     "transformers.models.auto.configuration_auto": "mobilevideogpt.model.configuration",
     "transformers.models.auto.auto_factory": "mobilevideogpt.model.configuration",
     "transformers.models.auto.modeling_auto": MODEL,
-    "transformers.models.auto.processing_auto": "mobilevideogpt.data.processor",
+    PROCESSING: PROCESSOR,
 }
 
 
@@ -61,3 +62,6 @@ def _register() -> None:
     for theirs, ours in REGISTERED_BY.items():
         if theirs in sys.modules and ours not in sys.modules:  # else it is being imported, and registers itself
             import_module(ours)
+    # AutoProcessor brings all networks, so PROCESSOR does not import it, and may have been there before it.
+    if PROCESSING in sys.modules and (register := getattr(sys.modules[PROCESSOR], "register_processor", None)):
+        register()

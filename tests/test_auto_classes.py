@@ -16,6 +16,8 @@ LIGHT = "import mobilevideogpt, sys\nassert not {'torch', 'transformers'} & sys.
 ORDERS = {
     "ours first": LIGHT + LOAD,
     "theirs first": "import transformers, transformers.models.auto.modeling_auto\nimport mobilevideogpt\n" + LOAD,
+    "our processor, which brings no network": "import mobilevideogpt.data.processor, sys\n"
+    "assert 'transformers.modeling_utils' not in sys.modules\n" + LOAD,
     "a module of ours that imports a network of theirs": "import mobilevideogpt.model.kernels.fused\n"
     "import mobilevideogpt.model.modeling\n" + LOAD,
     "the configuration alone, then a trainer": LIGHT + "from transformers import AutoConfig, Trainer\n" + LOAD,

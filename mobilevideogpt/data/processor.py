@@ -1,12 +1,14 @@
 """Text and clips to the inputs of the model."""
 
+import sys
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoProcessor, BatchFeature, Qwen2Tokenizer
+from transformers import BatchFeature, Qwen2Tokenizer
 
+from mobilevideogpt.auto_classes import PROCESSING
 from mobilevideogpt.data.frame_bounds import SETTINGS_FILE, FrameBounds, read_frame_bounds
 from mobilevideogpt.data.prompts import IGNORED, encode_turns, with_video
 from mobilevideogpt.files import read_json, write_json
@@ -135,5 +137,14 @@ class MobileVideoGPTProcessor:
         return self.pad(rows, "left" if responses is None else "right")
 
 
-# Released folders name no processor, so AutoProcessor finds the class by the configuration.
-AutoProcessor.register(MobileVideoGPTConfig, MobileVideoGPTProcessor, exist_ok=True)
+def register_processor() -> None:
+    """Make the processor known to AutoProcessor, if that is imported.
+
+    Released folders name no processor, so AutoProcessor finds the class by the configuration.
+    """
+    auto = getattr(sys.modules.get(PROCESSING), "AutoProcessor", None)
+    if auto is not None:
+        auto.register(MobileVideoGPTConfig, MobileVideoGPTProcessor, exist_ok=True)
+
+
+register_processor()
