@@ -56,8 +56,9 @@ rule preflight:
     params:
         deepspeed=lambda wildcards: deepspeed_digest(config["finetune"]["deepspeed"], in_project("config")),
         finetune={name: config["finetune"][name] for name in MEMORY_SETTINGS},
-        # Where the project is, so not compared.
+        # Where the project is, and whose disk must have room, so not compared.
         deepspeed_configs=lambda wildcards, output: in_project("config"),
+        run_folder=lambda wildcards, output: RUN,
         store=FEATURES,
         features_dtype=setting("features/dtype"),
         # For a forecast alone, so not compared: functions of `output`.
@@ -67,7 +68,6 @@ rule preflight:
         encode=not config["features"]["cache"],
         allow_cpu=setting("preflight/allow_cpu"),
         min_free_disk_gb=setting("preflight/min_free_disk_gb"),
-        run_folder=RUN,
         rehearsal=f"{RESULTS}/preflight.rehearsal.json",  # kept from run to run
         code=source_hash("workflow_scripts/preflight.py", "mobilevideogpt/training/rehearsal_worker.py"),
     message:

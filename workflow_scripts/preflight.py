@@ -1,6 +1,7 @@
 """Rule preflight: check the machine against the settings, and rehearse a few steps of the fine-tuning."""
 
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 from mobilevideogpt.annotations.clips import SPLITS
@@ -15,8 +16,7 @@ from mobilevideogpt.log import log_to
 from mobilevideogpt.model.model_paths import ModelPaths, read_base
 from mobilevideogpt.stage_result import log_result
 from mobilevideogpt.training.nodes import check_nodes
-from mobilevideogpt.training.preflight import FeatureFiles, preflight
-from mobilevideogpt.training.rehearsal import RehearsalCache
+from mobilevideogpt.training.rehearsal_process import RehearsalProcess
 from mobilevideogpt.training.settings import TrainingSettings
 
 log_to(snakemake.log[0])
@@ -34,18 +34,24 @@ model = ModelPaths.from_mapping(base)
 how = {"dtype": params.features_dtype, "precision": params.features_precision, "code": params.extractor}
 keys = feature_keys(model, base["encoders_digest"], files, **how)
 present = [key for key in keys.values() if feature_path(params.store, key).exists()]
-record = preflight(
-    settings.of_one_node(),
-    model=model,
-    run_folder=params.run_folder,
-    allow_cpu=params.allow_cpu,
-    min_free_disk_gb=params.min_free_disk_gb,
-    train=samples,
-    clips={split: counts[split] for split in SPLITS},
-    features=FeatureFiles(len(clips) - len(present), params.features_dtype, params.encode),
-    cache=RehearsalCache(Path(params.rehearsal), json_digest([base["files"], params.code])),
-    deepspeed_configs=params.deepspeed_configs,
-)
+# Unless the last rehearsal may do, a process loads what it needs while this one does.
+with nullcontext() if Path(params.rehearsal).exists() else RehearsalProcess() as ready:
+    from mobilevideogpt.training.preflight import FeatureFiles, preflight
+    from mobilevideogpt.training.rehearsal import RehearsalCache
+
+    record = preflight(
+        settings.of_one_node(),
+        model=model,
+        run_folder=params.run_folder,
+        allow_cpu=params.allow_cpu,
+        min_free_disk_gb=params.min_free_disk_gb,
+        train=samples,
+        clips={split: counts[split] for split in SPLITS},
+        features=FeatureFiles(len(clips) - len(present), params.features_dtype, params.encode),
+        cache=RehearsalCache(Path(params.rehearsal), json_digest([base["files"], params.code])),
+        deepspeed_configs=params.deepspeed_configs,
+        ready=ready,
+    )
 if not record["ok"]:
     failed = failed_lines(Check(**check) for check in record["checks"])
     raise InputError(f"the fine-tuning would not run on this machine:\n{failed}")

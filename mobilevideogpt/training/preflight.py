@@ -25,6 +25,7 @@ from mobilevideogpt.training.memory_remedies import what_would_fit
 from mobilevideogpt.training.micro_batch import choose_micro_batch, with_less_memory
 from mobilevideogpt.training.plan import Launch, plan_launch, resolve_precision
 from mobilevideogpt.training.rehearsal import Measured, Outcome, Rehearsal, RehearsalCache, rehearse
+from mobilevideogpt.training.rehearsal_process import RehearsalProcess
 from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.sharing import choose_stage
 from mobilevideogpt.wording import counted
@@ -70,6 +71,7 @@ def preflight(
     features: FeatureFiles = FeatureFiles(),
     deepspeed_configs: str | Path = "config",
     cache: RehearsalCache | None = None,
+    ready: RehearsalProcess | None = None,
 ) -> dict:
     """Check the machine against the settings, and rehearse if all checks passed.
 
@@ -84,6 +86,7 @@ def preflight(
         features: The features' files. If the training encodes, so does the rehearsal, but not the prediction.
         deepspeed_configs: Folder of zero2.json and so on.
         cache: Result of the last rehearsal, which is used again if nothing that affects it has changed.
+        ready: A process to rehearse in.
 
     Returns:
         ``ok``, ``device``, ``precision``, ``batch`` (micro-batch and so on), ``predicted_bytes`` and
@@ -112,10 +115,11 @@ def preflight(
         step, free_bytes = Step(resolved, launch, model.base, text, bool(gpu)), free_bytes_for_each(launch.processes)
         step = choose_stage(step, smallest_gpu_bytes(launch.processes))
 
+        options = {"encode": features.encode, "deepspeed_configs": deepspeed_configs, "ready": ready}
+
         def rehearse_or_reuse(step: Step) -> Rehearsal:
-            return _cached_or_rehearsed(
-                cache, step, model, longest, shortest, nearest_folder(run_folder), features.encode, deepspeed_configs
-            )
+            folder = nearest_folder(run_folder)
+            return _cached_or_rehearsed(cache, step, model, longest, shortest, folder, **options)
 
         step, rehearsal = _rehearse_until_it_fits(step, free_bytes, rehearse_or_reuse)
         checks.append(_memory_check(step, rehearsal, free_bytes))
@@ -228,14 +232,16 @@ def _cached_or_rehearsed(
     longest: dict,
     shortest: tuple[dict, int],
     folder: Path,
+    *,
     encode: bool,
     deepspeed_configs: str | Path,
+    ready: RehearsalProcess | None,
 ) -> Rehearsal:
     key = cache.key(step, encode, deepspeed_configs, shortest[1]) if cache else ""
     if cache and (found := cache.read(key)):
         logger.info("%s: nothing that affects the rehearsal has changed; its result is used again", cache.path)
         return found
-    options = {"encode": encode, "deepspeed_configs": deepspeed_configs}
+    options = {"encode": encode, "deepspeed_configs": deepspeed_configs, "ready": ready}
     rehearsal = rehearse(step, model, longest, folder, shortest=shortest[0], **options)
     if cache and rehearsal.measured:
         cache.write(key, rehearsal.measured)

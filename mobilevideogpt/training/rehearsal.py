@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -18,6 +17,7 @@ from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.processes import LAUNCHED_BY
 from mobilevideogpt.training.launch import launcher_command
 from mobilevideogpt.training.memory import Step
+from mobilevideogpt.training.rehearsal_process import WORKER, RehearsalProcess
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +113,7 @@ def rehearse(
     shortest: dict | None = None,
     encode: bool = False,
     deepspeed_configs: str | Path = "config",
+    ready: RehearsalProcess | None = None,
 ) -> Rehearsal:
     """Fine-tune for a few steps, with validation and checkpoints, in the processes and ZeRO stage of the real run.
 
@@ -124,6 +125,7 @@ def rehearse(
         shortest: The sample of the shortest text, if another; batches of several lengths may need more memory.
         encode: Whether the training computes the features itself.
         deepspeed_configs: Folder of zero2.json and so on.
+        ready: A process that was started before. If it rehearsed already, or several are needed, others are started.
 
     Returns:
         The outcome, with the measurements of the process that needed most memory.
@@ -142,7 +144,7 @@ def rehearse(
             "deepspeed_configs": str(deepspeed_configs),
         }
         try:
-            done = _run(step.launch.processes, request)
+            done = _run(step.launch.processes, request, ready)
         except subprocess.TimeoutExpired:
             return Rehearsal(Outcome.TIMED_OUT, message=f"the rehearsed steps took longer than {TIMEOUT_SECONDS} s")
         logger.info("rehearsal: %s%s", done.stdout, done.stderr)
@@ -152,12 +154,17 @@ def rehearse(
     return _summary(done, reports, step.launch.processes)
 
 
-def _run(processes: int, request: dict) -> subprocess.CompletedProcess:
-    module = ["-m", "mobilevideogpt.training.rehearsal_worker", json.dumps(request)]
-    command = launcher_command(processes, module) if processes > 1 else [sys.executable, *module]
-    environment = os.environ | {LAUNCHED_BY: str(os.getpid())}
+def _run(processes: int, request: dict, ready: RehearsalProcess | None) -> subprocess.CompletedProcess:
+    if processes == 1:
+        with ready if ready and ready.is_waiting else RehearsalProcess() as process:
+            return process.run(request, TIMEOUT_SECONDS)
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False, env=environment
+        launcher_command(processes, ["-m", WORKER, json.dumps(request)]),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+        env=os.environ | {LAUNCHED_BY: str(os.getpid())},
     )
 
 

@@ -1,6 +1,7 @@
 """A process of a rehearsal, as `rehearsal` starts it: a short fine-tuning on random features.
 
-Its argument is JSON, see `rehearsal.rehearse`. It writes ``<folder>/rehearsed-<rank>.json``, a `rehearsal.Rehearsal`.
+Its argument is JSON, see `rehearsal.rehearse`; without one, it waits for that on its standard input. It writes
+``<folder>/rehearsed-<rank>.json``, a `rehearsal.Rehearsal`.
 """
 
 import json
@@ -52,8 +53,11 @@ class RandomPixels(RandomFeatures, UncachedFeatures):
 
 def main() -> None:
     """Rehearse, and write the outcome."""
-    request = json.loads(sys.argv[1])
     terminate_with_launcher()
+    given = sys.argv[1] if len(sys.argv) > 1 else sys.stdin.read()
+    if not given:  # whoever started this process has ended
+        return
+    request = json.loads(given)
     report = Path(request["folder"]) / f"rehearsed-{os.environ.get('RANK', 0)}.json"
     try:
         rehearsal = Rehearsal(Outcome.OK, _train(request))
