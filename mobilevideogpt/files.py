@@ -20,6 +20,8 @@ _REMEDIES: dict[int | None, str] = {
     errno.EDQUOT: "free some space",
     errno.ENAMETOOLONG: "shorten the name",
 }
+_UMASK = os.umask(0)  # it can only be read by setting it, which is no work for a thread
+os.umask(_UMASK)
 
 
 @contextmanager
@@ -86,9 +88,7 @@ def replacing_folder(path: str | Path, previous: str | Path | None = None) -> It
 
 def _publish(path: Path) -> None:
     """Give a temporary file or folder, which is private, the usual mode; flush it to the disk."""
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~_UMASK)
     if path.is_file():
         with open(path, "rb") as file:
             os.fsync(file.fileno())

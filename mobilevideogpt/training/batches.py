@@ -131,12 +131,13 @@ def _ignore_signals(worker: int) -> None:
 def data_loader(
     dataset: Dataset, collate: Collate, sampler: SharedBatches, workers: int, pin_memory: bool
 ) -> DataLoader:
-    """Return a loader that does not touch the global random state."""
+    """Return a loader that does not touch the global random state; its workers live as long as it does."""
     return DataLoader(
         NumberedSamples(dataset),
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=workers,
+        persistent_workers=workers > 0,
         pin_memory=pin_memory,
         worker_init_fn=_ignore_signals,
         generator=torch.Generator(),

@@ -197,7 +197,10 @@ def _run_or_resume(run: Run, trainer: FinetuneTrainer, checkpoint: Path | None, 
         if out_of_patience(state["log_history"], run.settings.early_stopping_patience):
             trainer.args.num_train_epochs = state["epoch"]  # stopped early before; no step is left
     stop.defer = True
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        trainer.finish_saving()
     state = trainer.state
     if stop.signal and state.global_step < state.max_steps:
         if trainer.is_world_process_zero():

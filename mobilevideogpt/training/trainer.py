@@ -2,7 +2,9 @@
 
 import logging
 import math
-from contextlib import nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
@@ -86,6 +89,8 @@ class FinetuneTrainer(Trainer):
         self.learning_rates = peak_learning_rates(settings)
         self.stopwatch = Stopwatch()
         self._saving_to: Path | None = None
+        self._completing = ThreadPoolExecutor(1)
+        self._completion: Future[None] | None = None
         self._unchecked_losses: list[tuple[Tensor, list[int]]] = []  # losses of this step, and the samples of each
         super().__init__(
             model=model,
@@ -198,6 +203,7 @@ class FinetuneTrainer(Trainer):
             raise self._diverged(rise, since, self._clips_of(since))
 
     def _diverged(self, what: str, step: int, clips: list[str]) -> InputError:
+        self.finish_saving()
         last = newest_checkpoint(self.run_folder, self.fingerprint, before=step)
         return InputError(
             f"{what} in step {step}, on {', '.join(clips)}; last good checkpoint: {last or 'none yet'}. "
@@ -213,6 +219,12 @@ class FinetuneTrainer(Trainer):
 
     # Validation
 
+    @cached_property
+    def _val_batches(self) -> DataLoader:
+        assert self.val_samples is not None
+        sampler = self._sampler(len(self.val_samples), seed=None)
+        return data_loader(self.val_samples, Collate(self.processor), sampler, self.settings.num_workers, False)
+
     @torch.no_grad()
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
         """Return the mean loss over the supervised tokens of the validation set, for any batches and processes.
@@ -220,14 +232,11 @@ class FinetuneTrainer(Trainer):
         Raises:
             InputError: If it is non-finite.
         """
-        assert self.val_samples is not None
         model: Any = self.model_wrapped
         model.eval()
-        collate = Collate(self.processor)
-        sampler = self._sampler(len(self.val_samples), seed=None)
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, tokens
         losses: list[tuple[Tensor, list[int]]] = []
-        for batch in data_loader(self.val_samples, collate, sampler, self.settings.num_workers, False):
+        for batch in self._val_batches:
             numbers = batch.pop("numbers").tolist()
             batch = self._prepare_inputs(batch)
             tokens = (batch["labels"][:, 1:] != IGNORED).sum()
@@ -254,12 +263,14 @@ class FinetuneTrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         """Save ``checkpoint-N`` whole or not at all, its fingerprint last; delete all but the newest and the best.
 
-        The best is that of `best_step`: a checkpoint is saved wherever the validation loss is computed.
+        The best is that of `best_step`: a checkpoint is saved wherever the validation loss is computed. The next steps
+        run while a thread hashes the files and flushes them to the disk; see `finish_saving`.
         """
+        self.finish_saving()
         name = f"checkpoint-{self.state.global_step}"
-        main = self.is_world_process_zero()
-        place = replacing_folder(self.run_folder / name) if main else nullcontext()
-        with place as folder:
+        with ExitStack() as saving:
+            main = self.is_world_process_zero()
+            folder = saving.enter_context(replacing_folder(self.run_folder / name)) if main else None
             self._saving_to = self._broadcast(folder)
             try:
                 super()._save_checkpoint(model, trial)
@@ -270,10 +281,24 @@ class FinetuneTrainer(Trainer):
                 for file in (folder / name).iterdir():
                     file.rename(folder / file.name)
                 (folder / name).rmdir()
-                write_fingerprint(folder, self.fingerprint)
-        if main:
-            prune_checkpoints(self.run_folder, self.settings.save_total_limit, best_step(self.state.log_history))
-        self.accelerator.wait_for_everyone()
+                best = best_step(self.state.log_history)
+                self._completion = self._completing.submit(self._complete, saving.pop_all(), folder, best)
+
+    def _complete(self, saving: ExitStack, folder: Path, best: int | None) -> None:
+        """Write the fingerprint of a checkpoint in its temporary folder, put it in its place, delete older ones."""
+        with saving:
+            write_fingerprint(folder, self.fingerprint)
+        prune_checkpoints(self.run_folder, self.settings.save_total_limit, best)
+
+    def finish_saving(self) -> None:
+        """Wait until the last checkpoint is complete, in its place.
+
+        Raises:
+            OSError: If it cannot be written, for example as the disk is full.
+        """
+        completion, self._completion = self._completion, None
+        if completion:
+            completion.result()
 
     def _broadcast(self, path: Path | None) -> Path:
         """Return the first process's path, in every process."""
