@@ -19,8 +19,9 @@ finetune report verify: $(READY)
 	@$(BIN)/snakemake --cores $(CORES) $@
 
 # A test takes one core for most of its time; a process without tests takes over half of another's.
+# ARGS="-m slow" runs the tests that are left out, ARGS="-m ''" all.
 test: $(READY) $(SLURM)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal -m "not slow" $(ARGS)
 
 # The sample on a Slurm of two nodes on this machine, while nodes are lost. Needs root and Debian's packages of Slurm.
 test-slurm: $(READY) $(SLURM)

@@ -46,6 +46,7 @@ def test_processes_answer_as_one_does(tiny):
     assert (shared.answers, shared.frames) == (alone.answers, alone.frames)
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_names_the_clip(tiny):
     lost = [{name: value for name, value in sample.items() if name != "features"} for sample in tiny.samples]
     questions = {"base": [lost[:1], lost[1:2]]}

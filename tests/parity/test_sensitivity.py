@@ -44,6 +44,7 @@ def predicted(measured) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_the_weights_without_effect_are_the_originals(predicted):
     assert predicted.keys() == TABLE.keys()
     assert {k for k, value in predicted.items() if value == 0} == {k for k, (most, _) in TABLE.items() if most == 0}

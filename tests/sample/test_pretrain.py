@@ -65,6 +65,7 @@ def test_a_lesson_asks_and_answers_about_a_clip(processor):
     assert (batch["text_labels"] >= 0).any(1).all()
 
 
+@pytest.mark.slow
 def test_pretraining_runs_from_nothing_and_goes_on_from_its_result(tmp_path):
     options = {"steps": 1, "batch_size": 1, "minutes": 10, "workers": 0, "seed": 0}
     pretrain(tmp_path / "first", **options, start=None)

@@ -251,6 +251,7 @@ def test_balanced_exercises_change_the_digest_by_their_names(project):
         assert (one != other) == differs
 
 
+@pytest.mark.slow
 def test_two_processes_that_were_stopped_end_bit_for_bit_where_uninterrupted_ones_do_and_learn_what_one_does(
     project, tmp_path
 ):

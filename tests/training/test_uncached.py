@@ -74,6 +74,7 @@ def test_without_cached_features_the_evaluation_reads_the_same(clips, project):
             torch.testing.assert_close(tensor, cached, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 def test_without_cached_features_the_rehearsal_encodes(project, tmp_path):
     options = {"model": project.paths, "run_folder": tmp_path, "allow_cpu": True, "min_free_disk_gb": 0}

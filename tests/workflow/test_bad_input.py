@@ -220,6 +220,7 @@ def test_numbers_that_yaml_reads_as_text_are_taken(fresh):
     assert fresh.snakemake("-n").status == 0
 
 
+@pytest.mark.slow
 def test_a_foreign_annotation_file_is_set_aside_and_never_used(fresh):
     foreign = '[{"video": "dataset/squats/0001.mp4", "conversations": []}]'
     (fresh / "dataset/qved_train.json").write_text(foreign)
@@ -256,7 +257,7 @@ def test_questions_of_the_data_set_can_be_what_is_answered(fresh):
     assert left_out["items"] == [f"{clips[0]} (no entry)"]
 
 
-@pytest.mark.parametrize("damage", ["deleted", "cut"])
+@pytest.mark.parametrize("damage", ["deleted", pytest.param("cut", marks=pytest.mark.slow)])
 def test_a_lost_feature_file_is_named_and_the_same_command_brings_it_back(damage, trained):
     sample = trained.json("results/features/train.json")[0]
     clip, key = sample["video"], sample["features"]
@@ -273,6 +274,7 @@ def test_a_lost_feature_file_is_named_and_the_same_command_brings_it_back(damage
     assert FeatureStore(trained / "results/features").read(key)
 
 
+@pytest.mark.slow
 def test_a_mended_clip_is_taken_up_by_the_same_command(fresh):
     clip = fresh / "dataset/squats/0002.mp4"
     whole = clip.read_bytes()

@@ -104,6 +104,7 @@ def test_a_flipped_base_is_refused_by_who_loads_it(project):
     assert "`snakemake --forcerun describe_base`" in refused(project, "evaluate")
 
 
+@pytest.mark.slow
 def test_damaged_features_are_computed_again_by_the_same_command(project):
     """The other kinds of damage: tests/data/test_features.py."""
     key = project.json("results/features/test.json")[0]["features"]

@@ -138,6 +138,7 @@ def command_of(process):
     return ""
 
 
+@pytest.mark.slow
 def test_two_processes_train_together_under_deepspeed(trained):
     outcome = trained.run(
         "finetune", "--config", "run=zero2", "finetune={deepspeed: zero2, processes: 2}"

@@ -184,6 +184,7 @@ class Row:
     rules: set[str]
     real: bool = False
     target: str = "all"
+    slow: bool = False
 
 
 REMARK = "\nREMARK = 1\n"
@@ -284,6 +285,7 @@ TABLE = [
         relabel("test", days_old=9),
         {"check_labels", *SPLIT, "features", "preflight", *AFTER_TRAINING},
         real=True,
+        slow=True,
     ),
     Row("label of a training clip", relabel("train"), ANSWERS),
     Row(
@@ -297,6 +299,7 @@ TABLE = [
         replace_clip("test", days_old=9),
         {*CHECK, "features", *AFTER_TRAINING},
         real=True,
+        slow=True,
     ),
     Row(
         "clip and label replaced by files of equal size and an older date, as by a clock that was set back",
@@ -357,12 +360,14 @@ TABLE = [
         all_of(lose_features, set_to(evaluate={"max_new_tokens": 6})),
         {"features", *AFTER_TRAINING},
         real=True,
+        slow=True,
     ),
     Row(
         "all lists of the features deleted, and a learning rate changed",
         all_of(delete("results/features/*.json"), set_to(finetune={"learning_rate": 5e-4})),
         FEATURES,
         real=True,
+        slow=True,
     ),
     Row("copy of the annotations deleted", delete("dataset/qved_train.json"), {"annotations", "features"}, real=True),
     Row(
@@ -381,7 +386,7 @@ TABLE = [
         {"preflight", *FEATURES},
     ),
     Row("samples of the run deleted", delete("results/tiny/samples/val.json"), TRAINING),
-    Row("adapter deleted", delete("results/tiny/adapter/adapter_model.safetensors"), TRAINING, real=True),
+    Row("adapter deleted", delete("results/tiny/adapter/adapter_model.safetensors"), TRAINING, real=True, slow=True),
     Row(
         "predictions and the page deleted",
         all_of(delete("results/tiny/predictions.jsonl"), delete("results/tiny/report.html")),
@@ -390,7 +395,11 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def row_to_test(row: Row):
+    return pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.slow else [])
+
+
+@pytest.mark.parametrize("row", list(map(row_to_test, TABLE)))
 def test_a_change_reruns_what_follows_from_it_and_nothing_else(row, trained):
     row.change(trained)
     if not row.real:

