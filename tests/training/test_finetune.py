@@ -15,6 +15,7 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.adapter import load_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+from mobilevideogpt.training import trainer
 from mobilevideogpt.training.checkpoints import FINGERPRINT, locked, read_fingerprint, write_fingerprint
 from mobilevideogpt.training.digests import run_digests
 
@@ -79,12 +80,12 @@ def test_validation_is_logged_before_training_and_after_each_epoch(finished):
     assert [e["step"] for e in log(finished[1]) if "eval_loss" in e] == [0, 3, 6]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number, workers", [(signal.SIGKILL, 0), (signal.SIGTERM, 1), (signal.SIGINT, 0)])
 def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does(
-    number, project, finished, tmp_path, capfd
+    number, workers, project, finished, tmp_path, capfd
 ):
     run = tmp_path / "run"
-    process = project.start(run, batch_size="auto", effective_batch_size=2)  # fits at once
+    process = project.start(run, batch_size="auto", effective_batch_size=2, num_workers=workers)  # fits at once
     wait_for(run / "checkpoint-2" / FINGERPRINT, process)
     process.send_signal(number)
     status = process.wait(timeout=60)
@@ -95,7 +96,7 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does
         assert (run / f"checkpoint-{last}" / FINGERPRINT).exists()
         told = run.with_suffix(".log").read_text()
         assert f"Stopped at step {last} of {STEPS}; checkpoint-{last} is saved." in told
-    record = project.finetune(run)
+    record = project.finetune(run, num_workers=workers)
     assert record["resumed_from"] >= 2
     step = record["resumed_from"]
     assert f"Resuming from checkpoint-{step}, step {step} of {STEPS}" in capfd.readouterr().err
@@ -103,6 +104,16 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does
     assert log(run)[:-1] == log(finished[1])[:-1]  # the last entry tells the seconds
     assert log(run)[-1]["train_loss"] == log(finished[1])[-1]["train_loss"]
     assert record["losses"] == finished[0]["losses"]
+
+
+def test_a_checkpoint_that_cannot_be_completed_ends_the_training_and_leaves_nothing(project, tmp_path, monkeypatch):
+    def fail(folder, fingerprint):
+        raise OSError(f"{folder.name} cannot be read")
+
+    monkeypatch.setattr(trainer, "write_fingerprint", fail)
+    with pytest.raises(OSError, match=r"checkpoint-2-.* cannot be read"):
+        project.finetune(tmp_path)
+    assert not [path for path in tmp_path.iterdir() if "checkpoint" in path.name]
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, path.stat().st_size // 2)])

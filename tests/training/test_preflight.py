@@ -14,22 +14,26 @@ from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.training import preflight as module
 from mobilevideogpt.training.preflight import FeatureFiles, is_supported, preflight
 from mobilevideogpt.training.rehearsal import Measured, Outcome, Rehearsal, RehearsalCache
+from mobilevideogpt.training.rehearsal_process import RehearsalProcess
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 
 
 @without_gpu
 def test_two_rehearsed_steps_measure_memory_and_disk_for_an_automatic_batch(project, tmp_path):
-    report = preflight(
-        project.settings(batch_size="auto", effective_batch_size=6),
-        model=project.paths,
-        run_folder=tmp_path / "new",
-        allow_cpu=True,
-        min_free_disk_gb=0,
-        train=project.train,
-        clips={"train": 5, "val": 2, "test": 0},
-        features=FeatureFiles(),
-    )
+    with RehearsalProcess() as ready:
+        report = preflight(
+            project.settings(batch_size="auto", effective_batch_size=6),
+            model=project.paths,
+            run_folder=tmp_path / "new",
+            allow_cpu=True,
+            min_free_disk_gb=0,
+            train=project.train,
+            clips={"train": 5, "val": 2, "test": 0},
+            features=FeatureFiles(),
+            ready=ready,
+        )
+        assert not ready.is_waiting
     assert report["ok"] and report["device"] == "cpu", report["checks"]
     assert report["rehearsed_bytes"] == pytest.approx(report["predicted_bytes"], rel=0.5)
     assert report["batch"] == {"effective": 6, "micro": 6, "accumulation": 1, "gradient_checkpointing": False}

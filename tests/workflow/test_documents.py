@@ -1,4 +1,7 @@
-"""Each command of the documents is one that Snakemake plans in a trained project, and that a fresh clone answers."""
+"""Each command of the documents is one that Snakemake plans in a trained project, and that a fresh clone answers.
+
+Without a connection, too.
+"""
 
 import re
 import shlex
@@ -26,6 +29,13 @@ def commands_of(*names: str) -> list[str]:
 
 
 ALL, FIRST = commands_of(*DOCUMENTS), commands_of("README.md")
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """The proxy that the hub's client is told to use refuses all connections."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
 
 
 @pytest.fixture(scope="module")
