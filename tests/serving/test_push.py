@@ -70,6 +70,7 @@ def test_an_adapter_is_uploaded_privately_resumes_and_answers_from_there(hub, py
     find_finetuned("tiny")  # the run's own files are as they were
 
 
+@pytest.mark.slow
 def test_an_export_is_uploaded_and_answers_from_there(hub, python, project):
     export(find_finetuned("tiny"), "results/tiny/export")
     export_original_adapter(find_finetuned("tiny"), "results/tiny/original-lora")

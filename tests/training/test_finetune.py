@@ -173,6 +173,7 @@ def test_a_non_finite_validation_loss_stops_the_run_with_the_clip(project, tmp_p
         project.finetune(tmp_path, val=[good, bad | {"features": "e" * 64}])
 
 
+@pytest.mark.slow
 def test_without_a_stage_deepspeed_is_not_imported_so_a_broken_one_does_no_harm(project, tmp_path):
     (tmp_path / "deepspeed.py").write_text("import os; os._exit(97)")
     process = project.start(tmp_path / "run", before=tmp_path, epochs=0.4)

@@ -79,6 +79,7 @@ def test_a_slow_rehearsal_times_out(step, project, tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".rehearsal-*"))
 
 
+@pytest.mark.slow
 def test_an_error_is_reported_with_its_message(step, project, tmp_path):
     base = Path(copytree(project.base, tmp_path / "base"))
     (base / "model.safetensors").unlink()

@@ -242,6 +242,7 @@ def test_a_foreign_annotation_file_is_set_aside_and_never_used(fresh):
     assert fresh.snakemake("--cores", "1", "annotations").is_settled
 
 
+@pytest.mark.slow
 def test_questions_of_the_data_set_can_be_what_is_answered(fresh):
     clips = list(fresh.json("dataset/manifest.json"))
     outcome = fresh.snakemake("annotations", "--config", "annotations={source: questions}")
@@ -257,7 +258,8 @@ def test_questions_of_the_data_set_can_be_what_is_answered(fresh):
     assert left_out["items"] == [f"{clips[0]} (no entry)"]
 
 
-@pytest.mark.parametrize("damage", ["deleted", pytest.param("cut", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["deleted", "cut"])
 def test_a_lost_feature_file_is_named_and_the_same_command_brings_it_back(damage, trained):
     sample = trained.json("results/features/train.json")[0]
     clip, key = sample["video"], sample["features"]

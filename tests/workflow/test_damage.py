@@ -78,6 +78,7 @@ def test_damage_to_a_run_is_noticed_by_each_command_and_made_again(project):
     assert project.snakemake("-n", "finetune").is_settled
 
 
+@pytest.mark.slow
 def test_a_damaged_export_is_made_again(exported, project):
     weights, vocabulary = (project / f"results/tiny/export/{name}" for name in ("model.safetensors", "vocab.json"))
     original = weights.read_bytes()
@@ -97,6 +98,7 @@ def test_a_damaged_export_is_made_again(exported, project):
     assert weights.read_bytes() == original and project.snakemake("-n", "export").is_settled
 
 
+@pytest.mark.slow
 def test_a_flipped_base_is_refused_by_who_loads_it(project):
     flip(project / "mobilevideogpt/sample/base/model.safetensors")
     assert "`snakemake --forcerun describe_base`" in refused(project, *INFER)

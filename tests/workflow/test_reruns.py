@@ -260,6 +260,7 @@ TABLE = [
         set_to(integrity={"timeout_seconds": 61}),
         {*CHECK, "features"},
         real=True,
+        slow=True,
     ),
     Row("number format of the features", set_to(features={"dtype": "float16"}), {"preflight", *FEATURES}),
     Row("precision of the encoders", set_to(features={"precision": "bf16"}), FEATURES),
@@ -279,6 +280,7 @@ TABLE = [
         add_label_of_no_clip,
         {"check_labels", *SPLIT, "preflight", "features", "report"},
         real=True,
+        slow=True,
     ),
     Row(
         "label of a test clip, in an older file",
