@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import pairwise, takewhile
@@ -62,6 +63,7 @@ def main(timeout_seconds: float, memory_bytes: int) -> None:
     av.logging.restore_default_callback()
     av.logging.set_libav_level(av.logging.ERROR)  # what that callback prints
     limit_memory(memory_bytes)
+    threading.excepthook = _end_process
     terminate_with_parent()
     _send(Message(Kind.STARTED, {}))
     for line in sys.stdin:
@@ -75,6 +77,11 @@ def main(timeout_seconds: float, memory_bytes: int) -> None:
             _send(Message(Kind.OUT_OF_MEMORY, {}))
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _end_process(_) -> None:
+    """End the process where a thread of its own fails: on standard error, that would count as damage of the clip."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _send(message: Message) -> None:

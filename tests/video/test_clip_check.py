@@ -193,7 +193,7 @@ def test_a_playlist_in_disguise_opens_no_other_file(good, tmp_path):
 
 
 FAULTY = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 from mobilevideogpt.video import clip_check_worker
 decode_clip = clip_check_worker.decode_clip
 def unreadable(path, positions, packets):
@@ -207,6 +207,9 @@ def faulty(path, segments):
     name = os.path.basename(path)
     if name.startswith("hangs"):
         time.sleep(600)
+    if name.startswith("thread"):
+        threading.Thread(target=int, args=["no number"]).start()
+        time.sleep(1)
     if name.startswith("crashes"):
         os.kill(os.getpid(), signal.SIGSEGV)
     if name.startswith("ended"):
@@ -250,6 +253,12 @@ def test_a_worker_that_is_ended_from_outside_leaves_no_verdict_on_its_clip(numbe
     clip = Path(shutil.copy(good, tmp_path / f"ended.{number.value}.mp4"))
     with pytest.raises(InputError, match=rf"{clip}: .* ended by signal {number.value}, .* run the same command again"):
         check_clip(clip)
+
+
+def test_a_thread_of_our_own_that_fails_leaves_no_verdict_on_the_clip(good, tmp_path, monkeypatch):
+    monkeypatch.setattr(clip_check, "CHILD", [sys.executable, "-c", FAULTY])
+    with pytest.raises(InputError, match="the process that checked it was ended by signal 15"):
+        check_clip(Path(shutil.copy(good, tmp_path / "thread.mp4")))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the parent's watch alone limits memory")
