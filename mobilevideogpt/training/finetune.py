@@ -201,6 +201,7 @@ def _run_or_resume(run: Run, trainer: FinetuneTrainer, checkpoint: Path | None, 
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         trainer.finish_saving()
+    trainer.accelerator.wait_for_everyone()  # for the first, which has completed the last checkpoint
     state = trainer.state
     if stop.signal and state.global_step < state.max_steps:
         if trainer.is_world_process_zero():
