@@ -57,7 +57,7 @@ STAGES = {  # in their order; each starts from what the one before has made
 KILLS = [(victim, number) for number in ("SIGKILL", "SIGTERM", "SIGINT") for victim in ("Snakemake", "job", "worker")]
 LINES = {".html", ".svg", ".csv", ".md", ".txt", ".yaml"}
 SKIPPED = ("logs", "benchmarks", "stale", "previous", "tensorboard", ".lock", ".lock-holder.json")
-NOT_COMPARED = ("resumed_from", "this_run", "seconds")  # keys of JSON, wherever they are
+NOT_COMPARED = ("resumed_from", "this_run", "seconds", "measured")  # keys of JSON, wherever they are
 END_SECONDS = 240
 
 
