@@ -57,7 +57,8 @@ STAGES = {  # in their order; each starts from what the one before has made
 KILLS = [(victim, number) for number in ("SIGKILL", "SIGTERM", "SIGINT") for victim in ("Snakemake", "job", "worker")]
 LINES = {".html", ".svg", ".csv", ".md", ".txt", ".yaml"}
 SKIPPED = ("logs", "benchmarks", "stale", "previous", "tensorboard", ".lock", ".lock-holder.json")
-NOT_COMPARED = ("resumed_from", "this_run", "seconds", "measured")  # keys of JSON, wherever they are
+# Keys of JSON, wherever they are. Sizes: a log with seconds in it may be longer by a digit; contents are compared.
+NOT_COMPARED = ("resumed_from", "this_run", "seconds", "measured", "bytes")
 END_SECONDS = 240
 
 
@@ -118,8 +119,8 @@ def _leaves(value, where: str = ""):
         for name, item in value.items() if isinstance(value, dict) else enumerate(value):
             if name not in NOT_COMPARED:
                 yield from _leaves(item, f"{where}/{name}")
-    else:  # free disk and memory differ from call to call
-        yield where, re.sub(r"[\d.]+ GB", "GB", value) if isinstance(value, str) else value
+    else:  # free disk and memory differ from call to call; a rehearsal that ended before the kill is used again
+        yield where, re.sub(r"[\d.]+ GB( before)?", "GB", value) if isinstance(value, str) else value
 
 
 def common(one: dict[str, dict], two: dict[str, dict]) -> dict[str, dict]:
