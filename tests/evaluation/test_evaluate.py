@@ -39,7 +39,6 @@ def loading(tiny):
     return partial(load_to_answer, tiny.paths, tiny.adapter, tiny.store.folder, precision="fp32")
 
 
-@pytest.mark.slow
 def test_processes_answer_as_one_does(tiny):
     questions = {source: [[sample] for sample in tiny.samples] for source in SOURCES}
     alone = answer_here(*loading(tiny)(), questions, max_new_tokens=8, progress=False)

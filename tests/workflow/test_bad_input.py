@@ -220,7 +220,6 @@ def test_numbers_that_yaml_reads_as_text_are_taken(fresh):
     assert fresh.snakemake("-n").status == 0
 
 
-@pytest.mark.slow
 def test_a_foreign_annotation_file_is_set_aside_and_never_used(fresh):
     foreign = '[{"video": "dataset/squats/0001.mp4", "conversations": []}]'
     (fresh / "dataset/qved_train.json").write_text(foreign)
@@ -242,7 +241,6 @@ def test_a_foreign_annotation_file_is_set_aside_and_never_used(fresh):
     assert fresh.snakemake("--cores", "1", "annotations").is_settled
 
 
-@pytest.mark.slow
 def test_questions_of_the_data_set_can_be_what_is_answered(fresh):
     clips = list(fresh.json("dataset/manifest.json"))
     outcome = fresh.snakemake("annotations", "--config", "annotations={source: questions}")

@@ -25,7 +25,6 @@ def answer_with(text):
     return change
 
 
-@pytest.mark.slow
 def test_compare_is_one_job_that_writes_a_page_and_json(two_runs):
     two_runs.configure(finetune={"learning_rate": 5e-4})  # tiny is stale now, and is compared as it is
     before = {name: (two_runs / name).read_bytes() for name in two_runs.files() if name.startswith("results/tiny/")}

@@ -98,7 +98,6 @@ def test_a_damaged_export_is_made_again(exported, project):
     assert weights.read_bytes() == original and project.snakemake("-n", "export").is_settled
 
 
-@pytest.mark.slow
 def test_a_flipped_base_is_refused_by_who_loads_it(project):
     flip(project / "mobilevideogpt/sample/base/model.safetensors")
     assert "`snakemake --forcerun describe_base`" in refused(project, *INFER)

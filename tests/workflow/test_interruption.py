@@ -50,7 +50,6 @@ def test_after_ctrl_c_the_same_command_goes_on_and_ends(project):
     assert project.snakemake("--cores", "1", "finetune").is_settled
 
 
-@pytest.mark.slow
 def test_after_ctrl_c_another_learning_rate_trains_from_the_start(project):
     project.configure(finetune={"learning_rate": 5e-4})
     for name in project.files():
