@@ -245,6 +245,7 @@ TABLE = [
         AFTER_TRAINING,
         target="report",
     ),
+    Row("name of the run", set_to(run="other"), TRAINING),
     Row("balance of exercises", set_to(finetune={"balance": "exercise"}), TRAINING),
     Row("rank of LoRA", set_to(finetune={"lora_r": 2}), {"preflight", *FEATURES}),
     Row("longest answer", set_to(evaluate={"max_new_tokens": 6}), AFTER_TRAINING),
