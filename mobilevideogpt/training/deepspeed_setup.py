@@ -29,8 +29,8 @@ def prepare_deepspeed() -> None:
 def use_expandable_segments() -> None:
     """Let PyTorch's CUDA allocator use expandable segments, unless the environment configures the allocator.
 
-    Batches of many lengths, and the weights that ZeRO-3 gathers, are tensors of many sizes. Segments of fixed size
-    would leave a quarter to a third of the memory in gaps. Captured CUDA graphs have fixed sizes and need none of this.
+    Logits of answers of many lengths, and the weights that ZeRO-3 gathers, are tensors of many sizes. Segments of fixed
+    size would leave a quarter to a third of the memory in gaps, more than a rehearsal of two lengths sees.
     """
     import torch
 

@@ -96,8 +96,7 @@ def finetune(
             return record
         settings = resolve_precision(settings)
         launch = plan_launch(settings)
-        if not supported_optimisations(settings, launch, "cuda").cuda_graphs:
-            use_expandable_segments()
+        use_expandable_segments()
         stage = launch.deepspeed and f"{launch.deepspeed} {deepspeed_digest(launch.deepspeed, deepspeed_configs)}"
         fingerprint = Fingerprint(digest, launch.processes, stage)
         run = Run(settings, launch, model, folder, fingerprint, digests or {}, configuration or {})
