@@ -21,6 +21,7 @@ from mobilevideogpt.checksums import sums_are_right
 from mobilevideogpt.configuration import resolve
 from mobilevideogpt.digest_cache import cached_digests
 from mobilevideogpt.errors import InputError, exit_on_input_error
+from mobilevideogpt.files import json_digest
 from mobilevideogpt.model.model_paths import ModelPaths, repositories
 from mobilevideogpt.next_steps import next_steps
 from mobilevideogpt.paths import feature_shards_of, shards_of
@@ -295,6 +296,16 @@ def checks_each_clip():
 def shards():
     """Return the files of the clips in each shard."""
     return shards_of(clip_files())
+
+
+def segments_of_shard(shard):
+    """Return the clips of a shard that are segments, by their file."""
+    return {file: segments()[file] for file in shards()[shard] if file in segments()}
+
+
+def contents_of_shard(shard):
+    """Return a digest of the clips of a shard, of their segments, and of what tells whether a clip is another."""
+    return json_digest([{clip: content_of_clip(clip) for clip in shards()[shard]}, segments_of_shard(shard)])
 
 
 @cache

@@ -11,7 +11,7 @@ log_to(snakemake.log[0])
 params = snakemake.params
 limits = {"timeout_seconds": params.timeout_seconds, "memory_gb": params.memory_gb, "data_root": params.data_root}
 checks = check_with_cache(
-    list(params.clips),
+    params.clips,
     params.cache,
     json_digest([limits, params.code]),
     partial(check_clips, workers=snakemake.threads, segments=params.segments, **limits),
