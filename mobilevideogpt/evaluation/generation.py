@@ -13,6 +13,7 @@ from mobilevideogpt.annotations.samples import prompt_and_response
 from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.model.configuration import DTYPES
+from mobilevideogpt.model.decoding_graphs import DecodingGraphs, decoding_graphs
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 
@@ -66,6 +67,7 @@ def generate_answers(
     features: Sequence[Mapping[str, Tensor]],
     max_new_tokens: int,
     streamer: BaseStreamer | None = None,
+    graphs: DecodingGraphs | None = None,
 ) -> list[Answer]:
     """Answer a batch of prompts greedily.
 
@@ -76,6 +78,7 @@ def generate_answers(
         features: ``video_features`` and ``context_features`` of each clip, as `FeatureStore.read` returns them.
         max_new_tokens: Longest answer, in tokens.
         streamer: Receives the tokens of a single prompt as they come.
+        graphs: Those of the model, with the adapter that it has; see `decoding_graphs`.
 
     Returns:
         The answers, each with whether it was cut at ``max_new_tokens``.
@@ -101,6 +104,7 @@ def generate_answers(
             top_p=None,
             top_k=None,
             streamer=streamer,
+            past_key_values=graphs and graphs.cache(model.config, max_new_tokens),
         )
     texts = processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
     return [Answer(text.strip(), *_length(row, ends)) for text, row in zip(texts, ids.tolist(), strict=True)]
@@ -143,12 +147,12 @@ def predict(
             f"{missing[0]}: no features were computed ({len(missing)} such clips); run `snakemake verify` to see why"
         )
     model.eval()
-    answers = []
+    answers, graphs = [], decoding_graphs(model)
     total = sum(map(len, batches))
     with tqdm(total=total, desc=progress, unit="clip", disable=None if progress else True) as bar:
         for batch in batches:
             prompts = [prompt_and_response(sample)[0] for sample in batch]
             features = [store.read(sample["features"]) for sample in batch]
-            answers.append(generate_answers(model, processor, prompts, features, max_new_tokens))
+            answers.append(generate_answers(model, processor, prompts, features, max_new_tokens, graphs=graphs))
             bar.update(len(batch))
     return answers

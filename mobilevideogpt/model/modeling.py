@@ -21,6 +21,7 @@ from mobilevideogpt.files import write_json
 from mobilevideogpt.model.checkpoint import read_checkpoint
 from mobilevideogpt.model.clip import ImageTower
 from mobilevideogpt.model.configuration import CONTEXT_SIDE, FRAMES_PER_CHUNK, VIDEO_SIDE, MobileVideoGPTConfig
+from mobilevideogpt.model.decoding_graphs import AnswerCache
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.official_layout import official_config
 from mobilevideogpt.model.precision import ENCODER_PRECISIONS, float32_products
@@ -240,6 +241,9 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
                     pixel_values_context=pixel_values_context,
                 )
         assert inputs_embeds is not None  # given, or made from input_ids
+        if past and isinstance(past_key_values, AnswerCache):
+            hidden_states = past_key_values.decode(self.model, inputs_embeds, attention_mask)
+            return CausalLMOutputWithPast(logits=self.lm_head(hidden_states), past_key_values=past_key_values)
         if position_ids is None and isinstance(attention_mask, Tensor) and attention_mask.dim() == 2:
             if not past and is_padded_on_the_right(attention_mask):
                 attention_mask = None  # no token attends to padding on its right; sdpa is faster without a mask

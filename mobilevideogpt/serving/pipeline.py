@@ -24,6 +24,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.frames import chosen_frames
 from mobilevideogpt.evaluation.generation import generate_answers, load_for_inference
 from mobilevideogpt.model.adapter import load_finetuned
+from mobilevideogpt.model.decoding_graphs import decoding_graphs
 from mobilevideogpt.serving.finetuned import Finetuned, find_finetuned
 from mobilevideogpt.serving.questions import Prompts, clips_named
 from mobilevideogpt.serving.reading import Frames, frames_ahead
@@ -109,6 +110,7 @@ class Pipeline:
         self.model = load_finetuned(base, finetuned.adapter) if finetuned.adapter else base
         self.processor = MobileVideoGPTProcessor.from_pretrained(finetuned.paths.base)
         self.model.eval()
+        self._graphs, self._graphs_of_base = decoding_graphs(self.model), decoding_graphs(self.model)
 
     @property
     def bounds(self) -> FrameBounds:
@@ -210,7 +212,8 @@ class Pipeline:
             seen = self.see([cast(Frames, frames[i]) for i in asked], with_pictures)
             questions = [found[i].prompt or "" for i in asked]
             features = [of_clip.features for of_clip in seen]
-            answers = generate_answers(self.model, self.processor, questions, features, max_new_tokens)
+            options = {"max_new_tokens": max_new_tokens, "graphs": self._graphs}
+            answers = generate_answers(self.model, self.processor, questions, features, **options)
         except torch.OutOfMemoryError:
             raise InputError(
                 f"the memory is too small for {len(asked)} clips at a time; use a smaller batch size"
@@ -243,7 +246,8 @@ class Pipeline:
 
         def generate() -> None:
             try:
-                generate_answers(self.model, self.processor, [prompt], [seen.features], max_new_tokens, streamer)
+                options = {"max_new_tokens": max_new_tokens, "streamer": streamer, "graphs": self._graphs}
+                generate_answers(self.model, self.processor, [prompt], [seen.features], **options)
             except BaseException as error:
                 failures.append(error)
                 streamer.end()
@@ -265,7 +269,11 @@ class Pipeline:
         """
         if isinstance(self.model, PeftModel):
             with self.model.disable_adapter():
-                yield True
+                self._graphs, self._graphs_of_base = self._graphs_of_base, self._graphs
+                try:
+                    yield True
+                finally:
+                    self._graphs, self._graphs_of_base = self._graphs_of_base, self._graphs
         else:
             yield False
 

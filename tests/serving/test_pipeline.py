@@ -7,6 +7,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.generation import load_for_inference, predict
 from mobilevideogpt.model.adapter import load_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
+from mobilevideogpt.serving.finetuned import Finetuned
 from mobilevideogpt.serving.pipeline import Pipeline
 from mobilevideogpt.video.frames import clip_frames
 
@@ -55,8 +56,7 @@ def test_the_base_answers_within_a_block_and_the_adapter_after_it(pipeline, tiny
     before = answer(pipeline)
     with pipeline.as_base() as possible:
         of_base = answer(pipeline)
-    plain = Pipeline.__new__(Pipeline)
-    plain.model, plain.processor = load_for_inference(tiny.paths), pipeline.processor
+    plain = Pipeline(Finetuned("base", tiny.paths))
     assert possible and of_base == answer(plain) != before == answer(pipeline)
     with plain.as_base() as possible:
         assert not possible
