@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -46,10 +48,11 @@ class AnnotatedVideos(Dataset):
             raise missing_error(f"{store.folder}: {counted(len(missing), 'clip{s} {has|have}')} no features: {listed}")
         self.store = store
         self.keys = [sample["features"] for sample in samples]
-        prompt_length = cache(lambda prompt: len(processor.encode_text(prompt)["input_ids"]))  # many samples share one
-        encoded = [_encode(sample, processor, max_text_tokens, prompt_length) for sample in samples]
-        self._texts = [text for text, _ in encoded]
-        self.truncated = sum(cut for _, cut in encoded)
+        # With one visual token; many samples share a prompt.
+        prompt_length = cache(lambda prompt: len(processor.encode_text(prompt, num_visual_tokens=1)["input_ids"]))
+        self._num_visual_tokens, self._video_token_id = processor.num_visual_tokens, processor.video_token_id
+        self._texts = [_Text.of(sample, processor, max_text_tokens, prompt_length) for sample in samples]
+        self.truncated = sum(text.cut for text in self._texts)
         if self.truncated:
             log.warning(
                 "%d of %d texts are longer than %d tokens and were cut; raise finetune.max_text_tokens to keep all",
@@ -62,31 +65,60 @@ class AnnotatedVideos(Dataset):
     @property
     def lengths(self) -> list[int]:
         """Tokens of each sample, visual ones included."""
-        return [len(text["input_ids"]) for text in self._texts]
+        return [len(text.ids) + self._num_visual_tokens for text in self._texts]
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
-        text = self._texts[i]
-        return {**text, "attention_mask": torch.ones_like(text["input_ids"]), **self.store.read(self.keys[i])}
+        text, visual = self._texts[i], self._num_visual_tokens
+        item = {
+            "input_ids": _with_run(text.ids, text.video, self._video_token_id, visual),
+            "labels": _with_run(text.labels, text.video, IGNORED, visual),
+        }
+        mask = torch.ones_like(item["input_ids"])
+        return {**item, "attention_mask": mask, **self.store.read(self.keys[i])}
 
 
-def _encode(
-    sample: Mapping, processor, max_text_tokens: int, prompt_length: Callable[[str], int]
-) -> tuple[dict[str, Tensor], bool]:
-    """Return ``input_ids`` and ``labels`` of a sample, and whether they were cut."""
-    prompt, response = prompt_and_response(sample)
-    text = processor.encode_text(prompt, response)
-    limit = max_text_tokens + processor.num_visual_tokens
-    cut = len(text["input_ids"]) > limit
-    text = {name: ids[:limit] for name, ids in text.items()}
-    if all(label == IGNORED for label in text["labels"][prompt_length(prompt) :]):
-        raise InputError(
-            f"{sample['video']}: no token of its answer is left within {max_text_tokens} text tokens "
-            f"(its prompt takes {prompt_length(prompt) - processor.num_visual_tokens}); "
-            "raise finetune.max_text_tokens or shorten annotations.prompt"
-        )
-    placeholders = text["input_ids"].count(processor.video_token_id) - processor.num_visual_tokens
-    if placeholders:
-        raise InputError(
-            f"{sample['video']}: its text contains the video's placeholder token {placeholders} times; remove it"
-        )
-    return {name: torch.tensor(text[name]) for name in ("input_ids", "labels")}, cut
+class _Text(NamedTuple):
+    """Token ids and labels of a sample, int32, without the visual tokens, of which there are thousands.
+
+    Attributes:
+        ids: ``(T,)``.
+        labels: ``(T,)``.
+        video: Place of the visual tokens among the others.
+        cut: Whether the text was longer.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    video: int
+    cut: bool
+
+    @classmethod
+    def of(cls, sample: Mapping, processor, max_text_tokens: int, prompt_length: Callable[[str], int]) -> "_Text":
+        """Encode a sample.
+
+        Raises:
+            InputError: See `AnnotatedVideos`.
+        """
+        prompt, response = prompt_and_response(sample)
+        text = processor.encode_text(prompt, response, num_visual_tokens=1)
+        cut = len(text["input_ids"]) > max_text_tokens + 1
+        ids, labels = (text[name][: max_text_tokens + 1] for name in ("input_ids", "labels"))
+        if all(label == IGNORED for label in labels[prompt_length(prompt) :]):
+            raise InputError(
+                f"{sample['video']}: no token of its answer is left within {max_text_tokens} text tokens "
+                f"(its prompt takes {prompt_length(prompt) - 1}); "
+                "raise finetune.max_text_tokens or shorten annotations.prompt"
+            )
+        if placeholders := ids.count(processor.video_token_id) - 1:
+            raise InputError(
+                f"{sample['video']}: its text contains the video's placeholder token {placeholders} times; remove it"
+            )
+        video = ids.index(processor.video_token_id)
+        for row in (ids, labels):
+            del row[video]
+        return cls(np.array(ids, np.int32), np.array(labels, np.int32), video, cut)
+
+
+def _with_run(row: np.ndarray, place: int, value: int, length: int) -> Tensor:
+    """Return a row as int64, with ``length`` times ``value`` inserted at ``place``."""
+    return torch.from_numpy(np.insert(row.astype(np.int64), place, np.full(length, value)))

@@ -71,15 +71,19 @@ class MobileVideoGPTProcessor:
         }
         write_json(settings, Path(folder, SETTINGS_FILE))
 
-    def encode_text(self, prompt: str, response: str | None = None) -> dict[str, list[int]]:
+    def encode_text(
+        self, prompt: str, response: str | None = None, num_visual_tokens: int | None = None
+    ) -> dict[str, list[int]]:
         """Return ``input_ids`` and ``labels`` of one question and its answer.
 
         Args:
             prompt: ``<video>`` in it marks the place of the video; by default that is the beginning.
             response: The answer; if None, the ids end with the header of the answer.
+            num_visual_tokens: Placeholders to write; by default as many as the model needs.
         """
+        visual = self.num_visual_tokens if num_visual_tokens is None else num_visual_tokens
         turns = [("user", with_video(prompt))] + ([] if response is None else [("assistant", response)])
-        input_ids, labels = encode_turns(self.tokenizer, turns, self.video_token_id, self.num_visual_tokens)
+        input_ids, labels = encode_turns(self.tokenizer, turns, self.video_token_id, visual)
         return {"input_ids": input_ids, "labels": labels}
 
     def encode_video(self, path: str | Path) -> dict[str, Tensor]:

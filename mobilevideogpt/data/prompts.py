@@ -3,6 +3,8 @@
 The template is Qwen2.5's. The labels follow the rule that the released model was trained with.
 """
 
+from functools import lru_cache
+
 from transformers import PreTrainedTokenizerBase
 
 VIDEO = "<video>"  # in the text, the place of the visual tokens
@@ -55,28 +57,34 @@ def encode_turns(
         video_token_id: Id of each visual token.
         num_visual_tokens: Visual tokens of one ``<video>``.
     """
-    supervised = {i for name in SUPERVISED if isinstance(i := tokenizer.convert_tokens_to_ids(name), int)}
-    supervised.discard(tokenizer.unk_token_id)
-    input_ids, labels = [], []
+    supervised = _supervised(tokenizer)
+    input_ids: list[int] = []
+    labels: list[int] = []
 
-    def add(ids, keep):
-        input_ids.extend(ids)
-        labels.extend(i if keep(i) else IGNORED for i in ids)
-
-    def add_text(text, keep):
+    def add(text: str, is_answer: bool) -> None:
         if text:
-            add(tokenizer.encode(text, add_special_tokens=False), keep)
-
-    def in_answer(_):
-        return True
+            ids = _token_ids(tokenizer, text)
+            input_ids.extend(ids)
+            labels.extend(ids if is_answer else (i if i in supervised else IGNORED for i in ids))
 
     for role, text in [("system", SYSTEM), *turns]:
-        keep = in_answer if role == "assistant" else supervised.__contains__
         before, *after = f"<|im_start|>{role}\n{text}<|im_end|>\n".split(VIDEO)
-        add_text(before, keep)
+        add(before, role == "assistant")
         for text_after in after:
-            add([video_token_id] * num_visual_tokens, lambda _: False)
-            add_text(text_after, keep)
+            input_ids.extend([video_token_id] * num_visual_tokens)
+            labels.extend([IGNORED] * num_visual_tokens)
+            add(text_after, role == "assistant")
     if turns[-1][0] == "user":
-        add_text("<|im_start|>assistant\n", in_answer)
+        add("<|im_start|>assistant\n", True)
     return input_ids, labels
+
+
+@lru_cache(maxsize=8)
+def _supervised(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    found = (tokenizer.convert_tokens_to_ids(name) for name in SUPERVISED)
+    return frozenset(i for i in found if isinstance(i, int) and i != tokenizer.unk_token_id)
+
+
+@lru_cache(maxsize=1024)  # a data set has few prompts
+def _token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode(text, add_special_tokens=False))

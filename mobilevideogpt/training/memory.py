@@ -46,24 +46,36 @@ class TextTokens(NamedTuple):
     answer: int
 
 
-def longest_text(samples: Sequence[dict], processor: Any, max_text_tokens: int) -> tuple[dict, TextTokens]:
-    """Return the sample with the longest text, and the number of its tokens that training sees."""
-
-    def tokens(sample: dict) -> TextTokens:
-        encoded = processor.encode_text(*prompt_and_response(sample))
-        answer = sum(label != IGNORED for label in encoded["labels"])
-        return TextTokens(len(encoded["input_ids"]) - processor.num_visual_tokens - answer, answer)
-
-    longest = max(samples, key=lambda sample: sum(tokens(sample)))
-    prompt, answer = tokens(longest)
-    return longest, TextTokens(prompt, max(0, min(answer, max_text_tokens - prompt)))
+def text_lengths(samples: Sequence[dict], processor: Any) -> list[int]:
+    """Return the number of tokens of each sample without the video's."""
+    return [
+        len(processor.encode_text(*prompt_and_response(sample), num_visual_tokens=0)["input_ids"]) for sample in samples
+    ]
 
 
-def shortest_text(samples: Sequence[dict], processor: Any) -> tuple[dict, int]:
-    """Return the sample with the shortest text, and the number of its tokens with the video's."""
-    tokens = [len(processor.encode_text(*prompt_and_response(sample))["input_ids"]) for sample in samples]
-    shortest = min(range(len(samples)), key=tokens.__getitem__)
-    return samples[shortest], tokens[shortest]
+def longest_text(
+    samples: Sequence[dict], processor: Any, max_text_tokens: int, lengths: Sequence[int] | None = None
+) -> tuple[dict, TextTokens]:
+    """Return the sample with the longest text, and the number of its tokens that training sees.
+
+    Args:
+        samples: At least one.
+        processor: That of the base.
+        max_text_tokens: As in the settings.
+        lengths: `text_lengths`, if they are known.
+    """
+    lengths = lengths or text_lengths(samples, processor)
+    longest = samples[max(range(len(samples)), key=lengths.__getitem__)]
+    labels = processor.encode_text(*prompt_and_response(longest), num_visual_tokens=0)["labels"]
+    prompt = labels.count(IGNORED)
+    return longest, TextTokens(prompt, max(0, min(len(labels) - prompt, max_text_tokens - prompt)))
+
+
+def shortest_text(samples: Sequence[dict], processor: Any, lengths: Sequence[int] | None = None) -> tuple[dict, int]:
+    """Return the sample with the shortest text, and the number of its tokens with the video's; as `longest_text`."""
+    lengths = lengths or text_lengths(samples, processor)
+    shortest = min(range(len(samples)), key=lengths.__getitem__)
+    return samples[shortest], lengths[shortest] + processor.num_visual_tokens
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from mobilevideogpt.machine import (
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.tiny_base import WITHOUT_GPU
 from mobilevideogpt.training.arguments import missing_reporter
-from mobilevideogpt.training.memory import Step, longest_text, predicted_bytes, shortest_text
+from mobilevideogpt.training.memory import Step, longest_text, predicted_bytes, shortest_text, text_lengths
 from mobilevideogpt.training.memory_remedies import what_would_fit
 from mobilevideogpt.training.micro_batch import choose_micro_batch, with_less_memory
 from mobilevideogpt.training.plan import Launch, plan_launch, resolve_precision
@@ -110,8 +110,9 @@ def preflight(
     if launch and all_ok(checks):
         processor = MobileVideoGPTProcessor.from_pretrained(model.base)
         samples = train or [EXAMPLE_SAMPLE]
-        longest, text = longest_text(samples, processor, resolved.max_text_tokens)
-        shortest = shortest_text(samples, processor)
+        lengths = text_lengths(samples, processor)
+        longest, text = longest_text(samples, processor, resolved.max_text_tokens, lengths)
+        shortest = shortest_text(samples, processor, lengths)
         step, free_bytes = Step(resolved, launch, model.base, text, bool(gpu)), free_bytes_for_each(launch.processes)
         step = choose_stage(step, smallest_gpu_bytes(launch.processes))
 

@@ -14,9 +14,9 @@ class Letters:
     num_visual_tokens = N_VISUAL
     video_token_id = 0
 
-    def encode_text(self, prompt, response=None):
+    def encode_text(self, prompt, response=None, num_visual_tokens=N_VISUAL):
         before, after = prompt.split("<video>")
-        head = [1, *map(ord, before), *[0] * N_VISUAL, *map(ord, after)]
+        head = [1, *map(ord, before), *[0] * num_visual_tokens, *map(ord, after)]
         answer = [] if response is None else [*map(ord, response), 2]
         return {"input_ids": head + answer, "labels": [1] + [-100] * (len(head) - 1) + answer}
 
