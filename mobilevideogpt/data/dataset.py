@@ -41,7 +41,8 @@ class AnnotatedVideos(Dataset):
     """
 
     def __init__(self, samples: Sequence[Mapping], store: FeatureStore, processor, max_text_tokens: int):
-        missing = [sample["video"] for sample in samples if sample.get("features") not in store]
+        stored = store.stored(sample.get("features") for sample in samples)
+        missing = [sample["video"] for sample in samples if sample.get("features") not in stored]
         if missing:
             listed = ", ".join(missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
             store.invalidate()

@@ -1,7 +1,9 @@
 """Cached features of the frozen encoders, stored under a key that digests all that they depend on."""
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -32,7 +34,19 @@ class FeatureStore:
         return feature_path(self.folder, key)
 
     def __contains__(self, key: str | None) -> bool:
-        return key is not None and self.path(key).is_file()
+        return key in self.stored([key])
+
+    def stored(self, keys: Iterable[str | None]) -> set[str]:
+        """Return those keys that have features.
+
+        Folders are listed: to look at each of 300,000 files would take minutes on a shared file system.
+        """
+        wanted = {key for key in keys if key}
+        names: set[str] = set()
+        for folder in {self.path(key).parent for key in wanted}:
+            with suppress(FileNotFoundError):
+                names.update(os.listdir(folder))
+        return {key for key in wanted if self.path(key).name in names}
 
     def write(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Write ``tensors`` (on the CPU, of any number format) under ``key``.
@@ -111,8 +125,9 @@ class UncachedFeatures(FeatureStore):
             encoders.set_encoder_precision(self.precision)
         self._scores: dict[str, Tensor] = {}  # of the clips that were read
 
-    def __contains__(self, key: str | None) -> bool:
-        return key in self.files
+    def stored(self, keys: Iterable[str | None]) -> set[str]:
+        """Return those keys whose clip is listed."""
+        return {key for key in keys if key in self.files}
 
     def read(self, key: str) -> dict[str, Tensor]:
         """Return features as `FeatureStore.read` does, or the pixels if there are no encoders.

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -37,8 +38,9 @@ class RandomFeatures(FeatureStore):
     def __init__(self, shapes: dict[str, tuple[int, ...]]):
         self.shapes = shapes
 
-    def __contains__(self, key: str | None) -> bool:
-        return key is not None
+    def stored(self, keys: Iterable[str | None]) -> set[str]:
+        """Return all keys."""
+        return {key for key in keys if key}
 
     def read(self, key: str) -> dict[str, Tensor]:
         """Return a random tensor for each shape."""
