@@ -1,6 +1,6 @@
 """Seconds and peak memory of planning, of a run with nothing to do and of one changed clip, by the number of clips.
 
-    python benchmarks/many_clips.py [30 1000 10000 100000] [--cores 2] [--cached] [--plan-only]
+    python benchmarks/many_clips.py [30 1000 10000 100000] [--cores 2] [--cached] [--no-features] [--plan-only]
 
 Works in a copy of the project, on hard links to a few drawn clips, with the tiny base of the sample. The first run to
 the features is real, too: every clip is checked and decoded (with --cached, the clip checks are in the cache); equal
@@ -35,7 +35,7 @@ SETTINGS = {
 }
 
 
-def make_project(folder: Path, clips: int) -> Path:
+def make_project(folder: Path, clips: int, keep_features: bool = True) -> Path:
     """Copy the code, and add clips, manifest, labels and settings; return one of the clips."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
@@ -45,6 +45,7 @@ def make_project(folder: Path, clips: int) -> Path:
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     for group, values in SETTINGS.items():
         settings[group] |= values
+    settings["features"]["cache"] = keep_features
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     specs = []
     for exercise in EXERCISES:
@@ -126,6 +127,7 @@ def main() -> None:
     parser.add_argument("clips", type=int, nargs="*", default=[30, 1000, 10_000, 100_000])
     parser.add_argument("--cores", default="2")
     parser.add_argument("--cached", action="store_true", help="the clip checks are in the cache")
+    parser.add_argument("--no-features", action="store_true", help="none are kept: 300,000 clips need 270 GB for them")
     parser.add_argument("--plan-only", action="store_true", help="nothing is checked or decoded")
     parser.add_argument("--folder", help="where the projects go; by default the system's temporary folder")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
@@ -134,7 +136,7 @@ def main() -> None:
     for clips in options.clips:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             project = Path(folder)
-            clip = make_project(project, clips)
+            clip = make_project(project, clips, not options.no_features)
             to_features = ("--cores", options.cores, "features")
 
             def measure(what: str, *arguments: str, project=project, clips=clips) -> str:
