@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,19 @@ def write_text(text: str, path: str | Path) -> None:
 def write_json(value: object, path: str | Path) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
     write_text(_json(value, indent=1) + "\n", path)
+
+
+def write_table(table: Mapping[str, object], path: str | Path) -> None:
+    """Write a JSON object, one entry a line, or of an entry that is a list one item; whole or not at all.
+
+    Many times as fast as indented JSON, which Python's own encoder writes.
+    """
+
+    def lines(value: object) -> str:
+        return "[\n" + ",\n".join(map(_json, value)) + "\n]" if isinstance(value, list) and value else _json(value)
+
+    entries = ",\n".join(f"{_json(name)}: {lines(value)}" for name, value in table.items())
+    write_text(f"{{\n{entries}\n}}\n" if entries else "{}\n", path)
 
 
 def write_records(records: Iterable[object], path: str | Path) -> None:

@@ -1,11 +1,14 @@
 """The shape of a JSON value, as the reader of a file needs it. Standard library only."""
 
+from collections.abc import Collection
 from typing import Any
 
 _NAMES = {
     **{dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a whole number"},
     type(None): "null",
 }
+# What `json.loads` makes of values of a type.
+_JSON_TYPES = {dict: (dict,), list: (list,), str: (str,), bool: (bool,), int: (int,), float: (int, float)}
 
 
 def misfit(value: Any, shape: Any, where: str = "") -> str | None:
@@ -18,8 +21,36 @@ def misfit(value: Any, shape: Any, where: str = "") -> str | None:
             a tuple of shapes, of which one has to fit.
         where: What the text calls the value.
     """
+    return None if _fits(value, shape) else _difference(value, shape, where)
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    """Whether a value fits, without a text for each of its parts: files have millions."""
     if isinstance(shape, tuple):
-        found = [misfit(value, each, where) for each in shape]
+        return any(_fits(value, each) for each in shape)
+    if not _is_of(value, shape if isinstance(shape, type) else type(shape)):
+        return False
+    if isinstance(shape, list):
+        return _all_fit(value, shape[0])
+    if isinstance(shape, dict):
+        if str in shape:
+            return _all_fit(value.values(), shape[str])
+        return all(key in value and _fits(value[key], each) for key, each in shape.items())
+    return True
+
+
+def _all_fit(values: Collection, shape: Any) -> bool:
+    plain = shape if isinstance(shape, tuple) else (shape,)
+    if all(each is None or (isinstance(each, type) and each in _JSON_TYPES) for each in plain):
+        allowed = {kind for each in plain for kind in _JSON_TYPES.get(each, (type(None),))}
+        if allowed.issuperset(map(type, values)):
+            return True
+    return all(_fits(value, shape) for value in values)
+
+
+def _difference(value: Any, shape: Any, where: str) -> str | None:
+    if isinstance(shape, tuple):
+        found = [_difference(value, each, where) for each in shape]
         return None if None in found else found[0]
     kind = shape if isinstance(shape, type) else type(shape)
     if not _is_of(value, kind):
@@ -34,7 +65,7 @@ def misfit(value: Any, shape: Any, where: str = "") -> str | None:
         parts = [(value[key], each, f'"{key}"') for key, each in shape.items()]
     else:
         return None
-    texts = (misfit(item, each, f"{where}, {name}" if where else name) for item, each, name in parts)
+    texts = (_difference(item, each, f"{where}, {name}" if where else name) for item, each, name in parts)
     return next((text for text in texts if text), None)
 
 

@@ -2,8 +2,10 @@
 
 import ast
 import re
+from collections import Counter
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -16,7 +18,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.evaluated_run import read_metrics, read_predictions
 from mobilevideogpt.files import read_json_lines
 from mobilevideogpt.hub.checkpoints import fetch
-from mobilevideogpt.json_shape import misfit
+from mobilevideogpt.json_shape import _difference, _fits, misfit
 from mobilevideogpt.model.model_paths import ModelPaths, describe, read_base
 from mobilevideogpt.next_steps import next_steps
 from mobilevideogpt.source import _cache_of, source_digest
@@ -57,6 +59,26 @@ READERS = {
     "a/fetched.json": lambda path: fetch("o/a", path.parent),
 }
 EMPTY = {("verify/duplicates.json", "[]"), ("features/train.json", "[]")}  # no pair, no sample
+
+
+def _values(random, depth=3):
+    plain = [None, True, False, 0, 7, 1.5, "", "text"]
+    if not depth or random.random() < 0.3:
+        return random.choice(plain)
+    inside = [_values(random, depth - 1) for _ in range(random.randrange(4))]
+    return inside if random.random() < 0.5 else dict(zip("abc", inside, strict=False))
+
+
+def test_the_quick_answer_is_the_explained_one():
+    shapes = [int, float, bool, str, object, None, [str], [(int, None)], {str: float}, {str: [str]}]
+    shapes += [{"a": int}, {"a": (str, None), "b": [object]}, [{"a": (list, None)}], ([int], {str: bool}), [None]]
+    random, outcomes = Random(0), Counter()
+    for _ in range(3000):
+        value, shape = _values(random), random.choice(shapes)
+        fits = _fits(value, shape)
+        assert fits is (_difference(value, shape, "it") is None), (value, shape)
+        outcomes[fits] += 1
+    assert min(outcomes.values()) > 300
 
 
 @pytest.mark.parametrize("content", SHAPES)

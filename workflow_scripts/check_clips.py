@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from mobilevideogpt.files import read_json, remade_by, write_json
+from mobilevideogpt.files import read_json, remade_by, write_table
 from mobilevideogpt.log import log_to
 from mobilevideogpt.stage_result import log_result
 from mobilevideogpt.verification.clip_report import clip_report, read_clip_checks
@@ -21,7 +21,7 @@ report = clip_report(
     on_error=params.on_error,
     page=str(Path(snakemake.output.report).with_name("report.md")),
 )
-write_json(hashes_of(clip_checks), snakemake.output.hashes)
-write_json(report, snakemake.output.report)
+write_table(hashes_of(clip_checks), snakemake.output.hashes)
+write_table(report, snakemake.output.report)
 statuses = Counter(clip["verdict"] for clip in report["clips"])
 log_result(", ".join(f"{n} {status}" for status, n in sorted(statuses.items(), key=lambda item: item[0] != "ok")))

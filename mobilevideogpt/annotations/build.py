@@ -27,6 +27,7 @@ from mobilevideogpt.annotations.splits import Splits, assign_splits
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.segments import file_of
 
+SHOWN = 10  # names of a group of equal files
 UNBALANCED = 3  # times as many training clips of one exercise as of another
 
 
@@ -94,8 +95,11 @@ def build(
     findings = Findings()
     try:
         clips = read_manifest(manifest, data_root, exclude, findings)
+        known: dict[str, str] = {}
         if integrity:
-            clips = _usable(clips, integrity, leave_out, findings)
+            report = read_clip_report(integrity)
+            clips = _usable(clips, report, integrity, leave_out, findings)
+            known = {file_of(clip["file"]): clip["digest"] for clip in report["clips"] if clip["digest"]}
         read = read_labels(labels, data_root, source, findings) if labels else labels_of_folders(clips, data_root)
         matched = join_labels(
             clips,
@@ -105,8 +109,8 @@ def build(
             data_root=data_root,
             complete=complete,
         )
-        equal = equal_files(dict.fromkeys(file_of(clip.path) for clip in clips))
-        findings.add(Code.EQUAL_FILES, *(" = ".join(paths) for paths in equal))
+        equal = equal_files(dict.fromkeys(file_of(clip.path) for clip in clips), known)
+        findings.add(Code.EQUAL_FILES, *map(_equation, equal))
         alike = read_pairs(duplicates) if duplicates else []
         frames = same_by_frames(alike, {file_of(path) for path in matched.by_clip}, equal, findings)
         splits = assign_splits(
@@ -133,13 +137,21 @@ def build(
     return Built(annotations, ground_truth(matched), summarise(clips, matched, splits, annotations, findings))
 
 
-def _usable(clips: list[Clip], integrity: str | Path, leave_out: bool, findings: Findings) -> list[Clip]:
+def _equation(paths: list[str]) -> str:
+    """Name the files of a group, of a large one the first."""
+    more = len(paths) - SHOWN
+    return " = ".join(paths[:SHOWN]) + (f" = ... ({more:,} more)" if more > 0 else "")
+
+
+def _usable(
+    clips: list[Clip], report: Mapping, integrity: str | Path, leave_out: bool, findings: Findings
+) -> list[Clip]:
     """Leave out the clips whose status in the report is error, and list them and those with a warning.
 
     Raises:
         InputError: If no clip is left, or clips may not be left out.
     """
-    report, given = read_clip_report(integrity), {clip.path for clip in clips}
+    given = {clip.path for clip in clips}
     problems = {clip: texts for clip, texts in unusable(report).items() if clip in given}
     if problems and not leave_out:
         raise InputError(cannot_be_used(problems, len(clips), integrity))

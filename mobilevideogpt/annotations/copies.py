@@ -10,7 +10,7 @@ import os
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from mobilevideogpt.files import file_digest
 from mobilevideogpt.paths import join_key
@@ -109,13 +109,21 @@ def clips_of_equal_size(paths: Iterable[str]) -> list[list[str]]:
     return sorted(same for size, same in by_size.items() if size and len(same) > 1)
 
 
-def equal_files(paths: Iterable[str]) -> list[list[str]]:
+def equal_files(paths: Iterable[str], known: Mapping[str, str] | None = None) -> list[list[str]]:
     """Return the clips whose files are equal byte for byte to another's, sorted, in lists of equal content.
 
     Of files of equal size, a few bytes are compared first: of 300,000 clips, many are as long as another by chance.
+
+    Args:
+        paths: The clips' files.
+        known: SHA-256 of files that need not be read again.
     """
-    alike = [same for same_size in clips_of_equal_size(paths) for same in _divided(same_size, _middle)]
-    return sorted(same for group in alike for same in _divided(group, file_digest))
+    digests, found = known or {}, []
+    for same_size in clips_of_equal_size(paths):
+        groups = [same_size] if any(path in digests for path in same_size) else _divided(same_size, _middle)
+        for group in groups:
+            found += _divided(group, lambda path: digests.get(path) or file_digest(path))
+    return sorted(found)
 
 
 def _divided(paths: Iterable[str], key: Callable[[str], object]) -> list[list[str]]:

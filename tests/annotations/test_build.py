@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from mobilevideogpt.annotations.build import build, splits_sentence
+from mobilevideogpt.annotations.build import _equation, build, splits_sentence
 from mobilevideogpt.errors import InputError
 
 SETTINGS = {
@@ -208,6 +208,12 @@ def test_a_draft_logs_its_findings_only_before_an_error_and_clips_may_still_be_l
         build(files[0], labels, draft=True, **SETTINGS)
     built = build(files[0], labels, draft=True, complete=False, **SETTINGS)
     assert sum(built.summary["splits"].values()) == 4
+
+
+def test_of_a_large_group_of_equal_files_some_are_named():
+    assert _equation(["a", "b"]) == "a = b"
+    text = _equation([f"{n}.mp4" for n in range(1234)])
+    assert text.startswith("0.mp4 = 1.mp4") and text.endswith("9.mp4 = ... (1,224 more)")
 
 
 def test_equal_files_that_are_pinned_apart_are_leakage_and_keep_one_group(write):

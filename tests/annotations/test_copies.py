@@ -77,6 +77,12 @@ def test_files_are_equal_by_their_bytes_and_not_by_their_size(write):
     assert equal_files(paths) == [same]
 
 
+def test_files_of_known_digest_are_not_read(write, monkeypatch):
+    one, two, three = (write(f"dataset/{name}.mp4", "same") for name in ("a", "b", "c"))
+    monkeypatch.setattr(copies, "file_digest", {three: "1"}.__getitem__)
+    assert equal_files([one, two, three], {one: "1", two: "2"}) == [[one, three]]
+
+
 def test_only_clips_of_equal_size_are_read(write, monkeypatch):
     paths = [write(f"dataset/a/{i}.mp4", "x" * i) for i in range(1, 9)]
     monkeypatch.setattr(copies, "file_digest", pytest.fail)
