@@ -33,8 +33,7 @@ rule probe_clip:
 rule probe_shard:
     """Decode those clips of a shard that are new or changed: `probe_clip` where there are many clips."""
     input:
-        # `contents` tells which of the user's clips changed; as inputs, 300,000 would take Snakemake a minute to plan.
-        clips=lambda wildcards: [] if SOURCE == "qved" else existing(shards()[wildcards.shard]),
+        clips=clips_of_shard,
     output:
         records="<results>/verify/shards/{shard}.json",
     log:

@@ -466,3 +466,7 @@ def test_many_clips_are_checked_and_encoded_in_shards_that_compute_only_what_cha
     assert outcome.err.count("(Rule: features_shard)") == 1, "a shard depends on other clips"
     log = trained / f"results/logs/probe_shard/{shard_of('dataset/squats/0001.mp4', 1)}.log"
     assert "0 of" in log.read_text(), "a clip that was touched is read, not decoded"
+    shutil.rmtree(trained / ".snakemake/metadata")
+    replace_clip("train")(trained)
+    finished = trained.run("results/verify/report.json").finished
+    assert {"probe_shard", "check_clips"} <= finished, "a clip is newer than its check, whatever Snakemake remembers"
