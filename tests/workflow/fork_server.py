@@ -6,6 +6,8 @@ see `forked_jobs/sitecustomize.py`. Each process imports the project's own modul
 """
 
 import array
+import atexit
+import gc
 import json
 import os
 import runpy
@@ -14,6 +16,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -95,6 +99,8 @@ def _serve_jobs(path: str) -> None:
     import transformers.models.qwen2.modeling_qwen2
     import transformers.trainer  # noqa: F401
 
+    gc.collect()
+    gc.freeze()  # else each child's collector would copy all pages
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
@@ -132,11 +138,31 @@ def _run_job(connection: socket.socket) -> None:
     if "module" in call:
         _become(call, call["folder"])
         sys.argv = [call["module"], *call["arguments"]]
-        runpy.run_module(call["module"], run_name="__main__", alter_sys=True)
+        _run_and_exit(lambda: runpy.run_module(call["module"], run_name="__main__", alter_sys=True))
     else:
         _become(call, os.path.dirname(call["script"]))
         sys.argv = call["arguments"]
-        runpy.run_path(call["script"], run_name="__main__")
+        _run_and_exit(lambda: runpy.run_path(call["script"], run_name="__main__"))
+
+
+def _run_and_exit(run: Callable) -> None:
+    """End as Python does, but without freeing each module, which takes a second where torch is imported."""
+    status: object = 0
+    try:
+        run()
+    except SystemExit as error:
+        status = error.code
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        status = 130 if isinstance(error, KeyboardInterrupt) else 1
+    if not isinstance(status, int | None):
+        print(status, file=sys.stderr)
+        status = 1
+    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit((status or 0) % 256)
 
 
 def _become(call: dict, first: str) -> None:
