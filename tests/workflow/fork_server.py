@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -89,7 +90,7 @@ def _serve() -> None:
 
 
 def _serve_jobs(path: str) -> None:
-    """Fork a process for each job that asks, until standard input ends, and one that waits for it."""
+    """Fork a process for each job that asks, and one that waits for it, as long as the caller runs."""
     import accelerate  # noqa: F401
     import av  # noqa: F401
     import cv2  # noqa: F401
@@ -117,8 +118,8 @@ def _serve_jobs(path: str) -> None:
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _run_job(connection)
-            return
         connection.close()
+    shutil.rmtree(os.path.dirname(path))
 
 
 def _run_job(connection: socket.socket) -> None:
