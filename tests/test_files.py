@@ -1,10 +1,19 @@
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import check_writable, read_json_lines, replacing, replacing_folder, write_text
+from mobilevideogpt.files import (
+    check_writable,
+    read_json,
+    read_json_lines,
+    replacing,
+    replacing_folder,
+    write_table,
+    write_text,
+)
 
 
 def test_a_file_that_cannot_be_written_is_named_with_a_remedy(tmp_path):
@@ -76,3 +85,11 @@ def test_a_read_only_folder_is_named_before_anything_is_written(tmp_path, monkey
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != read_only)
     with pytest.raises(InputError, match=r"results/: is read-only.*make it writable"):
         check_writable([tmp_path / "results/run/inner"])
+
+
+@pytest.mark.parametrize("table", [{}, {"a": []}, {"ok": True, "rows": [{"b": [1, "\u00e9"]}, {}], "one": {"c": None}}])
+def test_a_table_is_json_with_a_row_a_line(tmp_path, table):
+    write_table(table, tmp_path / "table.json")
+    assert read_json(tmp_path / "table.json") == table
+    lines = (tmp_path / "table.json").read_text(encoding="utf-8").splitlines()
+    assert all(any(json.dumps(row, ensure_ascii=False) in line for line in lines) for row in table.get("rows", []))
