@@ -40,6 +40,10 @@ def compared(found: list[dict], exact: list[dict], config) -> dict[str, str]:
     return row | {"clips with other frames": f"{sum(others)} of {len(others)}"}
 
 
+def _batch_of(clip, device: str) -> dict[str, torch.Tensor]:
+    return {name: pixels[None].to(device) for name, pixels in clip_pixels(clip, 16, 16).items()}
+
+
 def main() -> None:
     """Parse the command line, encode, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -58,7 +62,7 @@ def main() -> None:
         write_sample(folder)
         rendered = sorted(Path(folder).rglob("*.mp4"))[: options.rendered]
         kinds = {"golden": [CLIP], "rendered": rendered, "further": options.clips}
-        pixels = {kind: [clip_pixels(clip, 16, 16) for clip in clips] for kind, clips in kinds.items() if clips}
+        pixels = {kind: [_batch_of(clip, device) for clip in clips] for kind, clips in kinds.items() if clips}
     print(f"{device}; torch {torch.__version__}; clips: " + ", ".join(f"{len(pixels[kind])} {kind}" for kind in pixels))
     exact, figures = {}, []
     for precision in ("fp32", "tf32", "bf16"):  # in this order: bf16 rounds the weights for good
@@ -66,7 +70,7 @@ def main() -> None:
             continue
         model.set_encoder_precision(precision)
         for kind, of_kind in pixels.items():
-            found = [encode(model, [one], device, torch.float32) for one in of_kind]
+            found = [encode(model, one, torch.float32) for one in of_kind]
             exact.setdefault(kind, found)
             row = {"precision": precision, "clips": kind} | compared(found, exact[kind], model.config)
             figures.append(row)

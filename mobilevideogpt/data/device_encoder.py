@@ -42,8 +42,8 @@ class DeviceEncoder:
     def _encode(self, clips: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, Tensor]]:
         """Encode clips in a batch; none of them if the device ran out of memory."""
         try:
-            pixels = [standardise(clip, self.encoders.config.num_frames, self.device) for clip in clips]
-            features = encode(self.encoders, pixels, self.device, self.dtype)
+            pixels = standardise(clips, self.encoders.config.num_frames, self.device)
+            features = encode(self.encoders, pixels, self.dtype)
         except torch.OutOfMemoryError:
             if self.batch_size == 1:
                 raise

@@ -1,6 +1,6 @@
 """Pixels to features: the frozen encoders applied to batches of clips."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -12,23 +12,19 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 
 
 @torch.no_grad()
-def encode(
-    encoders, clips: Sequence[Mapping[str, Tensor]], device: str | torch.device, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """Encode clips in one batch.
+def encode(encoders, pixels: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Encode a batch of clips.
 
     Args:
-        encoders: A model with ``encode_video``, on ``device``.
-        clips: Pixels of each clip, as `MobileVideoGPTProcessor.encode_video` returns them.
-        device: Where the encoders run.
+        encoders: A model with ``encode_video``.
+        pixels: ``(clips, frames, 3, 224, 224)`` by encoder, on its device, as `pixels.standardise` returns them.
         dtype: Number format of the result.
 
     Returns:
         The features, and ``frame_scores`` in float32, see `mobilevideogpt.model.selection`; on the CPU, with the batch
         as first dimension.
     """
-    batch = {name: torch.stack([clip[name].to(device, non_blocking=True) for clip in clips]) for name in PIXELS}
-    *features, scores = encoders.encode_video(**batch, output_scores=True)
+    *features, scores = encoders.encode_video(**pixels, output_scores=True)
     encoded = {name: tensor.to(dtype).cpu() for name, tensor in zip(FEATURES, features, strict=True)}
     return encoded | {SCORES: scores.cpu()}
 

@@ -144,7 +144,8 @@ class UncachedFeatures(FeatureStore):
             raise InputError(f"{path}: the file changed after it was checked; run the same command again")
         if self.encoders is None:
             return pixels
-        encoded = encode(self.encoders, [pixels], self.encoders.device, self.dtype)
+        batch = {name: tensor[None].to(self.encoders.device) for name, tensor in pixels.items()}
+        encoded = encode(self.encoders, batch, self.dtype)
         self._scores[key] = encoded.pop(SCORES)[0]
         return {name: tensor[0] for name, tensor in encoded.items()}
 

@@ -229,9 +229,8 @@ class Pipeline:
             clips: Frames of each clip, as `mobilevideogpt.video.frames.clip_frames` returns them.
             with_pictures: Whether to return the frames as pictures, too.
         """
-        device = self.model.device
-        pixels = [standardise(frames, self.processor.max_frames, device) for frames in clips]
-        encoded = encode(self.model, pixels, device, torch.float32)
+        pixels = standardise(clips, self.processor.max_frames, self.model.device)
+        encoded = encode(self.model, pixels, torch.float32)
         seen = []
         for i, frames in enumerate(clips):
             features = {name: encoded[name][i] for name in FEATURES}

@@ -1,7 +1,6 @@
 """Processes that decode clips ahead of their use. The child's part is `decoding_pool_worker`.
 
-Threads would hold Python's lock so often that the encoders' kernels were launched five times as slowly. Frames return
-through a pipe: shared memory was no faster, and a killed process would leave it behind.
+Threads would hold Python's lock so often that the encoders' kernels were launched five times as slowly.
 """
 
 import logging
@@ -15,9 +14,11 @@ from loky.process_executor import TerminatedWorkerError
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.video.decoding_pool_worker import start_decoding_worker
+from mobilevideogpt.video.shared_arrays import IS_POSSIBLE, Placed, SharedSlots, Slot, call_into
 
 log = logging.getLogger(__name__)
 READ_SECONDS = 600  # ten times as long as the clip check gives a clip by default; only a hanging decoder takes longer
+SLOT_BYTES = 2**24  # 55 frames of 224 x 224 for both encoders; more return through a pipe, at a third of the speed
 
 
 class DecodingPool(ProcessPoolExecutor):
@@ -50,15 +51,23 @@ class DecodingPool(ProcessPoolExecutor):
         Raises:
             InputError: If a worker is killed, or a clip is not read within `READ_SECONDS`.
         """
-        remaining = iter(arguments)
-        waiting = deque((next_[0], self.submit(function, *next_)) for next_ in islice(remaining, depth))
+        remaining, waiting = iter(arguments), deque()
+        depth = min(depth, len(arguments))
+        shared = SharedSlots(depth, SLOT_BYTES) if depth and IS_POSSIBLE else None
+
+        def submit(slot: Slot | None) -> None:
+            for next_ in islice(remaining, 1):
+                call = (call_into, slot, function) if slot else (function,)
+                waiting.append((next_[0], slot, self.submit(*call, *next_)))
+
+        for slot in shared.slots if shared else [None] * depth:
+            submit(slot)
 
         def results():
             while waiting:
-                path, future = waiting.popleft()
+                path, slot, future = waiting.popleft()
                 try:
                     result = future.result(READ_SECONDS)
-                    waiting.extend((next_[0], self.submit(function, *next_)) for next_ in islice(remaining, 1))
                 except TimeoutError:
                     raise InputError(
                         f"{path}: was not read within {READ_SECONDS} s; completed features are kept. Re-encode it, "
@@ -70,6 +79,9 @@ class DecodingPool(ProcessPoolExecutor):
                         "a process that decodes clips was killed, most likely because memory ran out; completed "
                         "features are kept. Run the same command again, with a lower --cores to save memory"
                     ) from None
+                if shared and isinstance(result, Placed):
+                    result = shared.copy(result)
+                submit(slot)
                 yield result
 
         return results()

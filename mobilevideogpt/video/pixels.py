@@ -1,6 +1,6 @@
 """Pixels of a clip for both encoders: resized, standardised, and padded with zeros to the model's number of frames."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,40 +16,53 @@ SCALES = {"pixel_values_videos": (VIDEO_MEAN, VIDEO_STD), "pixel_values_context"
 
 
 def clip_pixels(path: str | Path, min_frames: int, max_frames: int) -> dict[str, Tensor]:
-    """Decode a clip and return its pixels for both encoders, as `standardise` does.
+    """Decode a clip and return its pixels ``(max_frames, 3, 224, 224)`` for both encoders, see `standardise`.
 
     Raises:
         InputError: If the clip does not decode.
     """
-    return standardise(clip_frames(path, None, min_frames, max_frames), max_frames)
+    batch = standardise([clip_frames(path, None, min_frames, max_frames)], max_frames)
+    return {name: pixels[0] for name, pixels in batch.items()}
 
 
 def standardise(
-    frames: Mapping[str, np.ndarray], num_frames: int, device: str | torch.device = "cpu"
+    clips: Sequence[Mapping[str, np.ndarray]], num_frames: int, device: str | torch.device = "cpu"
 ) -> dict[str, Tensor]:
     """Scale frames to [0, 1], subtract each encoder's mean and divide by its standard deviation.
 
     Args:
-        frames: RGB frames ``(n, 224, 224, 3)`` uint8 by encoder, as `encoder_frames` returns them.
-        num_frames: Length of the result; missing frames are zero.
+        clips: RGB frames ``(n, 224, 224, 3)`` uint8 of each clip by encoder, as `encoder_frames` returns them.
+        num_frames: Of each clip in the result; missing frames are zero.
         device: Where the result is computed.
 
     Returns:
-        Pixels ``(num_frames, 3, 224, 224)`` float32 by encoder.
+        Pixels ``(clips, num_frames, 3, 224, 224)`` float32 by encoder.
+
+    Raises:
+        ValueError: If a clip has more frames.
     """
-    return {name: _standardise(frames[name], *scale, num_frames, device) for name, scale in SCALES.items()}
+    device = torch.device(device)
+    return {
+        name: _standardise([frames[name] for frames in clips], *scale, num_frames, device)
+        for name, scale in SCALES.items()
+    }
 
 
-def _standardise(frames: np.ndarray, mean: tuple, std: tuple, num_frames: int, device: str | torch.device) -> Tensor:
-    count = len(frames)
-    if count > num_frames:
-        raise ValueError(f"{count} frames given, the model takes {num_frames}")
+def _standardise(clips: list[np.ndarray], mean: tuple, std: tuple, num_frames: int, device: torch.device) -> Tensor:
+    longest = max(map(len, clips))
+    if longest > num_frames:
+        raise ValueError(f"{longest} frames given, the model takes {num_frames}")
+    on_host = torch.zeros(len(clips), num_frames, SIDE, SIDE, 3, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    for frames, levels in zip(clips, on_host.numpy(), strict=True):
+        levels[: len(frames)] = frames
+    levels = on_host.to(device, non_blocking=True)
     # A table of each channel's 256 values, computed in float64 and rounded once, is faster than arithmetic, and the
     # same on every device.
-    rounded = ((np.arange(256)[:, None] / 255 - mean) / std).T.astype(np.float32)  # (3, 256)
-    table, levels = torch.from_numpy(rounded).to(device), torch.from_numpy(frames).to(device)
-    out = torch.zeros(num_frames, 3, SIDE, SIDE, device=device)
-    for channel, values in enumerate(table):
+    table = ((np.arange(256)[:, None] / 255 - mean) / std).T.astype(np.float32)  # (3, 256)
+    out = torch.empty(len(clips), num_frames, 3, SIDE, SIDE, device=device)
+    for channel, values in enumerate(torch.from_numpy(table).to(device)):
         of_channel = values.index_select(0, levels[..., channel].flatten().int())
-        out[:count, channel] = of_channel.view(count, SIDE, SIDE)
+        out[:, :, channel] = of_channel.view(len(clips), num_frames, SIDE, SIDE)
+    for frames, pixels in zip(clips, out, strict=True):
+        pixels[len(frames) :] = 0
     return out

@@ -74,8 +74,8 @@ def probed(x: Tensor) -> Tensor:
 
 
 def _pixels_of(frames: np.ndarray) -> dict[str, Tensor]:
-    pixels = standardise(encoder_frames(frames), NUM_FRAMES)
-    return {"video": pixels["pixel_values_videos"], "context": pixels["pixel_values_context"]}
+    pixels = standardise([encoder_frames(frames)], NUM_FRAMES)
+    return {"video": pixels["pixel_values_videos"][0], "context": pixels["pixel_values_context"][0]}
 
 
 class Measured:

@@ -7,8 +7,8 @@ from mobilevideogpt.video.pixels import CONTEXT_MEAN, CONTEXT_STD, standardise
 
 
 def pixels_of(frames, num_frames=16):
-    pixels = standardise(encoder_frames(frames), num_frames)
-    return pixels["pixel_values_videos"], pixels["pixel_values_context"]
+    pixels = standardise([encoder_frames(frames)], num_frames)
+    return pixels["pixel_values_videos"][0], pixels["pixel_values_context"][0]
 
 
 def test_missing_frames_are_zero_at_the_end():
@@ -36,3 +36,12 @@ def test_any_shape_of_frame_gives_a_square(size):
 def test_more_frames_than_the_model_takes_are_refused():
     with pytest.raises(ValueError, match="17 frames"):
         pixels_of(np.zeros((17, 8, 8, 3), np.uint8))
+
+
+def test_clips_of_a_batch_do_not_change_each_other():
+    rng = np.random.default_rng(0)
+    clips = [encoder_frames(rng.integers(0, 256, (count, 40, 60, 3), dtype=np.uint8)) for count in (2, 1)]
+    together = standardise(clips, 3)
+    for i, clip in enumerate(clips):
+        for name, pixels in standardise([clip], 3).items():
+            assert torch.equal(together[name][i], pixels[0])

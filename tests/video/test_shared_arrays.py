@@ -1,0 +1,55 @@
+import numpy as np
+from loky import ProcessPoolExecutor
+
+from mobilevideogpt.video import shared_arrays
+from mobilevideogpt.video.decoding_pool import DecodingPool
+from mobilevideogpt.video.shared_arrays import Placed, SharedSlots, Slot, call_into
+
+
+def arrays(name: str, value: int, size: int = 4) -> dict[str, np.ndarray]:
+    """Two arrays of one value."""
+    return {name: np.full((size, 2), value, np.uint8), "half": np.full(3, value / 2, np.float32)}
+
+
+def text(name: str) -> str:
+    """No arrays."""
+    return name
+
+
+def test_another_process_returns_arrays_in_its_slot_only():
+    shared = SharedSlots(2, 64)
+    with ProcessPoolExecutor(1) as pool:
+        first, second = (pool.submit(call_into, slot, arrays, "a", 2 * i) for i, slot in enumerate(shared.slots, 1))
+        for value, future in ((2, first), (4, second)):
+            placed = future.result()
+            assert isinstance(placed, Placed)
+            found = shared.copy(placed)
+            assert found["a"].dtype == np.uint8 and found["a"].tolist() == [[value] * 2] * 4
+            assert found["half"].dtype == np.float32 and found["half"].tolist() == [value / 2] * 3
+
+
+def test_what_does_not_fit_or_cannot_be_shared_returns_by_itself():
+    slot = SharedSlots(1, 16).slots[0]
+    assert call_into(slot, text, "a") == "a"
+    assert call_into(slot, arrays, "a", 1)["a"].tolist() == [[1] * 2] * 4
+    closed = Slot(slot.memory._replace(descriptor=10**6), 0, 64)
+    assert call_into(closed, arrays, "a", 1)["a"].tolist() == [[1] * 2] * 4
+
+
+def test_results_are_the_same_with_and_without_shared_memory(monkeypatch):
+    calls = [(f"{i}", i, 1 + i % 3) for i in range(12)]
+    found = {}
+    for possible in (True, False):
+        monkeypatch.setattr("mobilevideogpt.video.decoding_pool.IS_POSSIBLE", possible)
+        with DecodingPool(2) as pool:  # each slot is used several times, and memory of another call afterwards
+            found[possible] = [list(pool.map_ahead(arrays, calls, 3)) for _ in range(2)]
+    for one, other in zip(sum(found[True], []), sum(found[False], []), strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_memory_is_returned_when_nobody_refers_to_it():
+    descriptor = SharedSlots(1, 16).slots[0].memory.descriptor
+    again = SharedSlots(1, 16)
+    assert again.slots[0].memory.descriptor == descriptor, "it was closed"
+    assert shared_arrays._opened(again.slots[0].memory).size() == 16
