@@ -18,6 +18,9 @@ def choose_stage(step: Step, device_bytes: int | None) -> Step:
 
     All of a device's memory counts, not what is free, so that an interrupted run is resumed under the same stage.
 
+    LoRA never gets ZeRO-3. Without the fused kernels that it excludes, a step needs more memory than under ZeRO-2, and
+    it gathers frozen weights for each layer, which makes it ten times as slow.
+
     Args:
         step: With ``auto`` or a number for ``batch_size``.
         device_bytes: Memory of the smallest GPU that takes part; None without one.
@@ -45,7 +48,6 @@ def _candidates(step: Step) -> Iterator[Step]:
     automatic = step.settings.batch_size == "auto"
     least = step.with_micro_batch(micro_batches(step)[-1]) if automatic else step
     for checkpointing in [False, True] if automatic else [step.settings.gradient_checkpointing]:
-        for stage in STAGES:
-            changed = least.with_settings(gradient_checkpointing=checkpointing)
-            if stage != "zero3" or step.settings.quantization == "none":
-                yield replace(changed, launch=replace(step.launch, deepspeed=stage))
+        changed = least.with_settings(gradient_checkpointing=checkpointing)
+        for stage in STAGES if step.settings.method == "full" else STAGES[:-1]:
+            yield replace(changed, launch=replace(step.launch, deepspeed=stage))
