@@ -92,10 +92,11 @@ def of_project(folder: Path) -> list[psutil.Process]:
 def choose(snakemake: subprocess.Popen, victim: str) -> psutil.Process:
     """Return the process to kill: the last rank, its launcher, the job that started that, or Snakemake."""
     below = psutil.Process(snakemake.pid).children(recursive=True)
-    launcher = next(process for process in below if "mobilevideogpt.training.launch_worker" in process.cmdline())
-    job = launcher.parent()
-    assert job is not None
-    ranks = [process for process in launcher.children() if "RANK" in process.environ()]
+    training = [process for process in below if "RANK" in process.environ()]
+    ranks = [process for process in training if process.parent() not in training]  # the others read for these
+    launcher = ranks[0].parent()
+    job = launcher and launcher.parent()
+    assert launcher and job
     last = max(ranks, key=lambda process: int(process.environ()["RANK"]))
     return {"rank": last, "launcher": launcher, "job": job, "Snakemake": psutil.Process(snakemake.pid)}[victim]
 

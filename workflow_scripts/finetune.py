@@ -21,7 +21,7 @@ from mobilevideogpt.processes import terminate_with_launcher
 from mobilevideogpt.recorded_settings import FILE, GROUPS, as_given
 from mobilevideogpt.training.checkpoints import finished, locked, lost_beside, read_preflight, recorded_content
 from mobilevideogpt.training.digests import deepspeed_digest, run_digests
-from mobilevideogpt.training.launch import quiet_libraries, run_on_nodes, run_processes
+from mobilevideogpt.training.launch import quiet_libraries, quiet_transformers, run_on_nodes, run_processes
 from mobilevideogpt.training.plan import is_first_process, plan_launch, resolve_precision
 from mobilevideogpt.training.settings import TrainingSettings
 
@@ -83,13 +83,11 @@ def main() -> None:
         if not done:
             resolved = json.dumps(asdict(settings) | {"processes": launch.processes})
             command = [__file__, *sys.argv[1:], "--digest", digest, "--settings", resolved]
-            several = launch.nodes > 1
-            sys.exit(
-                run_on_nodes(launch, command, settings.hostfile)
-                if several
-                else run_processes(launch.processes, command)
-            )
+            if launch.nodes > 1:
+                sys.exit(run_on_nodes(launch, command, settings.hostfile))
+            sys.exit(run_processes(launch.processes, command))
 
+    quiet_transformers()
     from mobilevideogpt.data.features import FeatureStore, UncachedFeatures
     from mobilevideogpt.data.processor import MobileVideoGPTProcessor
     from mobilevideogpt.training.finetune import finetune

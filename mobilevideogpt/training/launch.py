@@ -7,8 +7,11 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing import get_context
+from typing import IO, Protocol
 
 from mobilevideogpt.processes import LAUNCHED_BY
 from mobilevideogpt.training.nodes import DEFAULTS, LOST_NODE, NodeCommand, node_commands
@@ -18,38 +21,114 @@ POLL_SECONDS = 0.1
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own notices off the terminal; to be called before they are imported."""
+    """Keep the notices of DeepSpeed and accelerate off the terminal; to be called before they are imported."""
     import torch
 
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it found none
     logging.getLogger("accelerate").setLevel(logging.ERROR)
+
+
+def quiet_transformers() -> None:
+    """Keep the progress bars of transformers off the terminal. This imports it."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
 
 
-def launcher_command(processes: int, command: list[str]) -> list[str]:
-    """Return the command that starts a script, or ``-m`` and a module, with its arguments in several processes."""
-    options = ["--standalone", f"--nproc-per-node={processes}"]
-    if command[0] == "-m":
-        options, command = [*options, "-m"], command[1:]
-    # "--", else torch's parser would consume the script's options
-    return [sys.executable, "-m", "mobilevideogpt.training.launch_worker", *options, "--", *command]
+class Launcher(Protocol):
+    """torch's launcher of some processes of a training, as `_run_to_the_end` uses it."""
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal; None while it runs."""
+
+    def stop(self, number: int) -> None:
+        """Let its processes save and end, as after this signal."""
+
+
+class ForkedLauncher:
+    """torch's launcher for processes of this machine.
+
+    It is a fork of this process, which has imported torch already; that takes seconds. Its session is its own: a Ctrl-C
+    reaches it only by `stop`, and it gives its processes 30 s to save.
+
+    Args:
+        processes: How many.
+        command: The script, or ``-m`` and a module, and its arguments.
+        output: An open file for all that is printed; by default this process's own outputs.
+    """
+
+    def __init__(self, processes: int, command: list[str], output: IO | None = None):
+        options = ["--standalone", f"--nproc-per-node={processes}"]
+        if command[0] == "-m":
+            options, command = [*options, "-m"], command[1:]
+        # "--", else torch's parser would consume the script's options
+        self._process = get_context("fork").Process(target=_launch, args=([*options, "--", *command], output))
+        self._process.start()
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal; None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float) -> int | None:
+        """Return the exit status; None if it still runs after ``timeout`` seconds."""
+        self._process.join(timeout)
+        return self._process.exitcode
+
+    def stop(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self._process.is_alive() and self._process.pid:
+            os.kill(self._process.pid, number)
+
+
+def _launch(arguments: list[str], output: IO | None) -> None:
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    if output:
+        for descriptor in (1, 2):
+            os.dup2(output.fileno(), descriptor)
+    os.environ |= {**DEFAULTS, **os.environ, LAUNCHED_BY: str(os.getppid())}
+
+    from mobilevideogpt.training import launch_worker
+
+    launch_worker.main(arguments)
+
+
+class NodeLauncher:
+    """The command that starts torch's launcher on a node, or on all."""
+
+    def __init__(self, command: NodeCommand):
+        self._ends_with_stdin = command.ends_with_stdin
+        self._process = subprocess.Popen(
+            command.words,
+            stdin=subprocess.PIPE if command.ends_with_stdin else None,
+            env={**DEFAULTS, **os.environ, LAUNCHED_BY: str(os.getpid())},
+            start_new_session=True,
+        )
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def stop(self, number: int) -> None:
+        """Close its standard input if it ends with that, else send SIGTERM: srun takes one SIGINT for a question."""
+        if self._ends_with_stdin and self._process.stdin:
+            self._process.stdin.close()
+        else:
+            self._process.send_signal(signal.SIGTERM)
 
 
 def run_processes(processes: int, command: list[str]) -> int:
     """Run a script in several processes of this machine and return the exit status.
 
     This uses torch's launcher. DeepSpeed's forwards a signal and returns at once, while its processes are still saving.
-    The launcher runs in a session of its own. A Ctrl-C so reaches it once, forwarded by this process, and it gives its
-    processes 30 s to save.
 
     Args:
         processes: How many.
         command: The script and its arguments.
     """
-    return _run_to_the_end([NodeCommand(launcher_command(processes, command), ends_with_stdin=False)])
+    return _run_to_the_end([partial(ForkedLauncher, processes, command)])
 
 
 def run_on_nodes(launch: Launch, command: list[str], hostfile: str | None) -> int:
@@ -65,21 +144,16 @@ def run_on_nodes(launch: Launch, command: list[str], hostfile: str | None) -> in
     Raises:
         InputError: See `nodes.check_nodes`.
     """
-    return _run_to_the_end(node_commands(launch, command, hostfile))
+    return _run_to_the_end([partial(NodeLauncher, each) for each in node_commands(launch, command, hostfile)])
 
 
-def _run_to_the_end(commands: list[NodeCommand]) -> int:
+def _run_to_the_end(starts: Sequence[Callable[[], Launcher]]) -> int:
     received: list[int] = []
-    started: list[tuple[NodeCommand, subprocess.Popen]] = []
+    started: list[Launcher] = []
 
     def stop() -> None:
-        for command, launcher in started:
-            if command.ends_with_stdin and launcher.stdin:
-                launcher.stdin.close()
-            elif not command.ends_with_stdin:
-                launcher.send_signal(
-                    signal.SIGTERM if command.words[0] == "srun" else (received or [signal.SIGTERM])[0]
-                )
+        for launcher in started:
+            launcher.stop((received or [signal.SIGTERM])[0])
 
     def forward(number, frame):
         received.append(number)
@@ -88,22 +162,18 @@ def _run_to_the_end(commands: list[NodeCommand]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, forward)
-    for command in commands:
-        launcher = subprocess.Popen(
-            command.words,
-            stdin=subprocess.PIPE if command.ends_with_stdin else None,
-            env={**DEFAULTS, **os.environ, LAUNCHED_BY: str(os.getpid())},
-            start_new_session=True,
-        )
-        started.append((command, launcher))
+    for start in starts:
+        started.append(start())
     if received:  # before the launchers had started
         stop()
-    failed: list[int] = []  # in order: what ended first says why, unless it only lost another
-    while running := [launcher for _, launcher in started if launcher.returncode is None]:
-        codes = [launcher.returncode for launcher in running if launcher.poll()]
+    running, failed = started, []  # in order: what ended first says why, unless it only lost another
+    while running:
+        statuses = [(launcher, launcher.poll()) for launcher in running]
+        running = [launcher for launcher, status in statuses if status is None]
+        codes = [status for _, status in statuses if status]
         if codes and not (failed or received):
             stop()
         failed += codes
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS if running else 0)
     status = next((code for code in failed if code != LOST_NODE), failed[0] if failed else 0)
     return 128 + received[0] if received and status else status

@@ -1,4 +1,4 @@
-"""torch's launcher, as `launch` starts it: ends with its parent, and reports a killed process in one line."""
+"""torch's launcher, as `launch` or a node's command starts it: ends with its parent, and reports a killed process in one line."""
 
 import logging
 import os
@@ -14,14 +14,21 @@ from mobilevideogpt.processes import LAUNCHED_BY, terminate_with_launcher, termi
 from mobilevideogpt.training.nodes import LOST_NODE
 
 
-def main() -> None:
-    """Run torch's launcher. The training processes report their errors themselves, so its own log is off."""
+def main(arguments: list[str]) -> None:
+    """Run torch's launcher. The training processes report their errors themselves, so its own log is off.
+
+    Args:
+        arguments: Those of torchrun.
+
+    Raises:
+        SystemExit: With its exit status, unless all processes succeeded.
+    """
     logging.disable(logging.CRITICAL)
     terminate_with_launcher()
     terminate_with_stdin()
     os.environ[LAUNCHED_BY] = str(os.getpid())  # for the processes that it starts
     try:
-        launch(sys.argv[1:])
+        launch(arguments)
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         killed = [rank for rank, code in codes.items() if code == -signal.SIGKILL]
@@ -39,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

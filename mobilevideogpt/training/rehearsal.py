@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 import signal
 import subprocess
@@ -14,8 +13,7 @@ from pathlib import Path
 from mobilevideogpt.files import json_digest, read_json, write_json
 from mobilevideogpt.machine import device_name, versions
 from mobilevideogpt.model.model_paths import ModelPaths
-from mobilevideogpt.processes import LAUNCHED_BY
-from mobilevideogpt.training.launch import launcher_command
+from mobilevideogpt.training.launch import ForkedLauncher
 from mobilevideogpt.training.memory import Step
 from mobilevideogpt.training.rehearsal_process import WORKER, RehearsalProcess
 
@@ -158,14 +156,16 @@ def _run(processes: int, request: dict, ready: RehearsalProcess | None) -> subpr
     if processes == 1:
         with ready if ready and ready.is_waiting else RehearsalProcess() as process:
             return process.run(request, TIMEOUT_SECONDS)
-    return subprocess.run(
-        launcher_command(processes, ["-m", WORKER, json.dumps(request)]),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-        env=os.environ | {LAUNCHED_BY: str(os.getpid())},
-    )
+    with tempfile.TemporaryFile("w+") as output:
+        launcher = ForkedLauncher(processes, ["-m", WORKER, json.dumps(request)], output)
+        try:
+            status = launcher.wait(TIMEOUT_SECONDS)
+        finally:
+            launcher.stop(signal.SIGKILL)  # its processes end with it
+        if status is None:
+            raise subprocess.TimeoutExpired(WORKER, TIMEOUT_SECONDS)
+        output.seek(0)
+        return subprocess.CompletedProcess(WORKER, status, stdout="", stderr=output.read())
 
 
 def _summary(done: subprocess.CompletedProcess, reports: list[Rehearsal], processes: int) -> Rehearsal:
