@@ -23,6 +23,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import cv2
+import psutil
 import torch
 from loky import ProcessPoolExecutor
 
@@ -133,19 +134,20 @@ def run_once(model, clips: list[str], digest: str, folder: Path, devices: list[s
     """Extract the features of all clips; return clips a second, shares of the time, and seconds of a clip's parts."""
     SECONDS.clear()
     missing = {f"{i:08d}": clip for i, clip in enumerate(clips)}  # as if their contents differed
-    started = time.perf_counter()
+    started, idle = time.perf_counter(), psutil.cpu_times().idle
     with DecodingPool(options.workers) as readers:
         frames = readers.map_ahead(READ, [(clip, digest) for clip in clips], 2 * batch_size + options.workers)
         extraction.extract_features(
             model, frames, missing, FeatureStore(folder), dtype=options.dtype, batch_size=batch_size, devices=devices,
             progress=False,
         )  # fmt: skip
-    seconds = time.perf_counter() - started
+    seconds, idle = time.perf_counter() - started, psutil.cpu_times().idle - idle
     size_on_disk = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     shutil.rmtree(folder)
     run = {"devices": len(devices), "batch_size": batch_size, "clips_per_second": len(clips) / seconds}
     run |= {"devices_busy": (SECONDS["encoding"] + SECONDS["standardising"]) / len(devices) / seconds}
     run |= {"waits": SECONDS["waiting for frames"] / seconds, "bytes": size_on_disk}
+    run |= {"cores_busy": 1 - idle / seconds / (os.cpu_count() or 1)}
     return run | {part: SECONDS[part] / len(clips) for part in ("standardising", "encoding", "writing")}
 
 
@@ -197,12 +199,13 @@ def main() -> None:
                 rates[count] = run["clips_per_second"]
                 figures["runs"].append(run | reading)
                 print(f"\nbatches of {size} on {count} device(s): {rates[count]:.1f} clips/s")
-                print(f"  devices busy {run['devices_busy']:.0%}, main thread waits for frames {run['waits']:.0%}")
+                print(f"  devices busy {run['devices_busy']:.0%}, cores busy {run['cores_busy']:.0%}, "
+                      f"main thread waits for frames {run['waits']:.0%}")  # fmt: skip
                 taken = reading | {part: run[part] for part in ("standardising", "encoding", "writing")}
                 print("  ms a clip, on a core or the GPU: " + ", ".join(f"{p} {s * 1e3:.1f}" for p, s in taken.items()))
                 print(f"  on the disk: {run['bytes'] / len(clips) / 1e6:.2f} MB a clip")
-                bottleneck = "the devices" if run["devices_busy"] > 0.85 else "decoding and resizing"
-                print(f"  bottleneck: {bottleneck if run['devices_busy'] + run['waits'] > 0.5 else 'the rest'}")
+                busy = [name for name in ("devices", "cores") if run[f"{name}_busy"] > 0.85]
+                print(f"  bottleneck: {' and '.join(busy) or 'neither devices nor cores'}")
                 if device == "cuda":
                     print(f"  GPU memory: {torch.cuda.max_memory_reserved() / 1e9:.1f} GB")
             if options.devices > 1:

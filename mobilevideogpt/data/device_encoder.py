@@ -30,8 +30,12 @@ class DeviceEncoder:
         self.encoders = encoders.to(self.device).eval()
         self.batch_size, self.dtype = batch_size, dtype
 
-    def encode(self, clips: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, Tensor]]:
-        """Return the features of each clip, on the CPU, from its frames, as `encoder_frames` returns them."""
+    def encode(self, clips: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, Tensor] | None]:
+        """Return the features of each clip on the CPU, or None if they are not finite in this number format.
+
+        Args:
+            clips: Frames of each, as `encoder_frames` returns them.
+        """
         # The current device is a thread's own; Triton launches on it.
         with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
             features = []
@@ -39,16 +43,20 @@ class DeviceEncoder:
                 features += self._encode(clips[len(features) : len(features) + self.batch_size])
             return features
 
-    def _encode(self, clips: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, Tensor]]:
+    def _encode(self, clips: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, Tensor] | None]:
         """Encode clips in a batch; none of them if the device ran out of memory."""
         try:
             pixels = standardise(clips, self.encoders.config.num_frames, self.device)
-            features = encode(self.encoders, pixels, self.dtype)
+            encoded = encode(self.encoders, pixels, self.dtype)
+            # Here: beside the processes that decode, a CPU takes 50 ms a clip for it.
+            finite = torch.stack([t.isfinite().flatten(1).all(1) for t in encoded.values()]).all(0).tolist()
+            features = {name: tensor.cpu() for name, tensor in encoded.items()}
         except torch.OutOfMemoryError:
             if self.batch_size == 1:
                 raise
         else:
-            return [dict(zip(features, row, strict=True)) for row in zip(*features.values(), strict=True)]
+            rows = zip(*features.values(), strict=True)
+            return [dict(zip(features, row, strict=True)) if ok else None for ok, row in zip(finite, rows, strict=True)]
         # Here, since the exception keeps the tensors of the failed batch alive.
         self.batch_size //= 2
         log.warning("features: %s ran out of memory; its batch size is now %d clips", self.device, self.batch_size)

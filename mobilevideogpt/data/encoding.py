@@ -21,12 +21,11 @@ def encode(encoders, pixels: Mapping[str, Tensor], dtype: torch.dtype) -> dict[s
         dtype: Number format of the result.
 
     Returns:
-        The features, and ``frame_scores`` in float32, see `mobilevideogpt.model.selection`; on the CPU, with the batch
-        as first dimension.
+        The features, and ``frame_scores`` in float32, see `mobilevideogpt.model.selection`; on the device of the
+        pixels, with the batch as first dimension.
     """
     *features, scores = encoders.encode_video(**pixels, output_scores=True)
-    encoded = {name: tensor.to(dtype).cpu() for name, tensor in zip(FEATURES, features, strict=True)}
-    return encoded | {SCORES: scores.cpu()}
+    return {name: tensor.to(dtype) for name, tensor in zip(FEATURES, features, strict=True)} | {SCORES: scores}
 
 
 @torch.no_grad()

@@ -59,13 +59,6 @@ def extract_features(
     """
     _check_space(store.folder, encoders.config.feature_shapes, DTYPES[dtype], len(missing))
 
-    def write(key: str, features: dict[str, Tensor]) -> None:
-        if not all(torch.isfinite(tensor).all() for tensor in features.values()):
-            raise InputError(
-                f"{missing[key]}: non-finite features in {dtype}; set features.dtype to bfloat16 or float32"
-            )
-        store.write(key, features)
-
     batch_size = min(batch_size, math.ceil(len(missing) / len(devices)))
     copies = [deepcopy(encoders) for _ in devices[1:]]
     idle = [DeviceEncoder(*each, batch_size, DTYPES[dtype]) for each in zip([encoders, *copies], devices, strict=True)]
@@ -73,7 +66,11 @@ def extract_features(
     with bar, ThreadPoolExecutor(WRITERS) as writers, ThreadPoolExecutor(len(devices)) as threads:
         writing: deque[Future] = deque()
         for key, features in _encode_all(threads, idle, zip(missing, frames, strict=True), batch_size):
-            writing.append(writers.submit(write, key, features))
+            if features is None:
+                raise InputError(
+                    f"{missing[key]}: non-finite features in {dtype}; set features.dtype to bfloat16 or float32"
+                )
+            writing.append(writers.submit(store.write, key, features))
             while len(writing) > 2 * batch_size:
                 writing.popleft().result()
             bar.update()
@@ -83,7 +80,7 @@ def extract_features(
 
 def _encode_all(
     threads: ThreadPoolExecutor, idle: list[DeviceEncoder], frames: Iterator[tuple[str, Frames]], batch_size: int
-) -> Iterator[tuple[str, dict[str, Tensor]]]:
+) -> Iterator[tuple[str, dict[str, Tensor] | None]]:
     """Encode the frames of clips, by key, on the devices; yield the features of one clip at a time.
 
     The calling thread reads batches and waits for devices: Ctrl-C interrupts this thread alone. It encodes, too, if

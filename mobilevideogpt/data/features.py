@@ -145,9 +145,9 @@ class UncachedFeatures(FeatureStore):
         if self.encoders is None:
             return pixels
         batch = {name: tensor[None].to(self.encoders.device) for name, tensor in pixels.items()}
-        encoded = encode(self.encoders, batch, self.dtype)
-        self._scores[key] = encoded.pop(SCORES)[0]
-        return {name: tensor[0] for name, tensor in encoded.items()}
+        encoded = {name: tensor[0].cpu() for name, tensor in encode(self.encoders, batch, self.dtype).items()}
+        self._scores[key] = encoded.pop(SCORES)
+        return encoded
 
     def read_scores(self, key: str) -> Tensor:
         """Return the scores of a clip's frames; a clip that was read is not decoded again."""

@@ -14,7 +14,7 @@ from loky.process_executor import TerminatedWorkerError
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.video.decoding_pool_worker import start_decoding_worker
-from mobilevideogpt.video.shared_arrays import IS_POSSIBLE, Placed, SharedSlots, Slot, call_into
+from mobilevideogpt.video.shared_arrays import IS_POSSIBLE, Placed, SharedSlots, call_into
 
 log = logging.getLogger(__name__)
 READ_SECONDS = 600  # ten times as long as the clip check gives a clip by default; only a hanging decoder takes longer
@@ -53,19 +53,20 @@ class DecodingPool(ProcessPoolExecutor):
         """
         remaining, waiting = iter(arguments), deque()
         depth = min(depth, len(arguments))
-        shared = SharedSlots(depth, SLOT_BYTES) if depth and IS_POSSIBLE else None
+        # Twice as many slots: the results that are in use have one, too. Where that is not enough, a pipe carries them.
+        shared = SharedSlots(2 * depth, SLOT_BYTES) if depth and IS_POSSIBLE else None
 
-        def submit(slot: Slot | None) -> None:
-            for next_ in islice(remaining, 1):
+        def submit() -> None:
+            for next_ in islice(remaining, depth - len(waiting)):
+                slot = shared.take() if shared else None
                 call = (call_into, slot, function) if slot else (function,)
-                waiting.append((next_[0], slot, self.submit(*call, *next_)))
+                waiting.append((next_[0], self.submit(*call, *next_)))
 
-        for slot in shared.slots if shared else [None] * depth:
-            submit(slot)
+        submit()
 
         def results():
             while waiting:
-                path, slot, future = waiting.popleft()
+                path, future = waiting.popleft()
                 try:
                     result = future.result(READ_SECONDS)
                 except TimeoutError:
@@ -80,8 +81,8 @@ class DecodingPool(ProcessPoolExecutor):
                         "features are kept. Run the same command again, with a lower --cores to save memory"
                     ) from None
                 if shared and isinstance(result, Placed):
-                    result = shared.copy(result)
-                submit(slot)
+                    result = shared.arrays(result)
+                submit()
                 yield result
 
         return results()

@@ -4,6 +4,7 @@ The memory has no name in any folder, so that a killed process leaves nothing be
 kind (it is Linux's), or a process may not open another one's, the arrays return as any other result.
 """
 
+import math
 import mmap
 import os
 import weakref
@@ -35,13 +36,16 @@ class Slot(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """Arrays in a slot: the offset in the shared memory, the shape and the dtype of each."""
+    """Arrays in a slot: the offset there, the shape and the dtype of each."""
 
+    slot: Slot
     arrays: dict[str, tuple[int, tuple[int, ...], str]]
 
 
 class SharedSlots:
     """Equal parts of memory that this process shares, each for the result of one call at a time.
+
+    The newest free one is taken, so that no more memory is used than results are there.
 
     Args:
         number: How many slots.
@@ -54,14 +58,22 @@ class SharedSlots:
         os.ftruncate(descriptor, number * size)
         self._memory = mmap.mmap(descriptor, number * size)
         memory = Memory(os.getpid(), descriptor, next(_numbers))
-        self.slots = [Slot(memory, start * size, size) for start in range(number)]
+        self._free = [Slot(memory, start * size, size) for start in range(number)]
 
-    def copy(self, placed: Placed) -> dict[str, np.ndarray]:
-        """Return copies of the arrays, after which their slot is free."""
-        return {
-            name: np.ndarray(shape, dtype, self._memory, start).copy()
-            for name, (start, shape, dtype) in placed.arrays.items()
-        }
+    def take(self) -> Slot | None:
+        """Return a slot that is not in use, or None."""
+        return self._free.pop() if self._free else None
+
+    def arrays(self, placed: Placed) -> dict[str, np.ndarray]:
+        """Return arrays in a slot, which is free again once nobody refers to them."""
+        slot = placed.slot
+        whole = np.ndarray(slot.size, np.uint8, self._memory, slot.start)
+        weakref.finalize(whole, self._free.append, slot)
+        found = {}
+        for name, (start, shape, dtype) in placed.arrays.items():
+            end = start + math.prod(shape) * np.dtype(dtype).itemsize
+            found[name] = whole[start:end].view(dtype).reshape(shape)
+        return found
 
 
 def call_into(slot: Slot, function: Callable, *arguments: Any) -> Any:
@@ -74,12 +86,12 @@ def call_into(slot: Slot, function: Callable, *arguments: Any) -> Any:
         memory = _opened(slot.memory)
     except OSError:
         return result
-    start, placed = slot.start, {}
+    start, placed = 0, {}
     for name, array in result.items():
-        np.ndarray(array.shape, array.dtype, memory, start)[...] = array
+        np.ndarray(array.shape, array.dtype, memory, slot.start + start)[...] = array
         placed[name] = start, array.shape, array.dtype.str
         start += array.nbytes
-    return Placed(placed)
+    return Placed(slot, placed)
 
 
 @lru_cache(1)

@@ -19,17 +19,28 @@ def text(name: str) -> str:
 def test_another_process_returns_arrays_in_its_slot_only():
     shared = SharedSlots(2, 64)
     with ProcessPoolExecutor(1) as pool:
-        first, second = (pool.submit(call_into, slot, arrays, "a", 2 * i) for i, slot in enumerate(shared.slots, 1))
+        first, second = (pool.submit(call_into, shared.take(), arrays, "a", value) for value in (2, 4))
         for value, future in ((2, first), (4, second)):
             placed = future.result()
             assert isinstance(placed, Placed)
-            found = shared.copy(placed)
+            found = shared.arrays(placed)
             assert found["a"].dtype == np.uint8 and found["a"].tolist() == [[value] * 2] * 4
             assert found["half"].dtype == np.float32 and found["half"].tolist() == [value / 2] * 3
 
 
+def test_a_slot_is_free_once_nobody_refers_to_an_array_in_it():
+    shared = SharedSlots(1, 64)
+    found = shared.arrays(call_into(slot := shared.take(), arrays, "a", 2))
+    part = found["a"][1:]
+    assert shared.take() is None
+    del found
+    assert shared.take() is None and part.tolist() == [[2, 2]] * 3
+    del part
+    assert shared.take() == slot
+
+
 def test_what_does_not_fit_or_cannot_be_shared_returns_by_itself():
-    slot = SharedSlots(1, 16).slots[0]
+    slot = SharedSlots(1, 16).take()
     assert call_into(slot, text, "a") == "a"
     assert call_into(slot, arrays, "a", 1)["a"].tolist() == [[1] * 2] * 4
     closed = Slot(slot.memory._replace(descriptor=10**6), 0, 64)
@@ -41,15 +52,15 @@ def test_results_are_the_same_with_and_without_shared_memory(monkeypatch):
     found = {}
     for possible in (True, False):
         monkeypatch.setattr("mobilevideogpt.video.decoding_pool.IS_POSSIBLE", possible)
-        with DecodingPool(2) as pool:  # each slot is used several times, and memory of another call afterwards
-            found[possible] = [list(pool.map_ahead(arrays, calls, 3)) for _ in range(2)]
-    for one, other in zip(sum(found[True], []), sum(found[False], []), strict=True):
+        with DecodingPool(2) as pool:  # while all are kept, slots run out; and other memory afterwards
+            found[possible] = [result for _ in range(2) for result in list(pool.map_ahead(arrays, calls, 3))]
+    for one, other in zip(found[True], found[False], strict=True):
         assert one.keys() == other.keys()
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def test_memory_is_returned_when_nobody_refers_to_it():
-    descriptor = SharedSlots(1, 16).slots[0].memory.descriptor
-    again = SharedSlots(1, 16)
-    assert again.slots[0].memory.descriptor == descriptor, "it was closed"
-    assert shared_arrays._opened(again.slots[0].memory).size() == 16
+    descriptor = SharedSlots(1, 16).take().memory.descriptor
+    memory = (again := SharedSlots(1, 16)).take().memory
+    assert memory.descriptor == descriptor, "it was closed"
+    assert shared_arrays._opened(memory).size() == 16 and again

@@ -1,10 +1,11 @@
-"""Several trainings in the processes of one launch, each stopped by a signal and then resumed.
+"""Several trainings in the processes of one launch, each first stopped by a signal where a copy of that is asked for.
 
 `tests/training/test_finetune.py` and `test_full.py` have the launch itself. Here libraries are imported once for all.
 """
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -54,19 +55,27 @@ def train(request: dict, store: FeatureStore) -> dict:
     )
 
 
+def stop_and_copy(request: dict, copy: str) -> None:
+    """Train until the signal; copy the run's folder as it is then."""
+    try:
+        train(request, StoppingStore(request["features"]))
+    except SystemExit as stopped:
+        assert stopped.code == 128 + signal.SIGTERM, stopped.code
+    else:
+        raise AssertionError("the signal did not stop it")
+    if os.environ["RANK"] == "0":
+        shutil.copytree(request["run_folder"], copy)
+    torch.distributed.barrier()
+
+
 def main() -> None:
     terminate_with_launcher()
     for request in json.loads(Path(sys.argv[1]).read_text()):
-        folder = Path(request["run_folder"])
-        try:
-            train(request, StoppingStore(request["features"]))
-        except SystemExit as stopped:
-            assert stopped.code == 128 + signal.SIGTERM, stopped.code
-        else:
-            raise AssertionError("the signal did not stop it")
+        if copy := request.pop("stopped", None):
+            stop_and_copy(request, copy)
         record = train(request, FeatureStore(request["features"]))
         if os.environ["RANK"] == "0":
-            (folder / "train.json").write_text(json.dumps(record))
+            Path(request["run_folder"], "train.json").write_text(json.dumps(record))
 
 
 if __name__ == "__main__":
