@@ -24,12 +24,26 @@ def missing_reporter(report_to: list[str]) -> str | None:
 
 
 def training_arguments(
-    settings: TrainingSettings, run_folder: Path, launch: Launch, deepspeed_configs: Path, evaluate_first: bool
+    settings: TrainingSettings,
+    run_folder: Path,
+    launch: Launch,
+    deepspeed_configs: Path,
+    *,
+    evaluate_first: bool,
+    load_universal: bool = False,
 ) -> TrainingArguments:
     """Translate the settings for transformers' Trainer.
 
     The strategies of evaluation and saving are off, as `callbacks.FlowCallback` decides both. bf16 is an autocast
     around the model (see `model_setup.autocast`); fp16 is the Trainer's, which scales the loss.
+
+    Args:
+        settings: With numbers.
+        run_folder: The run's folder.
+        launch: The processes, and DeepSpeed.
+        deepspeed_configs: Folder of zero2.json and so on.
+        evaluate_first: Whether the validation loss is computed before the first step.
+        load_universal: Whether DeepSpeed resumes a universal checkpoint, see `universal.write_universal`.
 
     Raises:
         InputError: If the settings need a GPU or a library that is missing.
@@ -63,7 +77,7 @@ def training_arguments(
         ddp_backend="gloo" if launch.processes > 1 and not gpu else None,
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,  # they are constants
-        deepspeed=_deepspeed_config(deepspeed_configs / f"{launch.deepspeed}.json", gpu) if launch.deepspeed else None,
+        deepspeed=_deepspeed_config(launch, deepspeed_configs, gpu, load_universal),
         eval_on_start=evaluate_first,
         eval_strategy="no",
         save_strategy="no",
@@ -84,8 +98,11 @@ def training_arguments(
     return arguments
 
 
-def _deepspeed_config(path: Path, gpu: bool) -> dict:
-    config = json.loads(path.read_text(encoding="utf-8"))
+def _deepspeed_config(launch: Launch, folder: Path, gpu: bool, load_universal: bool) -> dict | None:
+    if not launch.deepspeed:
+        return None
+    config = json.loads((folder / f"{launch.deepspeed}.json").read_text(encoding="utf-8"))
+    config["checkpoint"] = {"load_universal": load_universal}
     if not gpu:  # only a GPU has pinned memory and streams
         config["zero_optimization"]["overlap_comm"] = False
         for offload in ("offload_optimizer", "offload_param"):

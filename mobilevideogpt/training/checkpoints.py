@@ -41,9 +41,8 @@ Digest = Callable[[Path], str]  # the SHA-256 of a file
 class Fingerprint:
     """Identifies what a checkpoint or an adapter was made from.
 
-    ``digest`` covers all that affects the result. Under DeepSpeed, each of the ``processes`` saves its own share of the
-    optimizer's state, so that such a checkpoint is resumed only by as many, under the same configuration. Without it,
-    one saves all, and any number resumes.
+    ``digest`` covers all that affects the result. Any number of processes resumes it: without DeepSpeed, one of them
+    saves all; under DeepSpeed, each saves its own share of the optimizer's state, see `universal.write_universal`.
     """
 
     digest: str
@@ -52,8 +51,7 @@ class Fingerprint:
 
     def is_resumed_by(self, other: "Fingerprint") -> bool:
         """Whether a training of fingerprint ``other`` resumes a checkpoint of this one."""
-        whole = self.deepspeed is None and other.deepspeed is None
-        return self == other or (whole and self.digest == other.digest)
+        return (self.digest, self.deepspeed) == (other.digest, other.deepspeed)
 
 
 def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
@@ -190,14 +188,14 @@ class Mismatch(Enum):
     INCOMPLETE = auto()
     DAMAGED = auto()
     INPUTS = auto()
-    PROCESSES = auto()
+    STAGE = auto()
 
 
 _MISMATCHES = {
     Mismatch.INCOMPLETE: "is incomplete",
     Mismatch.DAMAGED: "is damaged",
     Mismatch.INPUTS: "was made from other data, settings or code",
-    Mismatch.PROCESSES: "was made under another DeepSpeed stage or, under DeepSpeed, by another number of processes",
+    Mismatch.STAGE: "was made under another DeepSpeed stage",
 }
 
 
@@ -207,7 +205,7 @@ def mismatch(found: Fingerprint | None, expected: Fingerprint) -> Mismatch | Non
         return Mismatch.INCOMPLETE
     if found.digest != expected.digest:
         return Mismatch.INPUTS
-    return None if found.is_resumed_by(expected) else Mismatch.PROCESSES
+    return None if found.is_resumed_by(expected) else Mismatch.STAGE
 
 
 def archive_stale_checkpoints(run_folder: Path, fingerprint: Fingerprint) -> None:

@@ -1,8 +1,10 @@
 """A fine-tuning from start to adapter: one at a time in its folder, resumed after an interruption, never stale."""
 
 import logging
+import shutil
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from torch import Tensor
@@ -40,6 +42,7 @@ from mobilevideogpt.training.run import Run
 from mobilevideogpt.training.run_record import run_record, write_configuration
 from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.trainer import FinetuneTrainer
+from mobilevideogpt.training.universal import is_shared_by_others, write_universal
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +132,15 @@ def _train(
     before = _copies(trained_tensors(model)) if is_first_process() else {}
     parameters = parameter_counts(model)
     # Created after the model: transformers would partition a model loaded under ZeRO-3's arguments.
-    arguments = training_arguments(settings, run.folder, run.launch, deepspeed_configs, bool(val) and not checkpoint)
+    universal = is_shared_by_others(checkpoint, run.launch.processes)
+    arguments = training_arguments(
+        settings,
+        run.folder,
+        run.launch,
+        deepspeed_configs,
+        evaluate_first=bool(val) and not checkpoint,
+        load_universal=universal,
+    )
     _check_world_size(arguments.world_size, run.launch.processes)
     if settings.precision == "bf16":
         autocast(model, arguments.device.type)
@@ -197,7 +208,8 @@ def _run_or_resume(run: Run, trainer: FinetuneTrainer, checkpoint: Path | None, 
             trainer.args.num_train_epochs = state["epoch"]  # stopped early before; no step is left
     stop.defer = True
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with _loadable(checkpoint, run, trainer) as loaded:
+            trainer.train(resume_from_checkpoint=str(loaded) if loaded else None)
     finally:
         trainer.finish_saving()
     trainer.accelerator.wait_for_everyone()  # for the first, which has completed the last checkpoint
@@ -207,3 +219,21 @@ def _run_or_resume(run: Run, trainer: FinetuneTrainer, checkpoint: Path | None, 
             step = state.global_step
             tell(f"Stopped at step {step} of {state.max_steps}; checkpoint-{step} is saved.")
         raise SystemExit(128 + stop.signal)
+
+
+@contextmanager
+def _loadable(checkpoint: Path | None, run: Run, trainer: FinetuneTrainer) -> Iterator[Path | None]:
+    """Yield a checkpoint, or a temporary copy of it that this number of processes can load."""
+    if not checkpoint or not is_shared_by_others(checkpoint, run.launch.processes):
+        yield checkpoint
+        return
+    folder = run.folder / f".{checkpoint.name}-universal"
+    first = trainer.is_world_process_zero()
+    if first:
+        write_universal(checkpoint, folder)
+    trainer.accelerator.wait_for_everyone()
+    try:
+        yield folder
+    finally:
+        if first:
+            shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""torch's launcher, as `launch` or a node's command starts it: ends with its parent, and reports a killed process in one line."""
+"""torch's launcher, as `launch` starts it: ends with its parent, and reports a killed process in one line."""
 
 import logging
 import os

@@ -158,6 +158,7 @@ class FinetuneTrainer(Trainer):
             assert isinstance(self.model, nn.Module)
             groups = parameter_groups(self.model, self.learning_rates, self.args.weight_decay)
             self.optimizer = cls(groups, **options)
+            self._groups = [{**group, "params": None} for group in self.optimizer.param_groups]
         return self.optimizer
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
@@ -299,6 +300,14 @@ class FinetuneTrainer(Trainer):
         completion, self._completion = self._completion, None
         if completion:
             completion.result()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load both; DeepSpeed gives each group the settings of the first from a universal checkpoint of ZeRO-3."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint and self.is_deepspeed_enabled:
+            rates = self.lr_scheduler.get_last_lr()
+            for group, own, rate in zip(self.optimizer.param_groups, self._groups, rates, strict=True):
+                group |= own | {"params": group["params"], "initial_lr": own["lr"], "lr": rate}
 
     def _broadcast(self, path: Path | None) -> Path:
         """Return the first process's path, in every process."""

@@ -55,14 +55,14 @@ def test_a_fingerprint_is_read_as_it_was_written_and_is_none_for_an_incomplete_f
     assert read_fingerprint(folder) is None
 
 
-def test_a_checkpoint_is_resumed_under_the_same_inputs_and_of_deepspeed_by_as_many_processes():
+def test_a_checkpoint_is_resumed_under_the_same_inputs_and_stage_by_any_number_of_processes():
     assert mismatch(ONE, ONE) is None
     assert mismatch(None, ONE) is Mismatch.INCOMPLETE
     assert mismatch(Fingerprint("two", 1, None), ONE) is Mismatch.INPUTS
     assert mismatch(Fingerprint("one", 2, None), ONE) is mismatch(ONE, Fingerprint("one", 4, None)) is None
     assert mismatch(Fingerprint("one", 1, "zero2"), ONE) is mismatch(ONE, Fingerprint("one", 1, "zero2"))
-    assert mismatch(Fingerprint("one", 1, "zero2"), ONE) is Mismatch.PROCESSES
-    assert mismatch(Fingerprint("one", 2, "zero2"), Fingerprint("one", 4, "zero2")) is Mismatch.PROCESSES
+    assert mismatch(Fingerprint("one", 1, "zero2"), ONE) is Mismatch.STAGE
+    assert mismatch(Fingerprint("one", 2, "zero2"), Fingerprint("one", 4, "zero2")) is None
 
 
 def test_stale_checkpoints_are_archived_by_digest_and_the_newest_of_the_others_is_found(tmp_path, caplog):
