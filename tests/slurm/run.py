@@ -1,10 +1,10 @@
 """The sample on a real Slurm: `make test-slurm`, or `python -m tests.slurm.run [--folder DIR]`.
 
 Starts a Slurm of two nodes on this machine, see `cluster`, and runs the sample through profiles/slurm to the report:
-first undisturbed, then a training on both nodes, whose validation losses have to be those of one; then again from the
-features on, while nodes are killed in the features and in the training, the training is cancelled, and its time runs
-out. The adapter has to be that of a run here with as many threads, to the bit. The last line is the result. What is
-missing of Slurm is installed where apt-get and root's rights are there.
+first undisturbed, then trainings on both nodes under DDP, ZeRO-2 and ZeRO-3, whose validation losses have to be those
+of one; then again from the features on, while nodes are killed in the features and in the training, the training is
+cancelled, and its time runs out. The adapter has to be that of a run here with as many threads, to the bit. The last
+line is the result. What is missing of Slurm is installed where apt-get and root's rights are there.
 """
 
 import argparse
@@ -30,6 +30,7 @@ RUN = f"{RESULTS}/finetune"
 # On nodes of two CPUs. In a release's own project the profile alone is enough.
 PROFILE = ["--workflow-profile", "profiles/slurm", "--cores", str(THREADS), "--max-threads", str(THREADS)]
 PROFILE += ["--groups", "probe_shard=probe", "--group-components", "probe=7", "--latency-wait", "20"]
+STAGES = ("none", "zero2", "zero3")
 LARGEST_DIFFERENCE = 0.02  # of a loss; the order of the sums differs, and fifty steps add it up
 PATIENCE = 900  # seconds for what is waited for
 
@@ -84,19 +85,25 @@ class Project:
         """Digest of the adapter."""
         return json.loads(self.text(f"{RUN}/train.json"))["adapter_content"]
 
-    def train_on_two_nodes(self) -> float:
-        """Train a second run on both nodes; return by how much its validation losses differ from those of the first.
+    def train_on_two_nodes(self, stage: str) -> float:
+        """Train another run on both nodes; return by how much its validation losses differ from those of the first.
+
+        Args:
+            stage: The setting ``finetune.deepspeed``; none is DDP.
 
         Raises:
             SystemExit: If they differ by more than rounding explains, or one process trained.
         """
-        seconds = self.run(*PROFILE, "finetune", "--config", "run=two", "finetune={nodes: 2}")
-        alone, two = (json.loads(self.text(f"{RESULTS}/{run}/train.json")) for run in ("finetune", "two"))
+        name = f"two-{stage}"
+        seconds = self.run(
+            *PROFILE, "finetune", "--config", f"run={name}", f"finetune={{nodes: 2, deepspeed: {stage}}}"
+        )
+        alone, two = (json.loads(self.text(f"{RESULTS}/{run}/train.json")) for run in ("finetune", name))
         of_both = [(loss, two["losses"][name]) for name, loss in alone["losses"].items() if name.startswith("val")]
         differs = max(abs(one - other) / one for one, other in of_both)
-        if two["world_size"] != 2 or differs > LARGEST_DIFFERENCE:
-            fail(f"on two nodes: {two['world_size']} processes, losses {of_both}")
-        tell(f"Two nodes: {seconds:.0f} s, losses differ by {differs:.2g} of themselves at most")
+        if two["world_size"] != 2 or (two["deepspeed"] or "none") != stage or differs > LARGEST_DIFFERENCE:
+            fail(f"on two nodes: {two['world_size']} processes, {two['deepspeed']}, losses {of_both}")
+        tell(f"Two nodes, {stage}: {seconds:.0f} s, losses differ by {differs:.2g} of themselves at most")
         return differs
 
     def submitted(self) -> list[str]:
@@ -226,7 +233,7 @@ def run(folder: Path) -> str:
         seconds, jobs = project.run(*PROFILE), len(project.submitted())
         adapters = [here.adapter, project.adapter]
         tell(f"Slurm: {jobs} jobs, {seconds:.0f} s, adapter {project.adapter[:12]}")
-        differs = project.train_on_two_nodes()
+        differs = {stage: project.train_on_two_nodes(stage) for stage in STAGES}
         shutil.rmtree(project.folder / RUN)
         shutil.rmtree(project.folder / RESULTS / "features")
         process = project.start(*PROFILE)
@@ -247,7 +254,7 @@ def run(folder: Path) -> str:
     return (
         f"make test-slurm: passed; {jobs} jobs in {seconds:.0f} s on Slurm, {alone:.0f} s here; survived in {again} "
         f"jobs: {', '.join(disturbance.survived)}; adapter {adapters[0][:12]} in all three runs; losses of two nodes "
-        f"differ by {differs:.2g} of themselves"
+        f"differ by {', '.join(f'{value:.2g} ({stage})' for stage, value in differs.items())} of themselves"
     )
 
 
