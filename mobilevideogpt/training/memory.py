@@ -205,8 +205,8 @@ def _state_bytes(step: Step, parameters: _Parameters) -> tuple[float, float, flo
     A trained parameter has 16 bytes: float32 weight, gradient and two moments. DDP's buckets are the gradients, but a
     replay of CUDA graphs adds to gradients of its own, which DDP then copies. DeepSpeed keeps a copy of the weight,
     and its buckets. Under ZeRO-2 the processes share all but the weights, under ZeRO-3 all but the few weights in use;
-    with offloading only these are on the GPU. Where ZeRO-3 trains the language model, these count twice, as no other
-    stream gets the memory of the one that gathers, and the embeddings' gradient is whole before it is shared.
+    with offloading only these are on the GPU. Where ZeRO-3 trains the language model without checkpointing, these count
+    twice, as no other stream gets the memory of the one that gathers, and the embeddings' gradient is whole at first.
     """
     stage, processes = step.launch.deepspeed, step.launch.processes
     trained = FLOAT32 * parameters.trained
@@ -218,7 +218,7 @@ def _state_bytes(step: Step, parameters: _Parameters) -> tuple[float, float, flo
     if stage == "zero2":
         return weights, gradients / processes, moments
     in_use = min(weights, GATHERED + step.embedding_bytes)  # the embeddings are gathered as a whole
-    if step.settings.method == "full" and step.on_gpu:
+    if step.settings.method == "full" and step.on_gpu and not step.settings.gradient_checkpointing:
         in_use = 2 * in_use + step.embedding_bytes
     if stage == "zero3_offload" and step.on_gpu:
         return in_use, 0, ZERO_BUCKETS
