@@ -14,7 +14,7 @@ from loky.process_executor import TerminatedWorkerError
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.video.decoding_pool_worker import start_decoding_worker
-from mobilevideogpt.video.shared_arrays import IS_POSSIBLE, Placed, SharedSlots, call_into
+from mobilevideogpt.video.shared_arrays import IS_POSSIBLE, SharedSlots, call_into
 
 log = logging.getLogger(__name__)
 READ_SECONDS = 600  # ten times as long as the clip check gives a clip by default; only a hanging decoder takes longer
@@ -60,13 +60,13 @@ class DecodingPool(ProcessPoolExecutor):
             for next_ in islice(remaining, depth - len(waiting)):
                 slot = shared.take() if shared else None
                 call = (call_into, slot, function) if slot else (function,)
-                waiting.append((next_[0], self.submit(*call, *next_)))
+                waiting.append((next_[0], slot, self.submit(*call, *next_)))
 
         submit()
 
         def results():
             while waiting:
-                path, future = waiting.popleft()
+                path, slot, future = waiting.popleft()
                 try:
                     result = future.result(READ_SECONDS)
                 except TimeoutError:
@@ -80,8 +80,8 @@ class DecodingPool(ProcessPoolExecutor):
                         "a process that decodes clips was killed, most likely because memory ran out; completed "
                         "features are kept. Run the same command again, with a lower --cores to save memory"
                     ) from None
-                if shared and isinstance(result, Placed):
-                    result = shared.arrays(result)
+                if shared and slot:
+                    result = shared.taken(slot, result)
                 submit()
                 yield result
 

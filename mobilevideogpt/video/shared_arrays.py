@@ -38,7 +38,6 @@ class Slot(NamedTuple):
 class Placed(NamedTuple):
     """Arrays in a slot: the offset there, the shape and the dtype of each."""
 
-    slot: Slot
     arrays: dict[str, tuple[int, tuple[int, ...], str]]
 
 
@@ -64,13 +63,15 @@ class SharedSlots:
         """Return a slot that is not in use, or None."""
         return self._free.pop() if self._free else None
 
-    def arrays(self, placed: Placed) -> dict[str, np.ndarray]:
-        """Return arrays in a slot, which is free again once nobody refers to them."""
-        slot = placed.slot
+    def taken(self, slot: Slot, result: Any) -> Any:
+        """Return the result of `call_into`; the slot is free again once nobody refers to arrays in it."""
+        if not isinstance(result, Placed):
+            self._free.append(slot)
+            return result
         whole = np.ndarray(slot.size, np.uint8, self._memory, slot.start)
         weakref.finalize(whole, self._free.append, slot)
         found = {}
-        for name, (start, shape, dtype) in placed.arrays.items():
+        for name, (start, shape, dtype) in result.arrays.items():
             end = start + math.prod(shape) * np.dtype(dtype).itemsize
             found[name] = whole[start:end].view(dtype).reshape(shape)
         return found
@@ -91,7 +92,7 @@ def call_into(slot: Slot, function: Callable, *arguments: Any) -> Any:
         np.ndarray(array.shape, array.dtype, memory, slot.start + start)[...] = array
         placed[name] = start, array.shape, array.dtype.str
         start += array.nbytes
-    return Placed(slot, placed)
+    return Placed(placed)
 
 
 @lru_cache(1)

@@ -19,23 +19,27 @@ def text(name: str) -> str:
 def test_another_process_returns_arrays_in_its_slot_only():
     shared = SharedSlots(2, 64)
     with ProcessPoolExecutor(1) as pool:
-        first, second = (pool.submit(call_into, shared.take(), arrays, "a", value) for value in (2, 4))
-        for value, future in ((2, first), (4, second)):
+        slots = [shared.take(), shared.take()]
+        futures = [pool.submit(call_into, slot, arrays, "a", value) for slot, value in zip(slots, (2, 4), strict=True)]
+        for slot, value, future in zip(slots, (2, 4), futures, strict=True):
             placed = future.result()
             assert isinstance(placed, Placed)
-            found = shared.arrays(placed)
+            found = shared.taken(slot, placed)
             assert found["a"].dtype == np.uint8 and found["a"].tolist() == [[value] * 2] * 4
             assert found["half"].dtype == np.float32 and found["half"].tolist() == [value / 2] * 3
 
 
 def test_a_slot_is_free_once_nobody_refers_to_an_array_in_it():
     shared = SharedSlots(1, 64)
-    found = shared.arrays(call_into(slot := shared.take(), arrays, "a", 2))
+    slot = shared.take()
+    found = shared.taken(slot, call_into(slot, arrays, "a", 2))
     part = found["a"][1:]
     assert shared.take() is None
     del found
     assert shared.take() is None and part.tolist() == [[2, 2]] * 3
     del part
+    assert shared.take() == slot
+    assert shared.taken(slot, call_into(slot, text, "no arrays")) == "no arrays"
     assert shared.take() == slot
 
 
