@@ -36,7 +36,7 @@ def use_expandable_segments() -> None:
 
     configured = os.environ.keys() & {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"}
     if torch.cuda.is_available() and not configured:
-        torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+        torch._C._accelerator_setAllocatorSettings("expandable_segments:True")
 
 
 def hide_deepspeed() -> None:
