@@ -52,9 +52,9 @@ def _standardise(clips: list[np.ndarray], mean: tuple, std: tuple, num_frames: i
     longest = max(map(len, clips))
     if longest > num_frames:
         raise ValueError(f"{longest} frames given, the model takes {num_frames}")
-    on_host = torch.zeros(len(clips), num_frames, SIDE, SIDE, 3, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    on_host = torch.empty(len(clips), num_frames, SIDE, SIDE, 3, dtype=torch.uint8, pin_memory=device.type == "cuda")
     for frames, levels in zip(clips, on_host.numpy(), strict=True):
-        levels[: len(frames)] = frames
+        levels[: len(frames)], levels[len(frames) :] = frames, 0
     levels = on_host.to(device, non_blocking=True)
     # A table of each channel's 256 values, computed in float64 and rounded once, is faster than arithmetic, and the
     # same on every device.
