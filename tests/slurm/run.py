@@ -2,8 +2,8 @@
 
 Starts a Slurm of two nodes on this machine, see `cluster`, and runs the sample through profiles/slurm to the report:
 first undisturbed, then short trainings on both nodes under DDP, ZeRO-2 and ZeRO-3, whose validation losses have to be
-those of one; then again from the features on, while nodes are killed in the features and in the training, the training is
-cancelled, and its time runs out. The adapter has to be that of a run here with as many threads, to the bit. The last
+those of one; then again from the features on, while nodes are killed in the features and in the training, the training
+is cancelled, and its time runs out. The adapter has to be that of a run here with as many threads, to the bit. The last
 line is the result. What is missing of Slurm is installed where apt-get and root's rights are there.
 """
 
