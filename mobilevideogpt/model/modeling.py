@@ -22,6 +22,7 @@ from mobilevideogpt.model.checkpoint import read_checkpoint
 from mobilevideogpt.model.clip import ImageTower
 from mobilevideogpt.model.configuration import CONTEXT_SIDE, FRAMES_PER_CHUNK, VIDEO_SIDE, MobileVideoGPTConfig
 from mobilevideogpt.model.decoding_graphs import AnswerCache
+from mobilevideogpt.model.last_layer import IMPLEMENTATIONS, LastLayer
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.model.official_layout import official_config
 from mobilevideogpt.model.precision import ENCODER_PRECISIONS, float32_products
@@ -35,7 +36,14 @@ class MobileVideoGPTPreTrainedModel(Qwen2PreTrainedModel):
 
     config_class = MobileVideoGPTConfig
     config: MobileVideoGPTConfig
-    _no_split_modules = ("Qwen2DecoderLayer", "CLIPEncoderLayer", "CLIPVisionEmbeddings", "Block", "VideoMamba")
+    _no_split_modules = (
+        "Qwen2DecoderLayer",
+        "LastLayer",
+        "CLIPEncoderLayer",
+        "CLIPVisionEmbeddings",
+        "Block",
+        "VideoMamba",
+    )
     _keep_in_fp32_modules_strict = ["vision_tower", "image_vision_tower"]  # noqa: RUF012
 
     @torch.no_grad()
@@ -58,6 +66,7 @@ class MobileVideoGPTModel(MobileVideoGPTPreTrainedModel, Qwen2Model):
 
     def __init__(self, config: MobileVideoGPTConfig):
         super().__init__(config)
+        self.layers[-1] = LastLayer(config, len(self.layers) - 1)
         self.mm_projector = Projector(config.video_hidden_size, config.hidden_size, VIDEO_SIDE)
         self.image_mm_projector = Projector(config.image_hidden_size, config.hidden_size, CONTEXT_SIDE)
         self.vision_tower = VideoTower(config).requires_grad_(False)
@@ -249,6 +258,13 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
                 attention_mask = None  # no token attends to padding on its right; sdpa is faster without a mask
             else:
                 position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        if labels is not None:
+            labels = shifted(labels)
+            if isinstance(logits_to_keep, int) and not logits_to_keep:
+                keep = supervised_positions(labels).to(inputs_embeds.device)
+        if not past and (kept := self._kept(keep, inputs_embeds, kwargs)) is not None:
+            kwargs["kept"] = kept
         outputs = self.model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -258,12 +274,10 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             return_dict=True,
             **kwargs,
         )
-        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        if labels is not None:
-            labels = shifted(labels)
-            if isinstance(logits_to_keep, int) and not logits_to_keep:
-                keep = supervised_positions(labels).to(outputs.last_hidden_state.device)
-        logits, loss = self.lm_head(outputs.last_hidden_state[:, keep]), None
+        hidden_states = outputs.last_hidden_state
+        if hidden_states.shape[1] == inputs_embeds.shape[1]:  # not left out before
+            hidden_states = hidden_states[:, keep]
+        logits, loss = self.lm_head(hidden_states), None
         if labels is not None:
             labels = labels[:, keep.to(labels.device) if isinstance(keep, Tensor) else keep]
             loss = self.loss_function(
@@ -280,6 +294,16 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _kept(self, keep: slice | Tensor, x: Tensor, options: dict) -> Tensor | None:
+        """Return the positions that the last layer has to compute ``(P,)``; None if all, or if all are asked for."""
+        config = self.config
+        asked = config.output_attentions or config.output_hidden_states
+        asked = asked or any(value is not None and value is not False for value in options.values())
+        if asked or config._attn_implementation not in IMPLEMENTATIONS:
+            return None
+        kept = torch.arange(x.shape[1], device=x.device)[keep]
+        return kept if 0 < len(kept) < x.shape[1] else None
 
     @torch.no_grad()
     def generate(

@@ -39,12 +39,13 @@ def _fuse_decoder(model: Any) -> None:
 
     def fused_or_plain(inputs_embeds: Tensor | None = None, attention_mask: Any = None, **kwargs):
         kwargs.pop("return_dict", None)
+        kept = kwargs.pop("kept", None)  # the fused pass returns all positions
         no_mask = attention_mask is None or (isinstance(attention_mask, dict) and not any(attention_mask.values()))
         plain = no_mask and all(value is None or value is False for value in kwargs.values())
         if plain and inputs_embeds is not None and decoder.training and torch.is_grad_enabled() and fused.active:
             fused.refresh()
             return BaseModelOutputWithPast(last_hidden_state=fused(inputs_embeds))
-        return forward(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs)
+        return forward(inputs_embeds=inputs_embeds, attention_mask=attention_mask, kept=kept, **kwargs)
 
     decoder.forward = fused_or_plain
 
