@@ -226,9 +226,10 @@ def capture_passes(model: PeftModel, largest: tuple[int, int] | None = None) -> 
 
     def decode_or_replay(inputs_embeds: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs):
         kwargs.pop("return_dict", None)
+        kept = kwargs.pop("kept", None)  # of another number in each batch; a replay returns all positions
         plain = attention_mask is None and all(value is None or value is False for value in kwargs.values())
         if training() and plain and inputs_embeds is not None and inputs_embeds.requires_grad:
             return BaseModelOutputWithPast(last_hidden_state=graphed_decode(inputs_embeds))
-        return decode(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs)
+        return decode(inputs_embeds=inputs_embeds, attention_mask=attention_mask, kept=kept, **kwargs)
 
     whole.embed, decoder.forward = embed_or_replay, decode_or_replay
