@@ -305,7 +305,8 @@ class FinetuneTrainer(Trainer):
         """Load both; DeepSpeed gives each group the settings of the first from a universal checkpoint of ZeRO-3."""
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint and self.is_deepspeed_enabled:
-            rates = self.lr_scheduler.get_last_lr()
+            scheduler: Any = self.lr_scheduler
+            rates = scheduler.get_last_lr()
             for group, own, rate in zip(self.optimizer.param_groups, self._groups, rates, strict=True):
                 group |= own | {"params": group["params"], "initial_lr": own["lr"], "lr": rate}
 
