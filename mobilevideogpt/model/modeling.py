@@ -302,6 +302,8 @@ class MobileVideoGPTForConditionalGeneration(MobileVideoGPTPreTrainedModel, Gene
         asked = asked or any(value is not None and value is not False for value in options.values())
         if asked or config._attn_implementation not in IMPLEMENTATIONS:
             return None
+        if hasattr(self.lm_head.weight, "ds_id"):  # ZeRO-3 gathers weights in one order of modules in all processes
+            return None
         kept = torch.arange(x.shape[1], device=x.device)[keep]
         return kept if 0 < len(kept) < x.shape[1] else None
 
