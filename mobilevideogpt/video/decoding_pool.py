@@ -14,7 +14,7 @@ from loky.process_executor import TerminatedWorkerError
 
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.video.decoding_pool_worker import start_decoding_worker
-from mobilevideogpt.video.shared_arrays import IS_POSSIBLE, SharedSlots, call_into
+from mobilevideogpt.video.shared_arrays import call_into, shared_slots
 
 log = logging.getLogger(__name__)
 READ_SECONDS = 600  # ten times as long as the clip check gives a clip by default; only a hanging decoder takes longer
@@ -54,7 +54,7 @@ class DecodingPool(ProcessPoolExecutor):
         remaining, waiting = iter(arguments), deque()
         depth = min(depth, len(arguments))
         # Twice as many slots: the results that are in use have one, too. Where that is not enough, a pipe carries them.
-        shared = SharedSlots(2 * depth, SLOT_BYTES) if depth and IS_POSSIBLE else None
+        shared = shared_slots(2 * depth, SLOT_BYTES)
 
         def submit() -> None:
             for next_ in islice(remaining, depth - len(waiting)):

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-IS_POSSIBLE = hasattr(os, "memfd_create")
 _numbers = count()
 
 
@@ -75,6 +74,14 @@ class SharedSlots:
             end = start + math.prod(shape) * np.dtype(dtype).itemsize
             found[name] = whole[start:end].view(dtype).reshape(shape)
         return found
+
+
+def shared_slots(number: int, size: int) -> SharedSlots | None:
+    """Return slots; None where the system has no such memory, or not as much for this process."""
+    try:
+        return SharedSlots(number, size) if number else None
+    except (AttributeError, OSError):  # os.memfd_create is Linux's
+        return None
 
 
 def call_into(slot: Slot, function: Callable, *arguments: Any) -> Any:

@@ -41,3 +41,12 @@ def batch(config):
         "attention_mask": torch.stack([(torch.arange(longest) >= p).long() for p in pad]),
         **{name: torch.stack([clip[name] for clip in features]) for name in features[0]},
     }
+
+
+@pytest.fixture
+def labelled(batch):
+    """`batch` with labels at other places of each row, three in all."""
+    labels = torch.full_like(batch["input_ids"], -100)
+    labels[:, -2:] = batch["input_ids"][:, -2:]
+    labels[1, -4] = 9
+    return batch | {"labels": labels}

@@ -5,15 +5,6 @@ from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
 
 
 @pytest.fixture
-def labelled(batch):
-    """Labels at different places of both rows, three of them."""
-    labels = torch.full_like(batch["input_ids"], -100)
-    labels[:, -2:] = batch["input_ids"][:, -2:]
-    labels[1, -4] = 9
-    return batch | {"labels": labels}
-
-
-@pytest.fixture
 def seen(tiny):
     """The numbers of positions that the last layer's MLP has computed, in order."""
     counts = []

@@ -9,14 +9,6 @@ from mobilevideogpt.model.selection import frame_scores, select_frames
 
 
 @pytest.fixture
-def labelled(batch):
-    labels = torch.full_like(batch["input_ids"], -100)
-    labels[:, -2:] = batch["input_ids"][:, -2:]
-    labels[1, -4] = 9
-    return batch | {"labels": labels}
-
-
-@pytest.fixture
 def varied(tiny):
     """Answers that depend on every token before them: attention that is not nearly even."""
     with torch.no_grad():

@@ -1,9 +1,12 @@
+import errno
+import os
+
 import numpy as np
 from loky import ProcessPoolExecutor
 
 from mobilevideogpt.video import shared_arrays
 from mobilevideogpt.video.decoding_pool import DecodingPool
-from mobilevideogpt.video.shared_arrays import Placed, SharedSlots, Slot, call_into
+from mobilevideogpt.video.shared_arrays import Placed, SharedSlots, Slot, call_into, shared_slots
 
 
 def arrays(name: str, value: int, size: int = 4) -> dict[str, np.ndarray]:
@@ -14,6 +17,11 @@ def arrays(name: str, value: int, size: int = 4) -> dict[str, np.ndarray]:
 def text(name: str) -> str:
     """No arrays."""
     return name
+
+
+def refuse(descriptor: int, size: int) -> None:
+    """As under a limit of the size of files."""
+    raise OSError(errno.EFBIG, "File too large")
 
 
 def test_another_process_returns_arrays_in_its_slot_only():
@@ -55,7 +63,9 @@ def test_results_are_the_same_with_and_without_shared_memory(monkeypatch):
     calls = [(f"{i}", i, 1 + i % 3) for i in range(12)]
     found = {}
     for possible in (True, False):
-        monkeypatch.setattr("mobilevideogpt.video.decoding_pool.IS_POSSIBLE", possible)
+        if not possible:
+            monkeypatch.setattr(os, "ftruncate", refuse)
+            assert shared_slots(1, 64) is None
         with DecodingPool(2) as pool:  # while all are kept, slots run out; and other memory afterwards
             found[possible] = [result for _ in range(2) for result in list(pool.map_ahead(arrays, calls, 3))]
     for one, other in zip(found[True], found[False], strict=True):
