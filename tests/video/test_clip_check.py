@@ -123,10 +123,11 @@ def test_a_codec_that_nobody_knows_is_named(good, tmp_path):
 
 def test_equal_damage_gives_an_equal_clip_check(tmp_path):
     broken_clips(tmp_path, cuts=1)  # an equal clip check reruns nothing
-    rotten = tmp_path / "flipped_last_0.001_0.mp4"
-    check = check_clip(rotten)
-    assert check["verdict"] == "error" and check["decode_errors"] > 0
-    assert check_clip(rotten) == check
+    # Which bits the flips meet depends on the encoder's processor: some decoders then stop without a word.
+    rotten = sorted(tmp_path.glob("flipped_*.mp4"))
+    checks = [check_clip(path) for path in rotten]
+    assert {check["verdict"] for check in checks} == {"error"} and max(check["decode_errors"] for check in checks) > 0
+    assert [check_clip(path) for path in rotten] == checks
 
 
 def test_unusual_clips_are_usable_and_the_training_reads_them(unusual):
