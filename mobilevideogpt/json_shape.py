@@ -1,6 +1,7 @@
 """The shape of a JSON value, as the reader of a file needs it. Standard library only."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import Any
 
 _NAMES = {
@@ -8,7 +9,7 @@ _NAMES = {
     type(None): "null",
 }
 # What `json.loads` makes of values of a type.
-_JSON_TYPES = {dict: (dict,), list: (list,), str: (str,), bool: (bool,), int: (int,), float: (int, float)}
+_JSON_TYPES = {kind: (kind,) for kind in (dict, list, str, bool, int)} | {float: (int, float), None: (type(None),)}
 
 
 def misfit(value: Any, shape: Any, where: str = "") -> str | None:
@@ -21,31 +22,40 @@ def misfit(value: Any, shape: Any, where: str = "") -> str | None:
             a tuple of shapes, of which one has to fit.
         where: What the text calls the value.
     """
-    return None if _fits(value, shape) else _difference(value, shape, where)
-
-
-def _fits(value: Any, shape: Any) -> bool:
-    """Whether a value fits, without a text for each of its parts: files have millions."""
-    if isinstance(shape, tuple):
-        return any(_fits(value, each) for each in shape)
-    if not _is_of(value, shape if isinstance(shape, type) else type(shape)):
-        return False
-    if isinstance(shape, list):
-        return _all_fit(value, shape[0])
-    if isinstance(shape, dict):
-        if str in shape:
-            return _all_fit(value.values(), shape[str])
-        return all(key in value and _fits(value[key], each) for key, each in shape.items())
-    return True
+    return None if _all_fit([value], shape) else _difference(value, shape, where)
 
 
 def _all_fit(values: Collection, shape: Any) -> bool:
-    plain = shape if isinstance(shape, tuple) else (shape,)
-    if all(each is None or (isinstance(each, type) and each in _JSON_TYPES) for each in plain):
-        allowed = {kind for each in plain for kind in _JSON_TYPES.get(each, (type(None),))}
-        if allowed.issuperset(map(type, values)):
+    """Whether all values fit, a column of them at a time and without texts: files have millions."""
+    shapes = shape if isinstance(shape, tuple) else (shape,)
+    allowed: set[type] = set()
+    parts = []
+    for each in shapes:
+        if each is object:
             return True
-    return all(_fits(value, shape) for value in values)
+        if each is None or isinstance(each, type):
+            allowed.update(_JSON_TYPES[each])
+        else:
+            parts.append(each)
+    if allowed.issuperset(map(type, values)):
+        return True
+    rest = [value for value in values if type(value) not in allowed]
+    if len(parts) == 1:
+        return _have_parts(rest, parts[0])
+    return all(any(_all_fit([value], each) for each in parts) for value in rest)
+
+
+def _have_parts(values: Sequence, shape: list | dict) -> bool:
+    if {type(shape)} != set(map(type, values)):
+        return False
+    if isinstance(shape, list):
+        return _all_fit(list(chain.from_iterable(values)), shape[0])
+    if str in shape:
+        return _all_fit(list(chain.from_iterable(value.values() for value in values)), shape[str])
+    try:
+        return all(_all_fit([value[key] for value in values], each) for key, each in shape.items())
+    except KeyError:
+        return False
 
 
 def _difference(value: Any, shape: Any, where: str) -> str | None:

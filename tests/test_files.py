@@ -87,7 +87,15 @@ def test_a_read_only_folder_is_named_before_anything_is_written(tmp_path, monkey
         check_writable([tmp_path / "results/run/inner"])
 
 
-@pytest.mark.parametrize("table", [{}, {"a": []}, {"ok": True, "rows": [{"b": [1, "\u00e9"]}, {}], "one": {"c": None}}])
+@pytest.mark.parametrize(
+    "table",
+    [
+        {},
+        {"a": []},
+        {"files": {"a": {"b": 1}, "c": {}}},
+        {"ok": True, "rows": [{"b": [1, "\u00e9"]}, {}], "one": {"c": None}},
+    ],
+)
 def test_a_table_is_json_with_a_row_a_line(tmp_path, table):
     write_table(table, tmp_path / "table.json")
     assert read_json(tmp_path / "table.json") == table

@@ -18,7 +18,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.evaluated_run import read_metrics, read_predictions
 from mobilevideogpt.files import read_json_lines
 from mobilevideogpt.hub.checkpoints import fetch
-from mobilevideogpt.json_shape import _difference, _fits, misfit
+from mobilevideogpt.json_shape import _all_fit, _difference, misfit
 from mobilevideogpt.model.model_paths import ModelPaths, describe, read_base
 from mobilevideogpt.next_steps import next_steps
 from mobilevideogpt.source import _cache_of, source_digest
@@ -73,9 +73,10 @@ def test_the_quick_answer_is_the_explained_one():
     shapes = [int, float, bool, str, object, None, [str], [(int, None)], {str: float}, {str: [str]}]
     shapes += [{"a": int}, {"a": (str, None), "b": [object]}, [{"a": (list, None)}], ([int], {str: bool}), [None]]
     random, outcomes = Random(0), Counter()
-    for _ in range(3000):
+    shapes += [(int, {"a": int}), ({"a": int}, {"b": str}, [str]), [({"a": int}, {"b": str})], dict, list]
+    for _ in range(5000):
         value, shape = _values(random), random.choice(shapes)
-        fits = _fits(value, shape)
+        fits = _all_fit([value], shape)
         assert fits is (_difference(value, shape, "it") is None), (value, shape)
         outcomes[fits] += 1
     assert min(outcomes.values()) > 300

@@ -1,5 +1,6 @@
 """Rule check_clips: gather the checks of all clips in one report."""
 
+import gc
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mobilevideogpt.verification.clip_report import clip_report, read_clip_check
 from mobilevideogpt.verification.duplicates import hashes_of
 
 log_to(snakemake.log[0])
+gc.disable()  # as in build_annotations
 params, given = snakemake.params, snakemake.input
 clip_checks = list(read_clip_checks(given.records))
 reencoded = read_json(given.reencoded, remade_by("reencode"), shape={str: {"of": str}}) if given.reencoded else {}

@@ -1,5 +1,6 @@
 """Rule features: compute missing features, and add to each sample the key of its clip's features."""
 
+import gc
 import logging
 
 from mobilevideogpt.annotations.clips import SPLITS
@@ -18,6 +19,7 @@ from mobilevideogpt.verification.duplicates import across_splits, describe
 from mobilevideogpt.wording import counted
 
 log_to(snakemake.log[0])
+gc.disable()  # as in build_annotations, until the lists are read
 params, given, output = snakemake.params, snakemake.input, snakemake.output
 samples = {split: read_samples(given[split]) for split in SPLITS}
 split_of = {sample["video"]: split for split in SPLITS for sample in samples[split]}
@@ -27,6 +29,8 @@ pairs = across_splits(read_pairs(given.duplicates), split_of)
 if pairs:
     logging.warning("%s", describe(pairs))
 base = read_base(given.base)
+gc.freeze()
+gc.enable()
 keys = compute_features(
     ModelPaths.from_mapping(base),
     base["encoders_digest"],

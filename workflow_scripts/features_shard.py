@@ -1,5 +1,7 @@
 """Rule features_shard: compute the missing features of the clips of a shard."""
 
+import gc
+
 from mobilevideogpt.annotations.clips import SPLITS
 from mobilevideogpt.annotations.reports import read_clip_report
 from mobilevideogpt.annotations.samples import read_samples
@@ -14,11 +16,14 @@ from mobilevideogpt.stage_result import log_result
 from mobilevideogpt.wording import counted
 
 log_to(snakemake.log[0])
+gc.disable()  # as in build_annotations, until the lists are read
 params, given, shard = snakemake.params, snakemake.input, snakemake.wildcards.shard
 videos = {sample["video"] for split in SPLITS for sample in read_samples(given[split])}
 of_shard = [video for video in videos if shard_of(file_of(video), len(shard)) == shard]
 files = files_in_use(read_clip_report(given.report), of_shard, where=given.report)
 base = read_base(given.base)
+gc.freeze()
+gc.enable()
 keys = compute_features(
     ModelPaths.from_mapping(base),
     base["encoders_digest"],

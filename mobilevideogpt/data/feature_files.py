@@ -1,7 +1,9 @@
 """Files of cached features: their keys and paths, and which are missing. Without PyTorch, so that it loads quickly."""
 
+import hashlib
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ from mobilevideogpt.annotations.clips import SPLITS
 from mobilevideogpt.annotations.samples import read_samples
 from mobilevideogpt.data.samples import ClipFile
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import json_digest, read_json, write_json
+from mobilevideogpt.files import json_digest, read_json, write_table
 
 log = logging.getLogger(__name__)
 CLIPS_FILE = "clips.json"  # the clip of each key, in the folder of a `FeatureStore`
@@ -26,7 +28,13 @@ def feature_key(clip_digest: str, encoders_digest: str, settings: Mapping) -> st
         encoders_digest: Digest of the encoders' weights.
         settings: Whatever else changes the result: frames, number format, encoder geometry, code of the extractor.
     """
-    return json_digest({"clip": clip_digest, "encoder": encoders_digest, "settings": dict(settings)})
+    return feature_key_of(encoders_digest, settings)(clip_digest)
+
+
+def feature_key_of(encoders_digest: str, settings: Mapping) -> Callable[[str], str]:
+    """Return `feature_key` as a function of the clip's digest, hexadecimal; the settings are written as JSON once."""
+    rest = json.dumps({"encoder": encoders_digest, "settings": dict(settings)}, sort_keys=True, ensure_ascii=False)
+    return lambda digest: hashlib.sha256(f'{{"clip": "{digest}", {rest[1:]}'.encode()).hexdigest()
 
 
 def feature_path(folder: str | Path, key: str) -> Path:
@@ -44,7 +52,7 @@ class ClipList(NamedTuple):
 def write_clip_list(folder: str | Path, clips: Mapping[str, ClipFile], precision: str) -> None:
     """Write ``<folder>/clips.json``: the file of each key with its SHA-256, the precision, and the digest of both."""
     content = {"files": {key: clip._asdict() for key, clip in clips.items()}, "precision": precision}
-    write_json({**content, "sha256": json_digest(content)}, Path(folder, CLIPS_FILE))
+    write_table({**content, "sha256": json_digest(content)}, Path(folder, CLIPS_FILE))
 
 
 def read_clip_list(folder: str | Path) -> ClipList:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mobilevideogpt.data.feature_files import feature_key, missing_features
+from mobilevideogpt.data.feature_files import feature_key, feature_key_of, missing_features
 from mobilevideogpt.data.frame_bounds import FrameBounds, read_frame_bounds
 from mobilevideogpt.files import read_json
 from mobilevideogpt.model.model_paths import ModelPaths
@@ -66,12 +66,13 @@ def feature_keys(
     frames = list(read_frame_bounds(paths.base))
     settings = {"dtype": dtype, "precision": precision, "code": code, "frames": frames}
     settings |= {"encoders": _stated_geometry(paths)}
-    return {path: feature_key(digest, encoders_digest, settings | _part(path)) for path, digest in clips.items()}
-
-
-def _part(path: str) -> dict[str, str]:
-    segment = segment_of(path)
-    return {"segment": str(segment)} if segment else {}
+    of_file, keys = feature_key_of(encoders_digest, settings), {}
+    for path, digest in clips.items():
+        if segment := segment_of(path):
+            keys[path] = feature_key(digest, encoders_digest, settings | {"segment": str(segment)})
+        else:
+            keys[path] = of_file(digest)
+    return keys
 
 
 def _stated_geometry(paths: ModelPaths) -> dict[str, Any]:

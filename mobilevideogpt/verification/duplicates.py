@@ -147,8 +147,7 @@ def _candidates(values: np.ndarray, owners: np.ndarray, sides: np.ndarray) -> np
     for band in range(BANDS):
         mask = np.uint64(sum(1 << bit for bit in range(band, 64, BANDS)))
         bucket = ((both & mask) * MULTIPLIER >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
-        bucketed = np.sort(bucket << 40 | entries)  # NumPy's unique() is many times slower
-        bucketed = bucketed[np.diff(bucketed, prepend=-1) > 0]  # each clip once in a bucket
+        bucketed = _sorted_once(bucket << 40 | entries)[0]  # each clip once in a bucket
         bucket, entry = (bucketed >> 40).astype(np.int32), bucketed & ENTRY
         at, of_band = np.arange(len(bucketed)), 0
         for step in range(1, NEIGHBOURS + 1):
@@ -161,12 +160,21 @@ def _candidates(values: np.ndarray, owners: np.ndarray, sides: np.ndarray) -> np
             wanted = (a & 1 == 0) & (sides[a >> 1] != sides[b >> 1])
             found.append((a[wanted] >> 1) << 25 | b[wanted])
             of_band += len(found[-1])
-    pairs, counts = np.unique(np.concatenate(found) if found else np.zeros(0, int), return_counts=True)
+    pairs, counts = _sorted_once(np.concatenate(found) if found else np.zeros(0, int))
     if (n := np.count_nonzero(counts > 1)) > MAX_PAIRS:
         log.info("%d pairs of clips have similar frames; the %d with most in common are compared", n, MAX_PAIRS)
     most = np.argsort(-counts, kind="stable")[:MAX_PAIRS]
     pairs = np.sort(pairs[most[counts[most] > 1]])
     return np.stack([pairs >> 25, pairs >> 1 & (1 << 24) - 1, pairs & 1], axis=1)
+
+
+def _sorted_once(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each value once, sorted, and how often it occurs; changes ``values``. NumPy's unique() copies them."""
+    values.sort()
+    begins = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=begins[1:])
+    first = np.flatnonzero(begins)
+    return values[first], np.diff(first, append=len(values))
 
 
 def _distance(a: _Hashes, b: _Hashes) -> float:

@@ -6,7 +6,7 @@ from safetensors.numpy import save_file
 
 from mobilevideogpt.data.feature_files import feature_key, feature_path, missing_features, unnamed_features
 from mobilevideogpt.errors import InputError
-from mobilevideogpt.files import write_json
+from mobilevideogpt.files import json_digest, write_json
 from tests.tiny_model import run_script, tiny
 
 __all__ = ["run_script", "tiny"]
@@ -17,6 +17,7 @@ SETTINGS = {"dtype": "float16", "frames": 16}
 def test_the_key_depends_on_clip_encoder_and_settings_only():
     key = feature_key("c", "e", {"dtype": "float16", "frames": 16})
     assert key == feature_key("c", "e", {"frames": 16, "dtype": "float16"})
+    assert key == json_digest({"clip": "c", "encoder": "e", "settings": SETTINGS})
     others = {feature_key("d", "e", SETTINGS), feature_key("c", "f", SETTINGS), feature_key("c", "e", {"frames": 8})}
     assert len(others | {key}) == 4
 
