@@ -10,7 +10,7 @@ from pathlib import Path
 
 FILES, VALUES = ("--configfile", "--configfiles"), ("--config", "-C")
 # Values of one command, which the next does not need.
-ONCE = ("video", "exercise", "prompt", "runs", "repo_id", "public", "dry_run", "layout")
+ONCE = ("video", "exercise", "prompt", "precision", "runs", "repo_id", "public", "dry_run", "layout")
 MAKE_TARGETS = ("finetune", "report", "verify")
 
 

@@ -30,6 +30,7 @@ rule infer:
         video=lambda wildcards: config.get("video"),
         exercise=lambda wildcards: config.get("exercise"),
         prompt=lambda wildcards: config.get("prompt"),
+        precision=lambda wildcards: config.get("precision", "auto"),
         batch_size=setting("evaluate/batch_size"),
         max_new_tokens=setting("evaluate/max_new_tokens"),
         answers=ANSWERED,

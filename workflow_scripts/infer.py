@@ -16,7 +16,7 @@ finetuned = find_finetuned(params.run, download=False)
 warn_of_toy(finetuned, clips)
 with stdout_copied_to(params.answers):  # a job on another machine has no terminal
     failed = answer_on_terminal(
-        Pipeline(finetuned),
+        Pipeline(finetuned, params.precision),
         clips,
         prompt=params.prompt,
         exercise=params.exercise,

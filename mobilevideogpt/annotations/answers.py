@@ -29,6 +29,7 @@ def join_answer(labels: Iterable[str]) -> str:
     return SEPARATOR.join(sorted({label for label in labels if label}))
 
 
+@lru_cache(maxsize=10_000)  # of many clips, the same labels again and again
 def split_label(label: str, exercise: str) -> tuple[bool, str]:
     """Divide a label into exercise and feedback.
 

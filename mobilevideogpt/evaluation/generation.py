@@ -43,17 +43,18 @@ def answer_limit(processor, samples: Sequence[Mapping]) -> int:
 
 
 def load_for_inference(
-    paths: ModelPaths, *, precision: str = "fp32", device: str | None = None
+    paths: ModelPaths, *, precision: str = "fp32", on_cpu: str = "fp32", device: str | None = None
 ) -> MobileVideoGPTForConditionalGeneration:
     """Load the base onto a GPU in the precision of the training, or without a GPU onto the CPU in float32.
 
     Args:
-        paths: The base and its encoders.
+        paths: The base and its encoders, which stay in float32.
         precision: ``bf16``, ``fp16`` or ``fp32``; of a GPU.
+        on_cpu: Likewise, of a CPU.
         device: Such as ``cuda:1``; the current GPU if there is one, by default.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.float32 if device == "cpu" else DTYPES[precision]
+    dtype = DTYPES[on_cpu if device == "cpu" else precision]
     model = MobileVideoGPTForConditionalGeneration.from_pretrained(paths.base, **paths.encoders, dtype=dtype)
     model.set_encoder_precision("auto")  # the default of features.precision; `UncachedFeatures` sets the chosen one
     return model.to(device).eval()  # type: ignore  (transformers wraps `to` without its signature)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from mobilevideogpt.errors import InputError
 
 RUN = "a run's name or folder, the folder of an adapter or an export, or a repository of the hub"
+PRECISION = "of the language model (auto: on a GPU that of the training, on a CPU fp32)"
 EXAMPLES = """examples:
   mobilevideogpt predict try2 clip.mp4
   mobilevideogpt predict results/try2 clips/ --exercise squats --html answers.html
@@ -42,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=int, default=7860, help="port (7860); 0: any that is free")
     demo.add_argument("--max-megabytes", type=_positive, default=64, help="largest clip (64)")
     demo.add_argument("--max-seconds", type=_positive, default=120, help="longest clip (120)")
+    for command in (predict, demo):
+        command.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help=PRECISION)
     return main
 
 
@@ -67,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             serve(
                 options.run,
+                precision=options.precision,
                 host=options.host,
                 port=options.port,
                 max_megabytes=options.max_megabytes,
@@ -93,7 +97,7 @@ def _predict(options: argparse.Namespace) -> int:
     from mobilevideogpt.serving.pipeline import load
 
     return answer_on_terminal(
-        load(options.run),
+        load(options.run, options.precision),
         clips,
         prompt=options.prompt,
         exercise=options.exercise,

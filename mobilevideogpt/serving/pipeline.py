@@ -97,16 +97,21 @@ class Pipeline:
     """Answers about clips.
 
     Args:
-        finetuned: What is loaded: onto a GPU in the precision of its training, else onto the CPU in float32.
+        finetuned: What is loaded, onto a GPU if there is one.
+        precision: Of the language model: ``bf16``, ``fp32``, or ``auto``: on a GPU that of the training, on a CPU
+            float32.
 
     Attributes:
         model: The model, with its adapter.
         processor: Of the base.
     """
 
-    def __init__(self, finetuned: Finetuned):
+    def __init__(self, finetuned: Finetuned, precision: str = "auto"):
         self.finetuned = finetuned
-        base = load_for_inference(finetuned.paths, precision=finetuned.precision)
+        precisions = {"precision": precision, "on_cpu": precision}
+        if precision == "auto":
+            precisions = {"precision": finetuned.precision}
+        base = load_for_inference(finetuned.paths, **precisions)
         self.model = load_finetuned(base, finetuned.adapter) if finetuned.adapter else base
         self.processor = MobileVideoGPTProcessor.from_pretrained(finetuned.paths.base)
         self.model.eval()
@@ -287,7 +292,7 @@ def _pictures(frames: Frames, chosen: Sequence[int]) -> tuple[Picture, ...]:
     return tuple(found)
 
 
-def load(run: str | Path) -> Pipeline:
+def load(run: str | Path, precision: str = "auto") -> Pipeline:
     """Load a fine-tuned model for answers about clips.
 
     ::
@@ -297,13 +302,14 @@ def load(run: str | Path) -> Pipeline:
 
     Args:
         run: Name or folder of a run, folder of an adapter or an export, or a repository of the hub, ``owner/name``.
+        precision: See `Pipeline`.
 
     Raises:
         InputError: If there is no such model, a file is damaged, or its base is missing or another one.
     """
     finetuned = find_finetuned(run)
     warn_of_toy(finetuned)
-    return Pipeline(finetuned)
+    return Pipeline(finetuned, precision)
 
 
 def warn_of_toy(finetuned: Finetuned, clips: Sequence[str] = ()) -> None:

@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from mobilevideogpt.serving import command_line
 from mobilevideogpt.serving.answers import Table
-from mobilevideogpt.serving.pipeline import Prediction
+from mobilevideogpt.serving.pipeline import Pipeline, Prediction
 
 
 @pytest.fixture
@@ -46,6 +47,14 @@ def test_an_answer_is_streamed(run):
     assert status == 0 and out.strip() == run(*arguments)[1].strip()
 
 
+def test_the_precision_reaches_the_language_model(run, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(Pipeline, "predict", lambda self, *_, **__: loaded.append(self.model.dtype) or iter(()))
+    for precision in ("fp32", "bf16"):
+        assert run("predict", "tiny", "dataset", "--precision", precision)[0] == 0
+    assert loaded == [torch.float32, torch.bfloat16]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -77,7 +86,7 @@ def test_a_long_answer_is_wrapped_beside_its_clip():
 
 def test_the_rule_prints_the_answer_alone(script, project, pipeline, capsys):
     params = {"exercise": None, "prompt": None, "batch_size": 4, "max_new_tokens": 6, "run": "results/tiny"}
-    params |= {"answers": project / "answers.txt"}
+    params |= {"answers": project / "answers.txt", "precision": "auto"}
     capsys.readouterr()
     script("infer.py", video="dataset/squats/1.mp4", **params)
     expected = pipeline(project / "dataset/squats/1.mp4", exercise="squats", max_new_tokens=6)

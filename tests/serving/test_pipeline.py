@@ -7,7 +7,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.generation import load_for_inference, predict
 from mobilevideogpt.model.adapter import load_adapter
 from mobilevideogpt.model.modeling import MobileVideoGPTForConditionalGeneration
-from mobilevideogpt.serving.finetuned import Finetuned
+from mobilevideogpt.serving.finetuned import Finetuned, find_finetuned
 from mobilevideogpt.serving.pipeline import Pipeline
 from mobilevideogpt.video.frames import clip_frames
 
@@ -60,6 +60,15 @@ def test_the_base_answers_within_a_block_and_the_adapter_after_it(pipeline, tiny
     assert possible and of_base == answer(plain) != before == answer(pipeline)
     with plain.as_base() as possible:
         assert not possible
+
+
+def test_a_language_model_in_half_precision_sees_the_same_and_answers(made, pipeline, clip):
+    half = Pipeline(find_finetuned(made / "results/tiny"), "bf16")
+    assert half.model.get_input_embeddings().weight.dtype == torch.bfloat16
+    frames = [clip_frames(clip, None, *half.bounds)]
+    for name, features in half.see(frames)[0].features.items():
+        assert torch.equal(features, pipeline.see(frames)[0].features[name])
+    assert half(clip, exercise="squats", max_new_tokens=8)
 
 
 def test_the_encoders_see_a_file_in_float32_whatever_the_base_is(pipeline, tiny, clip, monkeypatch):
