@@ -148,7 +148,7 @@ class Cluster:
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 command = " ".join(process.cmdline())
-                ours = process.environ().get("PATH", "").startswith(f"{self.folder}/bin:")
+                ours = f"{self.folder}/bin:" in process.environ().get("PATH", "")
                 if any(command.startswith(f"slurmstepd: [{job}.") for job in jobs) or (
                     ours and process.environ().get("SLURM_JOB_ID") in jobs
                 ):
