@@ -2,13 +2,12 @@
 
     python benchmarks/answer.py [--tokens 32] [--run results/sample/finetune --clips dataset/sample]
 
-Random weights of the released geometry, with an adapter of the default rank and without (an export has none), about one
-real clip of five seconds, on a GPU if there is one. Loading is not counted. ``--run`` answers about the clips of a
-trained run, too, and says in how many of the answers the precisions differ.
+Random weights of the released geometry, with an adapter of the default rank beside them (``auto``) or merged into them
+(a chosen precision), about one real clip of five seconds, on a GPU if there is one. Loading is not counted. ``--run``
+answers about the clips of a trained run, too, and says how many of the answers are others than those of ``auto``.
 """
 
 import argparse
-import gc
 import json
 import subprocess
 import sys
@@ -30,15 +29,15 @@ from mobilevideogpt.serving.pipeline import Pipeline
 from mobilevideogpt.serving.questions import clips_named
 from mobilevideogpt.video.frames import clip_frames
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16")
 PROMPT = "<video>\nWhat does the person do well, and what should change?"
 
 
-def measure(base: str, precision: str, adapter: bool, tokens: int) -> dict[str, float]:
+def measure(base: str, precision: str, tokens: int) -> dict[str, float]:
     """Return the seconds of reading, encoding, the first token and the others, and the peak memory in bytes."""
     with PeakMemory("cuda" if torch.cuda.is_available() else "cpu") as memory:
         pipeline = Pipeline(Finetuned("random", ModelPaths(base)), precision)
-        if adapter:
+        if precision == "auto":
             pipeline.model = add_lora(pipeline.model, r=64, lora_alpha=128, lora_dropout=0.0).eval()
         for _ in range(2):  # the first warms up
             stamps = [time.perf_counter()]
@@ -68,38 +67,33 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a small base, for a try")
     parser.add_argument("--run", help="a trained run")
     parser.add_argument("--clips", nargs="+", default=[], help="clips to ask it about")
-    parser.add_argument("--one", nargs=3, metavar=("BASE", "PRECISION", "ADAPTER"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=2, metavar=("BASE", "PRECISION"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:  # in a process of its own, for its memory
-        base, precision, adapter = options.one
-        print(json.dumps(measure(base, precision, adapter == "True", options.tokens)))
+        print(json.dumps(measure(*options.one, options.tokens)))
         return
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"{where}, torch {torch.__version__}; from a clip of 145 frames to {options.tokens} tokens, in seconds")
-    print("precision  adapter  reading  encoding  first token  other tokens  together  peak memory")
+    print("precision  reading  encoding  first token  other tokens  together  peak memory")
     with tempfile.TemporaryDirectory() as folder:
         make_base(Path(folder, "base"), options.tiny)
         for precision in PRECISIONS:
-            for adapter in (True, False):
-                one = ["--one", f"{folder}/base", precision, str(adapter), "--tokens", str(options.tokens)]
-                done = subprocess.run([sys.executable, __file__, *one], capture_output=True, text=True)
-                if done.returncode:
-                    sys.exit(done.stderr)
-                found = json.loads(done.stdout.splitlines()[-1])
-                parts = [found[name] for name in ("reading", "encoding", "first", "others")]
-                cells = f"{parts[0]:7.2f}  {parts[1]:8.2f}  {parts[2]:11.2f}  {parts[3]:12.2f}  {sum(parts):8.2f}"
-                print(
-                    f"{precision:9}  {'yes' if adapter else 'no':7}  {cells}  {found['peak'] / 2**30:7.2f} GiB",
-                    flush=True,
-                )
+            one = ["--one", f"{folder}/base", precision, "--tokens", str(options.tokens)]
+            done = subprocess.run([sys.executable, __file__, *one], capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(done.stderr)
+            found = json.loads(done.stdout.splitlines()[-1])
+            read, encoded, first, others = (found[name] for name in ("reading", "encoding", "first", "others"))
+            cells = (
+                f"{read:7.2f}  {encoded:8.2f}  {first:11.2f}  {others:12.2f}  {read + encoded + first + others:8.2f}"
+            )
+            print(f"{precision:9}  {cells}  {found['peak'] / 2**30:7.2f} GiB", flush=True)
     if options.run:
         clips = clips_named(options.clips)
-        found = {}
-        for precision in PRECISIONS:
-            found[precision] = answers(options.run, clips, precision)
-            gc.collect()
-        differ = sum(one != other for one, other in zip(*found.values(), strict=True))
-        print(f"{options.run}: {differ} of {len(clips)} answers differ between {' and '.join(PRECISIONS)}")
+        found = {precision: answers(options.run, clips, precision) for precision in PRECISIONS}
+        for precision in PRECISIONS[1:]:
+            differ = sum(one != other for one, other in zip(found["auto"], found[precision], strict=True))
+            print(f"{options.run}, {precision}: {differ} of {len(clips)} answers are others than those of auto")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ LORA_TARGETS = r"model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)
 ORIGINAL_ADAPTER = "adapter_model.bin"  # of the original code, with an older PEFT
 ORIGINAL_PROJECTORS = "non_lora_trainables.bin"  # that the original code's LoRA training writes
 REMEDY = "copy it again, or train again with `snakemake --forcerun finetune`"
-NOT_QUANTIZED = ["lm_head", *(f"model.{name}" for name in ("vision_tower", "image_vision_tower"))]
+NOT_ROUNDED = ("vision_tower", "image_vision_tower")
+NOT_QUANTIZED = ["lm_head", *(f"model.{name}" for name in NOT_ROUNDED)]
 PROJECTORS = ["mm_projector", "image_mm_projector"]
 # With `model.` in front, because PEFT compares the ends of names, and one projector's name ends with the other's.
 MODULES_TO_SAVE = [f"model.{name}" for name in PROJECTORS]
@@ -214,15 +215,21 @@ def _original_projectors(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def merge_adapter(model: PeftModel | MobileVideoGPTForConditionalGeneration) -> MobileVideoGPTForConditionalGeneration:
-    """Add an adapter and its projectors to the base, and return the plain model in float32.
+def merge_adapter(
+    model: PeftModel | MobileVideoGPTForConditionalGeneration, dtype: torch.dtype = torch.float32
+) -> MobileVideoGPTForConditionalGeneration:
+    """Add an adapter and its projectors to the base, and return the plain model, its encoders in float32.
 
-    The addition in float32 avoids an extra rounding; to save in half precision, cast the result.
+    The addition in float32 avoids an extra rounding; the result is then rounded to ``dtype``.
     """
     merged = model.float()
     if isinstance(merged, PeftModel):
         merged = cast(MobileVideoGPTForConditionalGeneration, merged.merge_and_unload())  # the base that it wraps
-    merged.config.dtype = torch.float32
+    kept = tuple(f"model.{name}." for name in NOT_ROUNDED)
+    for name, parameter in merged.named_parameters():
+        if not name.startswith(kept):
+            parameter.data = parameter.data.to(dtype)
+    merged.config.dtype = dtype
     return merged
 
 

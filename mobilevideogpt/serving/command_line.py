@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from mobilevideogpt.errors import InputError
 
 RUN = "a run's name or folder, the folder of an adapter or an export, or a repository of the hub"
-PRECISION = "of the language model (auto: on a GPU that of the training, on a CPU fp32)"
+PRECISION = "of the language model, the adapter merged into it (auto: as in the evaluation, on a CPU fp32)"
 EXAMPLES = """examples:
   mobilevideogpt predict try2 clip.mp4
   mobilevideogpt predict results/try2 clips/ --exercise squats --html answers.html
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--html", metavar="FILE", help="write a page with the answers and the frames, too")
     predict.add_argument("--stream", action="store_true", help="print each answer while it is generated")
     predict.add_argument("--batch-size", type=_positive, default=4, help="clips at a time (4)")
+    predict.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help=PRECISION)
     predict.add_argument("--max-new-tokens", type=_positive, default=512, help="longest answer (512)")
     demo = commands.add_parser("demo", help="serve a page on this machine to try clips on")
     demo.add_argument("run", metavar="RUN", help=RUN)
@@ -43,8 +44,6 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=int, default=7860, help="port (7860); 0: any that is free")
     demo.add_argument("--max-megabytes", type=_positive, default=64, help="largest clip (64)")
     demo.add_argument("--max-seconds", type=_positive, default=120, help="longest clip (120)")
-    for command in (predict, demo):
-        command.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help=PRECISION)
     return main
 
 
@@ -70,7 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             serve(
                 options.run,
-                precision=options.precision,
                 host=options.host,
                 port=options.port,
                 max_megabytes=options.max_megabytes,

@@ -143,12 +143,11 @@ def _test_clips(pipeline: Pipeline) -> list[dict]:
     return found
 
 
-def serve(run: str, *, precision: str = "auto", host: str, port: int, max_megabytes: int, max_seconds: float) -> None:
+def serve(run: str, *, host: str, port: int, max_megabytes: int, max_seconds: float) -> None:
     """Load a fine-tuned model and serve the page until interrupted.
 
     Args:
         run: See `load`.
-        precision: Likewise.
         host: Address to listen at.
         port: Port; 0 for one that is free.
         max_megabytes: Of a clip that is sent.
@@ -157,7 +156,7 @@ def serve(run: str, *, precision: str = "auto", host: str, port: int, max_megaby
     Raises:
         InputError: If the model cannot be loaded, or the port is taken.
     """
-    with serving(load(run, precision), host, port, max_megabytes, max_seconds) as server:
+    with serving(load(run), host, port, max_megabytes, max_seconds) as server:
         print(f"Open http://{_address(host)}:{server.server_port}/ in a browser; Ctrl-C ends it", flush=True)
         if host not in {"127.0.0.1", "localhost", "::1"}:
             log.warning("everybody who reaches %s can use this page", host)

@@ -23,7 +23,8 @@ from mobilevideogpt.data.processor import MobileVideoGPTProcessor
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.evaluation.frames import chosen_frames
 from mobilevideogpt.evaluation.generation import generate_answers, load_for_inference
-from mobilevideogpt.model.adapter import load_finetuned
+from mobilevideogpt.model.adapter import load_finetuned, merge_adapter
+from mobilevideogpt.model.configuration import DTYPES
 from mobilevideogpt.model.decoding_graphs import decoding_graphs
 from mobilevideogpt.serving.finetuned import Finetuned, find_finetuned
 from mobilevideogpt.serving.questions import Prompts, clips_named
@@ -98,8 +99,8 @@ class Pipeline:
 
     Args:
         finetuned: What is loaded, onto a GPU if there is one.
-        precision: Of the language model: ``bf16``, ``fp32``, or ``auto``: on a GPU that of the training, on a CPU
-            float32.
+        precision: Of the language model, ``bf16`` or ``fp32``, with the adapter merged into it, so that `as_base` is
+            not possible; or ``auto``: as the evaluation, on a GPU that of the training, on a CPU float32.
 
     Attributes:
         model: The model, with its adapter.
@@ -113,6 +114,8 @@ class Pipeline:
             precisions = {"precision": finetuned.precision}
         base = load_for_inference(finetuned.paths, **precisions)
         self.model = load_finetuned(base, finetuned.adapter) if finetuned.adapter else base
+        if finetuned.adapter and precision != "auto":
+            self.model = merge_adapter(self.model, DTYPES[precision])
         self.processor = MobileVideoGPTProcessor.from_pretrained(finetuned.paths.base)
         self.model.eval()
         self._graphs, self._graphs_of_base = decoding_graphs(self.model), decoding_graphs(self.model)

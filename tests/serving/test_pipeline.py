@@ -65,10 +65,14 @@ def test_the_base_answers_within_a_block_and_the_adapter_after_it(pipeline, tiny
 def test_a_language_model_in_half_precision_sees_the_same_and_answers(made, pipeline, clip):
     half = Pipeline(find_finetuned(made / "results/tiny"), "bf16")
     assert half.model.get_input_embeddings().weight.dtype == torch.bfloat16
+    with half.as_base() as possible:
+        assert not possible, "the adapter is merged"
     frames = [clip_frames(clip, None, *half.bounds)]
     for name, features in half.see(frames)[0].features.items():
         assert torch.equal(features, pipeline.see(frames)[0].features[name])
     assert half(clip, exercise="squats", max_new_tokens=8)
+    merged, options = Pipeline(find_finetuned(made / "results/tiny"), "fp32"), {"exercise": "squats"}
+    assert merged(clip, max_new_tokens=8, **options) == pipeline(clip, max_new_tokens=8, **options)
 
 
 def test_the_encoders_see_a_file_in_float32_whatever_the_base_is(pipeline, tiny, clip, monkeypatch):
