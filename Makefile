@@ -1,7 +1,7 @@
 # `make finetune` and `make test` are all a fresh machine needs: they make .venv, install the pinned requirements and go.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
-CORES ?= 1
+CORES ?= all
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/ready
