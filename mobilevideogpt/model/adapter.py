@@ -35,8 +35,8 @@ LORA_TARGETS = r"model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)
 ORIGINAL_ADAPTER = "adapter_model.bin"  # of the original code, with an older PEFT
 ORIGINAL_PROJECTORS = "non_lora_trainables.bin"  # that the original code's LoRA training writes
 REMEDY = "copy it again, or train again with `snakemake --forcerun finetune`"
-NOT_ROUNDED = ("vision_tower", "image_vision_tower")
-NOT_QUANTIZED = ["lm_head", *(f"model.{name}" for name in NOT_ROUNDED)]
+ENCODERS = tuple(f"model.{name}" for name in MobileVideoGPTForConditionalGeneration._keep_in_fp32_modules_strict)
+NOT_QUANTIZED = ["lm_head", *ENCODERS]
 PROJECTORS = ["mm_projector", "image_mm_projector"]
 # With `model.` in front, because PEFT compares the ends of names, and one projector's name ends with the other's.
 MODULES_TO_SAVE = [f"model.{name}" for name in PROJECTORS]
@@ -225,9 +225,8 @@ def merge_adapter(
     merged = model.float()
     if isinstance(merged, PeftModel):
         merged = cast(MobileVideoGPTForConditionalGeneration, merged.merge_and_unload())  # the base that it wraps
-    kept = tuple(f"model.{name}." for name in NOT_ROUNDED)
     for name, parameter in merged.named_parameters():
-        if not name.startswith(kept):
+        if not name.startswith(ENCODERS):
             parameter.data = parameter.data.to(dtype)
     merged.config.dtype = dtype
     return merged

@@ -91,3 +91,11 @@ def test_the_rule_prints_the_answer_alone(script, project, pipeline, capsys):
     script("infer.py", video="dataset/squats/1.mp4", **params)
     expected = pipeline(project / "dataset/squats/1.mp4", exercise="squats", max_new_tokens=6)
     assert capsys.readouterr().out == (project / "answers.txt").read_text() == f"{expected}\n"
+
+
+def test_the_precision_reaches_the_rules_model_too(script, project, monkeypatch):
+    loaded, params = [], {"exercise": None, "prompt": None, "batch_size": 4, "max_new_tokens": 6}
+    monkeypatch.setattr(Pipeline, "predict", lambda self, *_, **__: loaded.append(self.model.dtype) or iter(()))
+    params |= {"run": "results/tiny", "answers": project / "answers.txt", "precision": "bf16"}
+    script("infer.py", video="dataset/squats/1.mp4", **params)
+    assert loaded == [torch.bfloat16]
