@@ -35,7 +35,7 @@ LORA_TARGETS = r"model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)
 ORIGINAL_ADAPTER = "adapter_model.bin"  # of the original code, with an older PEFT
 ORIGINAL_PROJECTORS = "non_lora_trainables.bin"  # that the original code's LoRA training writes
 REMEDY = "copy it again, or train again with `snakemake --forcerun finetune`"
-ENCODERS = tuple(f"model.{name}" for name in MobileVideoGPTForConditionalGeneration._keep_in_fp32_modules_strict)
+ENCODERS = tuple(f"model.{name}" for name in MobileVideoGPTForConditionalGeneration._keep_in_fp32_modules_strict or ())
 NOT_QUANTIZED = ["lm_head", *ENCODERS]
 PROJECTORS = ["mm_projector", "image_mm_projector"]
 # With `model.` in front, because PEFT compares the ends of names, and one projector's name ends with the other's.
