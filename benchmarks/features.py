@@ -80,6 +80,23 @@ def timing_items(part: str, function):
     return lambda *args: timed_items(function(*args))
 
 
+class Utilisation(threading.Thread):
+    """Samples the share of the time in which GPUs compute, of the last fraction of a second, as the driver counts it."""
+
+    def __init__(self, devices: list[str]):
+        super().__init__(daemon=True)
+        self.devices, self.samples, self.done = devices, [], threading.Event()
+
+    def run(self):
+        while not self.done.wait(0.2):
+            self.samples += [torch.cuda.utilization(device) for device in self.devices]
+
+    def mean(self) -> float:
+        self.done.set()
+        self.join()
+        return sum(self.samples) / max(1, len(self.samples)) / 100
+
+
 def model_of(size: str, device: str):
     """Make a model of random weights; its language model, which is not used here, is small."""
     torch.manual_seed(0)
@@ -134,6 +151,9 @@ def run_once(model, clips: list[str], digest: str, folder: Path, devices: list[s
     """Extract the features of all clips; return clips a second, shares of the time, and seconds of a clip's parts."""
     SECONDS.clear()
     missing = {f"{i:08d}": clip for i, clip in enumerate(clips)}  # as if their contents differed
+    on_gpu = devices[0].startswith("cuda")
+    utilisation = Utilisation(devices if on_gpu else [])
+    utilisation.start()
     started, idle = time.perf_counter(), psutil.cpu_times().idle
     with DecodingPool(options.workers) as readers:
         frames = readers.map_ahead(READ, [(clip, digest) for clip in clips], 2 * batch_size + options.workers)
@@ -142,11 +162,11 @@ def run_once(model, clips: list[str], digest: str, folder: Path, devices: list[s
             progress=False,
         )  # fmt: skip
     seconds, idle = time.perf_counter() - started, psutil.cpu_times().idle - idle
+    busy = utilisation.mean() if on_gpu else (SECONDS["encoding"] + SECONDS["standardising"]) / len(devices) / seconds
     size_on_disk = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     shutil.rmtree(folder)
     run = {"devices": len(devices), "batch_size": batch_size, "clips_per_second": len(clips) / seconds}
-    run |= {"devices_busy": (SECONDS["encoding"] + SECONDS["standardising"]) / len(devices) / seconds}
-    run |= {"waits": SECONDS["waiting for frames"] / seconds, "bytes": size_on_disk}
+    run |= {"devices_busy": busy, "waits": SECONDS["waiting for frames"] / seconds, "bytes": size_on_disk}
     run |= {"cores_busy": 1 - idle / seconds / (os.cpu_count() or 1)}
     return run | {part: SECONDS[part] / len(clips) for part in ("standardising", "encoding", "writing")}
 

@@ -1,6 +1,6 @@
 """Extraction of features: the encoders run on all devices at the same time, and threads write the last features.
 
-A thread for each device is enough: a clip takes few launches and much computing, during which Python waits.
+Threads are enough: a clip takes few launches and much computing, during which Python waits.
 """
 
 import logging
@@ -24,7 +24,7 @@ from mobilevideogpt.errors import InputError
 from mobilevideogpt.log import Progress
 
 log = logging.getLogger(__name__)
-WRITERS = 4  # threads
+WRITERS = 8  # threads
 OVERHEAD_BYTES = 4096  # of a file: its header and its last block
 Frames = Mapping[str, np.ndarray]  # of a clip, as `encoder_frames` returns them
 
@@ -60,10 +60,13 @@ def extract_features(
     _check_space(store.folder, encoders.config.feature_shapes, DTYPES[dtype], len(missing))
 
     batch_size = min(batch_size, math.ceil(len(missing) / len(devices)))
+    encoders.to(devices[0])  # a GPU copies them at once, cores that decode take seconds
     copies = [deepcopy(encoders) for _ in devices[1:]]
-    idle = [DeviceEncoder(*each, batch_size, DTYPES[dtype]) for each in zip([encoders, *copies], devices, strict=True)]
+    of_devices = zip([encoders, *copies], devices, strict=True)
+    ready = [DeviceEncoder(model, device, batch_size, DTYPES[dtype]) for model, device in of_devices]
+    idle = [encoder for number in range(2) for encoder in ready if number < encoder.threads]
     bar = Progress(total=len(missing), desc="features", unit="clip", disable=not progress)
-    with bar, ThreadPoolExecutor(WRITERS) as writers, ThreadPoolExecutor(len(devices)) as threads:
+    with bar, ThreadPoolExecutor(WRITERS) as writers, ThreadPoolExecutor(len(idle)) as threads:
         writing: deque[Future] = deque()
         for key, features in _encode_all(threads, idle, zip(missing, frames, strict=True), batch_size):
             if features is None:
@@ -84,7 +87,7 @@ def _encode_all(
     """Encode the frames of clips, by key, on the devices; yield the features of one clip at a time.
 
     The calling thread reads batches and waits for devices: Ctrl-C interrupts this thread alone. It encodes, too, if
-    there is one device, so that nobody waits for the rest of a batch on a CPU.
+    the one device is a CPU, so that nobody waits for the rest of a batch there.
     """
     if len(idle) == 1:
         while batch := dict(islice(frames, batch_size)):
@@ -94,7 +97,7 @@ def _encode_all(
     while True:
         batch = dict(islice(frames, batch_size)) if idle else {}
         if batch:
-            encoder = idle.pop(0)
+            encoder = idle.pop(0)  # of the device that has waited longest
             running[threads.submit(encoder.encode, list(batch.values()))] = encoder, list(batch)
         if not running:
             return

@@ -53,8 +53,8 @@ class DecodingPool(ProcessPoolExecutor):
         """
         remaining, waiting = iter(arguments), deque()
         depth = min(depth, len(arguments))
-        # Twice as many slots: the results that are in use have one, too. Where that is not enough, a pipe carries them.
-        shared = shared_slots(2 * depth, SLOT_BYTES)
+        # Results in use have a slot, too: two batches of each GPU. Where that is not enough, a pipe carries them.
+        shared = shared_slots(4 * depth, SLOT_BYTES)
 
         def submit() -> None:
             for next_ in islice(remaining, depth - len(waiting)):

@@ -1,6 +1,7 @@
 """Pixels of a clip for both encoders: resized, standardised, and padded with zeros to the model's number of frames."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +57,21 @@ def _standardise(clips: list[np.ndarray], mean: tuple, std: tuple, num_frames: i
     for frames, levels in zip(clips, on_host.numpy(), strict=True):
         levels[: len(frames)], levels[len(frames) :] = frames, 0
     levels = on_host.to(device, non_blocking=True)
-    # A table of each channel's 256 values, computed in float64 and rounded once, is faster than arithmetic, and the
-    # same on every device.
-    table = ((np.arange(256)[:, None] / 255 - mean) / std).T.astype(np.float32)  # (3, 256)
     out = torch.empty(len(clips), num_frames, 3, SIDE, SIDE, device=device)
-    for channel, values in enumerate(torch.from_numpy(table).to(device)):
+    for channel, values in enumerate(_table(mean, std, device)):
         of_channel = values.index_select(0, levels[..., channel].flatten().int())
         out[:, :, channel] = of_channel.view(len(clips), num_frames, SIDE, SIDE)
     for frames, pixels in zip(clips, out, strict=True):
         pixels[len(frames) :] = 0
     return out
+
+
+@lru_cache(maxsize=16)
+def _table(mean: tuple, std: tuple, device: torch.device) -> Tensor:
+    """Return the standardised values ``(3, 256)`` float32 of each channel's levels.
+
+    Computed in float64 and rounded once, they are the same on every device, and faster than arithmetic. They stay on
+    the device, as to copy them there would wait until its work is done.
+    """
+    table = ((np.arange(256)[:, None] / 255 - mean) / std).T.astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(table)).to(device)
