@@ -81,7 +81,7 @@ def timing_items(part: str, function):
 
 
 class Utilisation(threading.Thread):
-    """Samples the share of the time in which GPUs compute, of the last fraction of a second, as the driver counts it."""
+    """Samples the share of the last fraction of a second in which GPUs computed, as the driver counts it."""
 
     def __init__(self, devices: list[str]):
         super().__init__(daemon=True)

@@ -6,9 +6,9 @@
 Copies the project, so that a user's files stay untouched, and runs `snakemake finetune` there with the settings of
 config.yaml, on the clips of the sample and a base of random weights in the released geometry and the official layout.
 Prints jobs and seconds of each rule from Snakemake's metadata, samples a second and peak memory of the training, and
-the predictions of the preflight. ``--warm`` deletes all results but the remembered rehearsal and does it again, with
-kernels compiled and libraries in memory. ``--again`` trains a second run with another learning rate, which finds clips,
-features and rehearsals of the first. ``--tiny`` uses a small base and needs no GPU.
+the predictions of the preflight. ``--warm`` deletes all results but the remembered rehearsal and runs to the adapter
+again, with kernels compiled and libraries in memory. ``--again`` trains a second run with another learning rate, which
+finds clips, features and rehearsals of the first. ``--tiny`` uses a small base and needs no GPU.
 """
 
 import argparse
@@ -156,7 +156,7 @@ def main() -> None:
 def run_more(folder: Path, options: argparse.Namespace, what: str, *config: str) -> dict:
     """Run the workflow once more, print its stages, and return them."""
     started = time.time()
-    total = snakemake(folder, options.cores, options.target, *config)
+    total = snakemake(folder, options.cores, "finetune", *config)
     rules = jobs_by_rule(folder, started)
     print(f"\n{what}")
     print_stages(rules, total)

@@ -12,7 +12,7 @@ from mobilevideogpt.data.feature_stage import compute_features
 from mobilevideogpt.data.samples import files_in_use, with_features
 from mobilevideogpt.files import write_json, write_records, write_text
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.model_paths import ModelPaths, read_base
+from mobilevideogpt.model.model_paths import ModelPaths, read_base_ahead
 from mobilevideogpt.segments import file_of
 from mobilevideogpt.stage_result import log_result
 from mobilevideogpt.verification.duplicates import across_splits, describe
@@ -28,7 +28,7 @@ split_of |= {file_of(video): split for video, split in split_of.items()}
 pairs = across_splits(read_pairs(given.duplicates), split_of)
 if pairs:
     logging.warning("%s", describe(pairs))
-base = read_base(given.base)
+base, verify = read_base_ahead(given.base)
 gc.freeze()
 gc.enable()
 keys = compute_features(
@@ -42,6 +42,7 @@ keys = compute_features(
     code=params.extractor,
     cache=params.cache,
     threads=snakemake.threads,
+    verify=verify,
 )
 write_clip_list(params.store, {keys[file.path]: file for file in files.values()}, params.precision)
 for split in SPLITS:

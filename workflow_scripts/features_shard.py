@@ -9,7 +9,7 @@ from mobilevideogpt.data.feature_stage import compute_features
 from mobilevideogpt.data.samples import files_in_use
 from mobilevideogpt.files import write_json
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.model_paths import ModelPaths, read_base
+from mobilevideogpt.model.model_paths import ModelPaths, read_base_ahead
 from mobilevideogpt.paths import shard_of
 from mobilevideogpt.segments import file_of
 from mobilevideogpt.stage_result import log_result
@@ -21,7 +21,7 @@ params, given, shard = snakemake.params, snakemake.input, snakemake.wildcards.sh
 videos = {sample["video"] for split in SPLITS for sample in read_samples(given[split])}
 of_shard = [video for video in videos if shard_of(file_of(video), len(shard)) == shard]
 files = files_in_use(read_clip_report(given.report), of_shard, where=given.report)
-base = read_base(given.base)
+base, verify = read_base_ahead(given.base)
 gc.freeze()
 gc.enable()
 keys = compute_features(
@@ -35,6 +35,7 @@ keys = compute_features(
     code=params.extractor,
     cache=True,
     threads=snakemake.threads,
+    verify=verify,
 )
 write_json(keys, snakemake.output.found)
 log_result(counted(len(keys), "clip{s}"))

@@ -16,7 +16,7 @@ from mobilevideogpt.checksums import write_sums
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, read_json, write_json, write_records
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.model_paths import ModelPaths, read_base
+from mobilevideogpt.model.model_paths import ModelPaths, read_base, read_base_ahead
 from mobilevideogpt.processes import terminate_with_launcher
 from mobilevideogpt.recorded_settings import FILE, GROUPS, as_given
 from mobilevideogpt.training.checkpoints import finished, locked, lost_beside, read_preflight, recorded_content
@@ -63,7 +63,10 @@ def main() -> None:
     given = json_or_file(options.settings) if options.settings else configuration["finetune"]
     settings = TrainingSettings.from_dict(given)
     train, val = read_samples(options.train), read_samples(options.val)
-    base = read_base(options.base, verified="RANK" not in os.environ)  # once, not in each process
+    if "RANK" in os.environ:  # the process that started this one has verified it
+        base, verify = read_base(options.base, verified=False), None
+    else:
+        base, verify = read_base_ahead(options.base)
     model = ModelPaths.from_mapping(base)
     deepspeed = deepspeed_digest(settings.deepspeed, DEEPSPEED_CONFIGS)
     digests = run_digests(settings.result_affecting(), train, val, base, options.code_hash, deepspeed)
@@ -81,6 +84,7 @@ def main() -> None:
         with locked(Path(options.run_folder)):  # so that one process reports it, not each; the first locks it again
             done = finished(options.run_folder, digest, settings.keep) and not lost_beside(options.run_folder)
         if not done:
+            verify()
             resolved = json.dumps(asdict(settings) | {"processes": launch.processes})
             command = [__file__, *sys.argv[1:], "--digest", digest, "--settings", resolved]
             if launch.nodes > 1:
@@ -92,6 +96,8 @@ def main() -> None:
     from mobilevideogpt.data.processor import MobileVideoGPTProcessor
     from mobilevideogpt.training.finetune import finetune
 
+    if verify:
+        verify()
     store = FeatureStore(options.features)
     if options.uncached:
         processor = MobileVideoGPTProcessor.from_pretrained(model.base)

@@ -13,7 +13,7 @@ from mobilevideogpt.data.feature_stage import feature_keys
 from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import json_digest, write_json, write_text
 from mobilevideogpt.log import log_to
-from mobilevideogpt.model.model_paths import ModelPaths, read_base
+from mobilevideogpt.model.model_paths import ModelPaths, read_base_ahead
 from mobilevideogpt.stage_result import log_result
 from mobilevideogpt.training.nodes import check_nodes
 from mobilevideogpt.training.rehearsal_process import RehearsalProcess
@@ -23,7 +23,7 @@ log_to(snakemake.log[0])
 params = snakemake.params
 settings = TrainingSettings.from_dict(params.finetune)
 check_nodes(settings.nodes, settings.hostfile)
-base = read_base(snakemake.input.base)
+base, verify = read_base_ahead(snakemake.input.base)
 samples = read_samples(snakemake.input.draft)  # of all splits: which is the longest of train is not settled yet
 counts = Counter(sample["split"] for sample in samples)
 clips = {sample["video"] for sample in samples}
@@ -39,6 +39,7 @@ with nullcontext() if Path(params.rehearsal).exists() else RehearsalProcess() as
     from mobilevideogpt.training.preflight import FeatureFiles, preflight
     from mobilevideogpt.training.rehearsal import RehearsalCache
 
+    verify()
     record = preflight(
         settings.of_one_node(),
         model=model,

@@ -3,7 +3,7 @@
 PyTorch and the encoders load only if features are missing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ def compute_features(
     code: str,
     cache: bool,
     threads: int,
+    verify: Callable[[], object] | None = None,
 ) -> dict[str, str]:
     """Compute the features that a store lacks.
 
@@ -44,6 +45,7 @@ def compute_features(
         cache: Whether features are kept. If not, only the keys are made, so that steps that depend on features run
             again for the same reasons.
         threads: Processes that decode, and threads of PyTorch.
+        verify: Called before the first feature is computed; raises if the base is not the one of the digest.
 
     Returns:
         Path to key of each clip.
@@ -55,7 +57,9 @@ def compute_features(
     keys = feature_keys(paths, encoders_digest, clips, dtype=dtype, precision=precision, code=code)
     if cache and (missing := missing_features(folder, keys)):
         options = {"dtype": dtype, "precision": precision, "batch_size": batch_size, "threads": threads}
-        _extract(paths, bounds, clips, missing, folder, **options)
+        _extract(paths, bounds, clips, missing, folder, verify=verify, **options)
+    elif verify:
+        verify()
     return keys
 
 
@@ -101,6 +105,7 @@ def _extract(
     precision: str,
     batch_size: int,
     threads: int,
+    verify: Callable[[], object] | None,
 ) -> None:
     from mobilevideogpt.video.decoding_pool import DecodingPool
     from mobilevideogpt.video.frames import clip_frames
@@ -119,6 +124,8 @@ def _extract(
         torch.set_num_threads(threads)
         encoders, store = load_encoders(paths, precision), FeatureStore(folder)
         options = {"dtype": dtype, "batch_size": batch_size, "devices": _devices(len(missing))}
+        if verify:
+            verify()
         extract_features(encoders, frames, missing, store, **options)
 
 

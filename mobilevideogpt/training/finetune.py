@@ -35,7 +35,7 @@ from mobilevideogpt.training.checkpoints import (
 from mobilevideogpt.training.deepspeed_setup import hide_deepspeed, prepare_deepspeed, use_expandable_segments
 from mobilevideogpt.training.digests import deepspeed_digest
 from mobilevideogpt.training.guards import explain_full_disk, out_of_patience
-from mobilevideogpt.training.model_setup import autocast, load_for_training, optimise, parameter_counts
+from mobilevideogpt.training.model_setup import autocast, keep_mode, load_for_training, optimise, parameter_counts
 from mobilevideogpt.training.plan import is_first_process, plan_launch, resolve_precision, supported_optimisations
 from mobilevideogpt.training.restoring import delete_damaged, restore, resumes_at_the_end
 from mobilevideogpt.training.run import Run
@@ -144,6 +144,7 @@ def _train(
     _check_world_size(arguments.world_size, run.launch.processes)
     if settings.precision == "bf16":
         autocast(model, arguments.device.type)
+    keep_mode(model)
     processor = MobileVideoGPTProcessor.from_pretrained(run.model.base)
     train_dataset = AnnotatedVideos(train, store, processor, settings.max_text_tokens)
     eval_dataset = AnnotatedVideos(val, store, processor, settings.max_text_tokens) if val else None

@@ -59,6 +59,17 @@ def autocast(model: nn.Module, device_type: str) -> None:
     model.forward = torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=False)(model.forward)
 
 
+def keep_mode(model: nn.Module) -> None:
+    """Have ``model.train(mode)`` do nothing in that mode, in place: to visit all modules takes 5 ms of each step."""
+    visit = model.train
+    visit(model.training)  # modules that were loaded may differ from the one around them
+
+    def train(mode: bool = True) -> nn.Module:
+        return model if model.training == mode else visit(mode)
+
+    model.train = train
+
+
 def optimise(model, optimisations: Optimisations, micro_batch: int, longest: int, visual_tokens: int) -> int:
     """Apply the supported optimisations to ``model`` in place.
 

@@ -161,6 +161,24 @@ class FinetuneTrainer(Trainer):
             self._groups = [{**group, "params": None} for group in self.optimizer.param_groups]
         return self.optimizer
 
+    def floating_point_ops(self, inputs) -> int:
+        """Return the Trainer's estimate, with the parameters counted once: to visit all modules takes 6 ms."""
+        return 6 * inputs["input_ids"].numel() * self._counted_parameters
+
+    @cached_property
+    def _counted_parameters(self) -> int:
+        model: Any = self.model
+        return model.num_parameters(exclude_embeddings=True)
+
+    def _clip_grad_norm(self, model):
+        """Clip the gradients, of which only the trainable parameters have any; return their norm."""
+        return self.accelerator.clip_grad_norm_(self._trainable, self.args.max_grad_norm)
+
+    @cached_property
+    def _trainable(self) -> list[nn.Parameter]:
+        assert isinstance(self.model, nn.Module)
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
         """Run one forward and backward pass. `log` checks the loss later; here, that would wait for the GPU."""
         numbers = inputs.pop("numbers").tolist()
@@ -268,6 +286,7 @@ class FinetuneTrainer(Trainer):
         run while a thread hashes the files and flushes them to the disk; see `finish_saving`.
         """
         self.finish_saving()
+        torch.serialization.set_crc32_options(False)  # the fingerprint has SHA-256, which restoring compares
         name = f"checkpoint-{self.state.global_step}"
         with ExitStack() as saving:
             main = self.is_world_process_zero()

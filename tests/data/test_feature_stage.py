@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 from mobilevideogpt.data import feature_stage
 from mobilevideogpt.data.feature_files import feature_path
 from mobilevideogpt.data.feature_stage import compute_features
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import read_json, write_json
 from mobilevideogpt.model.model_paths import ModelPaths
 
@@ -40,6 +41,23 @@ def compute(base, tmp_path, monkeypatch):
         return keys, [path for missing in extracted for path in missing.values()]
 
     return run
+
+
+def changed_base():
+    raise InputError("the base changed")
+
+
+def test_a_base_that_changed_is_noticed_without_missing_features(compute):
+    with pytest.raises(InputError, match="the base changed"):
+        compute(cache=False, verify=changed_base)
+
+
+def test_a_base_that_changed_is_noticed_before_a_feature_is_computed(base, tmp_path, monkeypatch):
+    monkeypatch.setattr("mobilevideogpt.model.modeling.load_encoders", lambda *_: None)
+    monkeypatch.setattr("mobilevideogpt.data.extraction.extract_features", lambda *_, **__: pytest.fail("computed"))
+    options = {"dtype": "float16", "precision": "auto", "batch_size": 2, "code": "c", "cache": True, "threads": 1}
+    with pytest.raises(InputError, match="the base changed"):
+        compute_features(ModelPaths(str(base)), "e", CLIPS, tmp_path / "features", verify=changed_base, **options)
 
 
 def test_missing_features_are_computed_once_for_clips_of_equal_content(compute):
