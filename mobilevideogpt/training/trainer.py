@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object, recursively_apply
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback
 
 from mobilevideogpt.data.dataset import AnnotatedVideos
@@ -38,6 +39,7 @@ from mobilevideogpt.training.settings import TrainingSettings
 from mobilevideogpt.training.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
+COPIED_BYTES = 2**30  # of an optimizer's state: more is written before the next step, to save memory
 
 
 class FinetuneTrainer(Trainer):
@@ -91,6 +93,7 @@ class FinetuneTrainer(Trainer):
         self._saving_to: Path | None = None
         self._completing = ThreadPoolExecutor(1)
         self._completion: Future[None] | None = None
+        self._copied_state: Any = None  # of the optimizer, for the checkpoint that is being saved
         self._unchecked_losses: list[tuple[Tensor, list[int]]] = []  # losses of this step, and the samples of each
         super().__init__(
             model=model,
@@ -283,7 +286,8 @@ class FinetuneTrainer(Trainer):
         """Save ``checkpoint-N`` whole or not at all, its fingerprint last; delete all but the newest and the best.
 
         The best is that of `best_step`: a checkpoint is saved wherever the validation loss is computed. The next steps
-        run while a thread hashes the files and flushes them to the disk; see `finish_saving`.
+        run while a thread writes the state of the optimizer, hashes the files and flushes them to the disk; see
+        `finish_saving`.
         """
         self.finish_saving()
         torch.serialization.set_crc32_options(False)  # the fingerprint has SHA-256, which restoring compares
@@ -302,11 +306,29 @@ class FinetuneTrainer(Trainer):
                     file.rename(folder / file.name)
                 (folder / name).rmdir()
                 best = best_step(self.state.log_history)
-                self._completion = self._completing.submit(self._complete, saving.pop_all(), folder, best)
+                state, self._copied_state = self._copied_state, None
+                self._completion = self._completing.submit(self._complete, saving.pop_all(), folder, state, best)
 
-    def _complete(self, saving: ExitStack, folder: Path, best: int | None) -> None:
-        """Write the fingerprint of a checkpoint in its temporary folder, put it in its place, delete older ones."""
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Save both; the state of a small optimizer is copied, for `_complete` to write it."""
+        if self.is_deepspeed_enabled or not self.args.should_save:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        optimizer: Any = self.optimizer
+        scheduler: Any = self.lr_scheduler
+        state = optimizer.state_dict()
+        moments = [tensor for of_parameter in state["state"].values() for tensor in of_parameter.values()]
+        if sum(tensor.nbytes for tensor in moments) > COPIED_BYTES:
+            torch.save(state, Path(output_dir, OPTIMIZER_NAME))
+        else:
+            self._copied_state = recursively_apply(lambda tensor: tensor.to("cpu", copy=True), state)
+        torch.save(scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
+
+    def _complete(self, saving: ExitStack, folder: Path, state: Any, best: int | None) -> None:
+        """Complete a checkpoint in its temporary folder, fingerprint last; put it in its place, delete older ones."""
         with saving:
+            if state:
+                torch.save(state, folder / OPTIMIZER_NAME)
             write_fingerprint(folder, self.fingerprint)
         prune_checkpoints(self.run_folder, self.settings.save_total_limit, best)
 

@@ -99,6 +99,7 @@ def call_into(slot: Slot, function: Callable, *arguments: Any) -> Any:
         np.ndarray(array.shape, array.dtype, memory, slot.start + start)[...] = array
         placed[name] = start, array.shape, array.dtype.str
         start += array.nbytes
+    memory.madvise(mmap.MADV_DONTNEED)  # else it counts as this process's, which loky restarts when it grows
     return Placed(placed)
 
 

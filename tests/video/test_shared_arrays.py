@@ -2,6 +2,7 @@ import errno
 import os
 
 import numpy as np
+import psutil
 from loky import ProcessPoolExecutor
 
 from mobilevideogpt.video import shared_arrays
@@ -35,6 +36,16 @@ def test_another_process_returns_arrays_in_its_slot_only():
             found = shared.taken(slot, placed)
             assert found["a"].dtype == np.uint8 and found["a"].tolist() == [[value] * 2] * 4
             assert found["half"].dtype == np.float32 and found["half"].tolist() == [value / 2] * 3
+
+
+def test_what_was_returned_no_longer_counts_as_memory_of_the_process():
+    size = 2**24
+    shared = SharedSlots(8, size)
+    slots = [shared.take() for _ in range(8)]
+    before = psutil.Process().memory_info().shared
+    placed = [call_into(slot, arrays, "a", 3, size // 4) for slot in slots]
+    assert psutil.Process().memory_info().shared - before < size
+    assert all((shared.taken(*pair)["a"] == 3).all() for pair in zip(slots, placed, strict=True))
 
 
 def test_a_slot_is_free_once_nobody_refers_to_an_array_in_it():
