@@ -21,7 +21,13 @@ from mobilevideogpt.processes import terminate_with_launcher
 from mobilevideogpt.recorded_settings import FILE, GROUPS, as_given
 from mobilevideogpt.training.checkpoints import finished, locked, lost_beside, read_preflight, recorded_content
 from mobilevideogpt.training.digests import deepspeed_digest, run_digests
-from mobilevideogpt.training.launch import quiet_libraries, quiet_transformers, run_on_nodes, run_processes
+from mobilevideogpt.training.launch import (
+    leaving_process_group,
+    quiet_libraries,
+    quiet_transformers,
+    run_on_nodes,
+    run_processes,
+)
 from mobilevideogpt.training.plan import is_first_process, plan_launch, resolve_precision
 from mobilevideogpt.training.settings import TrainingSettings
 
@@ -102,18 +108,19 @@ def main() -> None:
     if options.uncached:
         processor = MobileVideoGPTProcessor.from_pretrained(model.base)
         store = UncachedFeatures(options.features, processor, dtype=options.uncached)
-    record = finetune(
-        settings,
-        model=model,
-        train=train,
-        val=val,
-        store=store,
-        run_folder=options.run_folder,
-        digest=digest,
-        digests=digests,
-        configuration=configuration,
-        deepspeed_configs=DEEPSPEED_CONFIGS,
-    )
+    with leaving_process_group():
+        record = finetune(
+            settings,
+            model=model,
+            train=train,
+            val=val,
+            store=store,
+            run_folder=options.run_folder,
+            digest=digest,
+            digests=digests,
+            configuration=configuration,
+            deepspeed_configs=DEEPSPEED_CONFIGS,
+        )
     if first:
         from mobilevideogpt.training.curves import plot_training
 

@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from typing import IO, Protocol
@@ -34,6 +35,29 @@ def quiet_transformers() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+
+
+@contextmanager
+def leaving_process_group() -> Iterator[None]:
+    """End gloo's process group after the block, in each process of a training.
+
+    Without, its threads abort a process that ends ("terminate called without an active exception"), on a busy machine
+    one of three, and the training that was complete has failed. After an error, nothing is ended: others may wait in a
+    collective, until the launcher ends them. NCCL's group ends with its process.
+    """
+    try:
+        yield
+    except SystemExit:  # a signal, which all of them have agreed on
+        _leave()
+        raise
+    _leave()
+
+
+def _leave() -> None:
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()
 
 
 class Launcher(Protocol):

@@ -25,6 +25,7 @@ from mobilevideogpt.model.modeling import read_config
 from mobilevideogpt.processes import terminate_with_launcher
 from mobilevideogpt.training.checkpoints import numbered_checkpoints
 from mobilevideogpt.training.finetune import finetune
+from mobilevideogpt.training.launch import leaving_process_group
 from mobilevideogpt.training.rehearsal import Measured, Outcome, Rehearsal
 from mobilevideogpt.training.settings import TrainingSettings
 
@@ -62,7 +63,8 @@ def main() -> None:
     request = json.loads(given)
     report = Path(request["folder"]) / f"rehearsed-{os.environ.get('RANK', 0)}.json"
     try:
-        rehearsal = Rehearsal(Outcome.OK, _train(request))
+        with leaving_process_group():
+            rehearsal = Rehearsal(Outcome.OK, _train(request))
     except Exception as error:
         outcome = Outcome.OUT_OF_MEMORY if _is_out_of_memory(error) else Outcome.FAILED
         message = f"{type(error).__name__}: {error}".splitlines()[0]

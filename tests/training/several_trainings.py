@@ -17,6 +17,7 @@ from mobilevideogpt.data.features import FeatureStore
 from mobilevideogpt.model.model_paths import ModelPaths
 from mobilevideogpt.processes import terminate_with_launcher
 from mobilevideogpt.training.finetune import finetune
+from mobilevideogpt.training.launch import leaving_process_group
 from mobilevideogpt.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[2]
@@ -79,4 +80,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with leaving_process_group():
+        main()

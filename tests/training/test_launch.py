@@ -3,9 +3,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
+from torch import distributed
+
+from mobilevideogpt.errors import InputError
+from mobilevideogpt.training.launch import leaving_process_group
 
 RANK = """
 import time
@@ -42,6 +47,19 @@ def test_a_process_that_is_killed_ends_the_others_and_is_named(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 128 + signal.SIGKILL
     assert "process 1 was killed by signal 9" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("end", "left"), [(None, True), (SystemExit(143), True), (InputError("wrong"), False)])
+def test_gloo_s_group_ends_with_the_work_of_a_process_unless_that_fails(end, left, tmp_path):
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        with suppress(SystemExit, InputError), leaving_process_group():
+            if end:
+                raise end
+        assert distributed.is_initialized() is not left
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def wait_for(pid: int, count: int) -> list[psutil.Process]:

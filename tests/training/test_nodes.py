@@ -22,6 +22,7 @@ rank = torch.tensor(float(os.environ["RANK"]) + 1)
 dist.all_reduce(rank)
 line = f"sum {rank.item():g} of {os.environ['WORLD_SIZE']} on node {os.environ['GROUP_RANK']}\\n"
 os.write(1, line.encode())  # in one piece, as the other node writes there, too
+dist.destroy_process_group()
 """
 WAITS = """
 import os, sys, time
@@ -61,7 +62,7 @@ def start(tmp_path):
 
 def test_two_nodes_exchange_tensors(start):
     process = start(SUM)
-    assert sorted(process.communicate()[0].splitlines()) == ["sum 3 of 2 on node 0", "sum 3 of 2 on node 1"]
+    assert sorted(process.communicate(timeout=120)[0].splitlines()) == ["sum 3 of 2 on node 0", "sum 3 of 2 on node 1"]
     assert process.returncode == 0
 
 
