@@ -27,6 +27,8 @@ SIZE = (320, 240)
 # and in one process. The files are 1.7 times as large. Plain C code (asm=0) is stable, too, but slower. Processors of
 # other vector instructions may still give other pixels.
 ENCODER = {"crf": "20", "preset": "veryfast", "x264-params": "mbtree=0"}
+# Without the version of FFmpeg, which is PyAV's or decord's, whichever was loaded first.
+MUXER = {"movflags": "faststart", "fflags": "+bitexact"}
 ADVICE = {**MOVEMENT_ADVICE, **EXERCISE_ADVICE}
 
 # Faults that the clips of an exercise show in the sample; several alternate.
@@ -131,7 +133,7 @@ def describe(spec: ClipSpec) -> Attributes:
 
 def write_clip(spec: ClipSpec, path: str | Path) -> None:
     """Render and encode a clip as H.264 in MP4, whole or not at all, with the same bytes each time."""
-    with replacing(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
+    with replacing(path) as temporary, av.open(str(temporary), "w", options=MUXER) as container:
         stream = container.add_stream("libx264", rate=FPS, options=dict(ENCODER))
         stream.width, stream.height = SIZE
         stream.pix_fmt = "yuv420p"
