@@ -141,4 +141,8 @@ def read_base_ahead(path: str | Path) -> tuple[dict, Callable[[], object]]:
     Returns:
         The description, and a function that waits for the thread and raises as `read_base` does.
     """
-    return read_base(path, verified=False), ThreadPoolExecutor(1).submit(read_base, path).result
+    base = read_base(path, verified=False)
+    with_thread = ThreadPoolExecutor(1)
+    verified = with_thread.submit(read_base, path)
+    with_thread.shutdown(wait=False)  # the thread ends with its work, before a launcher is forked
+    return base, verified.result

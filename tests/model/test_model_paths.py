@@ -1,7 +1,11 @@
+import threading
+import time
+
 import pytest
 
+from mobilevideogpt.errors import InputError
 from mobilevideogpt.files import file_digest, write_json
-from mobilevideogpt.model.model_paths import ModelPaths, describe, repositories
+from mobilevideogpt.model.model_paths import ModelPaths, describe, read_base_ahead, repositories
 
 
 @pytest.fixture
@@ -52,3 +56,20 @@ def test_the_record_of_a_download_stands_for_its_files(folder):
     assert describe(ModelPaths("base"), ["base/config.json"])["files"] == {
         "base/config.json": file_digest(folder / "base/config.json")
     }
+
+
+def test_a_base_is_read_at_once_and_verified_by_a_thread_that_ends(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_text("as described")
+    write_json(describe(ModelPaths(str(tmp_path)), [str(weights)]), tmp_path / "base.json")
+    before = threading.active_count()
+    base, verify = read_base_ahead(tmp_path / "base.json")
+    assert base["base"] == str(tmp_path) and verify() == base
+    weights.write_text("of another size")
+    base, verify = read_base_ahead(tmp_path / "base.json")
+    with pytest.raises(InputError, match=r"model\.safetensors: lost or changed"):
+        verify()
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
