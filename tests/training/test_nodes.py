@@ -30,6 +30,7 @@ from mobilevideogpt.processes import terminate_with_launcher
 terminate_with_launcher()
 time.sleep(300)
 """
+FAILS_LATE_ON_ONE = "import os, sys, time; os.environ['RANK'] == '1' and (time.sleep(2), sys.exit(3))"
 FAILS_ON_ONE = "import os, sys; os.environ['RANK'] == '1' and sys.exit(3)" + WAITS
 PARENT = """
 import sys
@@ -66,8 +67,9 @@ def test_two_nodes_exchange_tensors(start):
     assert process.returncode == 0
 
 
-def test_a_process_that_fails_on_a_node_ends_the_training_on_all(start):
-    process = start(FAILS_ON_ONE)
+@pytest.mark.parametrize("script", [FAILS_ON_ONE, FAILS_LATE_ON_ONE])
+def test_a_process_that_fails_on_a_node_ends_the_training_on_all(start, script):
+    process = start(script)
     process.communicate(timeout=120)
     assert process.returncode == 3
 
