@@ -140,17 +140,24 @@ def main() -> None:
         rules = jobs_by_rule(folder)
         print_stages(rules, total)
         figures = {"total": total, "rules": rules, "this_run": train["this_run"]}
+        write_figures(figures, options.json)
         print_training(train, preflight, next(entry["train_runtime"] for entry in log if "train_runtime" in entry))
         if options.warm:
             for path in results.iterdir():
                 if path.name != "preflight.rehearsal.json":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             figures["warm"] = run_more(folder, options, "from the files on, with warm caches")
+            write_figures(figures, options.json)
         if options.again:
             settings = ("run=again", "finetune={learning_rate: 1.0e-4}")
             figures["again"] = run_more(folder, options, "again, with another learning rate", *settings)
-        if options.json:
-            options.json.write_text(json.dumps(figures, indent=1) + "\n")
+            write_figures(figures, options.json)
+
+
+def write_figures(figures: dict, path: Path | None) -> None:
+    """Write what was measured so far, if a file is asked for: the next run may fail or be cut off."""
+    if path:
+        path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def run_more(folder: Path, options: argparse.Namespace, what: str, *config: str) -> dict:

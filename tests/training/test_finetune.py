@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import time
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +105,28 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does
     assert log(run)[:-1] == log(finished[1])[:-1]  # the last entry tells the seconds
     assert log(run)[-1]["train_loss"] == log(finished[1])[-1]["train_loss"]
     assert record["losses"] == finished[0]["losses"]
+
+
+def test_the_state_that_is_written_beside_the_next_steps_is_that_of_its_own(project, tmp_path, monkeypatch):
+    expected, own = {}, trainer.FinetuneTrainer
+    save, complete = own._save_optimizer_and_scheduler, own._complete
+
+    def saved(self, output_dir):
+        expected[self.state.global_step] = deepcopy(self.optimizer.state_dict()["state"])
+        save(self, output_dir)
+
+    def completed_late(self, *arguments):
+        time.sleep(0.5)  # for a step
+        complete(self, *arguments)
+
+    monkeypatch.setattr(own, "_save_optimizer_and_scheduler", saved)
+    monkeypatch.setattr(own, "_complete", completed_late)
+    project.finetune(tmp_path / "run")
+    assert {2, 3, 4, 6} <= expected.keys()
+    for step, state in expected.items():
+        found = torch.load(tmp_path / f"run/checkpoint-{step}/optimizer.pt", weights_only=True)["state"]
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[n][name], tensor) for n in state for name, tensor in state[n].items())
 
 
 def test_a_checkpoint_that_cannot_be_completed_ends_the_training_and_leaves_nothing(project, tmp_path, monkeypatch):
