@@ -107,6 +107,18 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_where_an_uninterrupted_one_does
     assert record["losses"] == finished[0]["losses"]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_base_that_changed_since_it_was_described_trains_nothing(processes, project, tmp_path):
+    shutil.copytree(project.folder, tmp_path / "project")
+    changed = replace(project, folder=tmp_path / "project")
+    weights = str(changed.base / "model.safetensors")
+    base = {**changed.paths.named, "files": {weights: "another digest"}, "encoders_digest": ""}
+    (changed.folder / "base.json").write_text(json.dumps(base))
+    assert changed.start(tmp_path / "run", processes=processes).wait(timeout=120) == 1
+    assert f"{weights}: lost or changed" in (tmp_path / "run.log").read_text()
+    assert not [*(tmp_path / "run").glob("checkpoint-*")]
+
+
 def test_the_state_that_is_written_beside_the_next_steps_is_that_of_its_own(project, tmp_path, monkeypatch):
     expected, own = {}, trainer.FinetuneTrainer
     save, complete = own._save_optimizer_and_scheduler, own._complete
